@@ -1,0 +1,39 @@
+"""fastnn: train neural networks on CPUs at the speed of the hardware.
+
+Names are imported when they are first used, so that ``import fastnn`` costs little.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Sequential": "model",
+    "load": "model",
+    "Dense": "layers",
+    "SGD": "optimizers",
+    "Adam": "optimizers",
+    "History": "training",
+    "set_engine": "engines",
+    "use_engine": "engines",
+    "set_num_threads": "engines",
+    "get_num_threads": "engines",
+}
+_MODULES = ("activations", "data", "engines", "errors", "losses", "optimizers", "layers", "plots")
+
+__all__ = [*_HOMES, *_MODULES, "__version__"]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    elif name in _MODULES:
+        value = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

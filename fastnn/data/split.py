@@ -1,0 +1,36 @@
+"""Splitting rows into training and test parts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import random
+from ..checks import real_number
+
+
+def stratified_split(labels, test_share: float = 0.25, seed: int = 0):
+    """Row numbers of a training and a test part with the classes in equal shares.
+
+    Parameters
+    ----------
+    labels : array_like, shape (m,)
+    test_share : float, default 0.25
+        Share of each class that goes into the test part, above 0 and below 1; the count is
+        rounded, but is at least one row where a class has two.
+    seed : int, default 0
+
+    Returns
+    -------
+    train, test : ndarray of int64
+        In random order.
+    """
+    real_number(test_share, "test_share", positive=True, below=1)
+    seed = random.check_seed(seed)
+    labels = np.asarray(labels)
+    order = random.permutation(seed, random.Stream.SPLIT, 0, len(labels))
+    is_test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        count = min(max(round(test_share * len(members)), 1), len(members) - 1)
+        is_test[members[:count]] = True
+    return order[~is_test[order]], order[is_test[order]]

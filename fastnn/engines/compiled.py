@@ -1,0 +1,248 @@
+"""What the compiled engines share: binding a plan to addresses, and calling the driver.
+
+A compiled engine is a function from names of leaves to addresses, and a driver at one of them.
+Binding turns the rows of a plan into programs, lists of calls:
+
+    train     gather, targets, forward, loss, sum, backward, update     (one minibatch step)
+    gradient  targets, forward, loss, sum, backward
+    evaluate  targets, forward, loss, sum
+    predict   forward, store
+
+The bound tables hold addresses of this process and live in ``Workspace.bound``, never in a file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineError
+from . import threads
+from .tables import CALL, CONTEXT, NONE, Act, Loss, Op, Rule, Status
+
+#: Arithmetic operations that are worth a part: about 30 us of one core's work.
+GRAIN = 600_000.0
+
+# Rough cost of an elementwise operation, and of one with an exponential, in multiply-adds.
+_MOVE, _EXP = 2.0, 24.0
+
+_LOSS_LEAVES = {
+    Loss.mse: "squared_error",
+    Loss.sse: "squared_error",
+    Loss.binary_cross_entropy: "binary_cross_entropy",
+    Loss.cross_entropy: "cross_entropy",
+}
+_STORE_LEAVES = {
+    "logits": "store_output",
+    "output": "store_output",
+    "sigmoid": "store_sigmoid",
+    "softmax": "store_softmax",
+}
+_HIT_LEAVES = {"class": "mark_hits_by_class", "sign": "mark_hits_by_sign"}
+_DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
+
+
+class CompiledEngine:
+    """An engine whose leaves are machine code.
+
+    Parameters
+    ----------
+    name : str
+        The engine's public name.
+    address : callable
+        ``address(leaf, dtype)`` gives the address of a compiled function.
+    launch : callable
+        ``launch(dtype, n_threads)`` gives the address of the parallel launcher with so many
+        threads ready, or 0 where a plain loop must do.
+    """
+
+    def __init__(self, name, address, launch):
+        self.name = name
+        self._address = address
+        self._launch = launch
+
+    # -- the engine's functions; reference.py has the same ------------------------------------
+
+    def forward(self, ws, data, out, function="logits"):
+        """Write the outputs of all rows into `out`, which is (n, n_outputs).
+
+        `function` is "logits", "output" (after the last activation), or "sigmoid" or "softmax"
+        of the logits.
+        """
+
+        def calls():
+            yield from _forward_calls(ws.plan)
+            yield _STORE_LEAVES[function], None, 0, 0.0, _EXP * ws.plan.n_outputs
+
+        self._drive(
+            ws, ("predict", function), calls, data, 0, data.n_batches, out=out,
+            source=ws.plan.output if function == "output" else ws.plan.logits,
+        )  # fmt: skip
+
+    def evaluate(self, ws, data):
+        """(sum of the rows' losses, number of hits) over all rows; NaN if it is not finite."""
+        results = np.zeros((data.n_batches, 2))
+
+        def calls():
+            yield from _to_loss(ws.plan, data.hits)
+
+        status = self._drive(
+            ws, ("evaluate", data.hits), calls, data, 0, data.n_batches, results=results
+        )
+        loss, hits = results.sum(axis=0)
+        return (np.nan if status else loss), hits
+
+    def loss_and_grad(self, ws, data):
+        """The sum of the rows' losses of one batch; leaves the gradient in ws.grad."""
+        results = np.zeros((1, 2))
+
+        def calls():
+            yield from _to_loss(ws.plan, None)
+            yield from _backward_calls(ws.plan)
+
+        if self._drive(ws, "gradient", calls, data, 0, 1, results=results):
+            ws.grad.fill(np.nan)
+        return results[0, 0]
+
+    def update(self, ws, rule, hyper):
+        """One optimizer step from ws.grad, with the hyperparameters of that step."""
+        def calls():
+            yield _update(ws.plan, rule)
+
+        self._drive(ws, ("update", rule), calls, None, 0, 1, hyper=hyper)
+
+    def run_batches(self, ws, data, rule, hyper, results, first, last):
+        """Train on the minibatches first, ..., last-1 of an epoch.
+
+        hyper is (last - first, HYPER_COLUMNS); results, (last - first, 2), takes each batch's
+        sum of losses and number of hits. Returns how many batches were trained on: fewer than
+        asked for only where the loss of the next one is not finite.
+        """
+        shuffled = data.order is not None
+
+        def calls():
+            if shuffled:
+                yield "gather_rows", None, 0, 0.0, _MOVE * ws.plan.n_inputs
+            yield from _to_loss(ws.plan, data.hits)
+            yield from _backward_calls(ws.plan)
+            yield _update(ws.plan, rule)
+
+        key = ("train", data.hits, shuffled, rule)
+        if self._drive(ws, key, calls, data, first, last, hyper=hyper, results=results):
+            return int(ws.bound["context"]["start"][0]) // data.batch_size - first
+        return last - first
+
+    # -- binding and calling ------------------------------------------------------------------
+
+    def _drive(self, ws, key, calls, data, first, last, hyper=None, results=None, **extra):
+        """Fill the context and run a program; the status is OK or NOT_FINITE."""
+        dtype = ws.params.dtype
+        table, most_work = self._bind(ws, key, calls)
+        context = ws.bound.setdefault("context", np.zeros(1, CONTEXT))
+        rows = min(data.batch_size, len(data.X)) if data else 1
+        n_threads = threads.get_num_threads()
+        parts = PARTS or n_threads
+        splits = parts > 1 and most_work(rows) >= 2 * GRAIN
+        values: dict[str, Any] = {
+            "rows": ws.plan.rows, "params": ws.params, "grad": ws.grad, "slots": ws.slots,
+            "n_params": ws.plan.n_params, "work": ws.work, "capacity": ws.capacity,
+            "gather": ws.plan.input, "target": ws.plan.target, "scratch": ws.scratch,
+            "row_loss": ws.row_loss, "row_hit": ws.row_hit, "ran": ws.ran,
+            "n_samples": 1, "batch_size": 1, "order": 0, "labels": 0, "Y": 0, "X": 0,
+            "n_inputs": ws.plan.n_inputs, "n_outputs": ws.plan.n_outputs,
+            "mean": int(ws.plan.mean), "source": ws.plan.logits, "out": 0,
+            "one": _one(dtype), "product": self._address("product", dtype),
+            "hyper": hyper, "result": results,
+            "parts": parts, "grain": GRAIN,
+            "launch": self._launch(dtype, n_threads) if splits else 0,
+            **extra,
+        }  # fmt: skip
+        if data:
+            values |= {"X": data.X, "Y": data.Y, "labels": data.labels, "order": data.order}
+            values |= {"n_samples": len(data.X), "batch_size": data.batch_size}
+        for name, value in values.items():
+            if value is None:
+                value = 0
+            elif isinstance(value, np.ndarray):
+                value = value.ctypes.data
+            context[name] = value
+        driver = _DRIVER(self._address("drive", dtype))
+        status = driver(context.ctypes.data, table.ctypes.data, len(table), first, last)
+        if status not in (Status.OK, Status.NOT_FINITE):
+            raise EngineError(f"the {self.name} engine stopped with status {status} in {key}")
+        return status
+
+    def _bind(self, ws, key, calls):
+        """The table of calls with the addresses of this process, kept with the workspace."""
+        bound = ws.bound.get((self.name, key))
+        if bound is None:
+            dtype = ws.params.dtype
+            entries = list(calls())
+            table = np.zeros(len(entries), CALL)
+            for entry, (leaf, inner, row, fixed, per_row) in zip(table, entries, strict=True):
+                entry["leaf"] = self._address(leaf, dtype)
+                entry["inner"] = self._address(inner, dtype) if inner else 0
+                entry["row"], entry["fixed"], entry["per_row"] = row, fixed, per_row
+            fixed, per_row = table["fixed"].copy(), table["per_row"].copy()
+            bound = table, lambda rows: float((fixed + per_row * rows).max())
+            ws.bound[(self.name, key)] = bound
+        return bound
+
+
+#: Parts of every call, whatever the number of threads; None lets the threads decide.
+PARTS: int | None = None
+
+_ones = {np.dtype(t): np.ones(1, t) for t in (np.float32, np.float64)}
+
+
+def _one(dtype):
+    return _ones[dtype]
+
+
+# A call is (leaf, inner, row, fixed cost, cost per row of the batch).
+
+
+def _to_loss(plan, hits):
+    yield "gather_targets", None, 0, 0.0, _MOVE * plan.n_outputs
+    yield from _forward_calls(plan)
+    yield from _loss_calls(plan, hits)
+
+
+def _forward_calls(plan):
+    for index, row in enumerate(plan.rows):
+        if row["op"] == Op.DENSE:
+            inner = Act(row["code"]).name if row["code"] != Act.identity else None
+            yield "dense_forward", inner, index, 0.0, float(row["n_in"] * row["n_out"])
+
+
+def _loss_calls(plan, hits):
+    index = len(plan.rows) - 1
+    head = plan.rows[index]
+    cost = _EXP * float(head["n_in"])
+    yield _LOSS_LEAVES[Loss(head["code"])], _slope(plan, head), index, 0.0, cost
+    if hits:
+        yield _HIT_LEAVES[hits], None, index, 0.0, _MOVE * float(head["n_in"])
+    yield "sum_rows", None, index, 0.0, 0.0
+
+
+def _backward_calls(plan):
+    for index in range(len(plan.rows) - 1, -1, -1):
+        row = plan.rows[index]
+        if row["op"] == Op.DENSE:
+            size = float(row["n_in"] * row["n_out"])
+            yield "dense_weights", None, index, 0.0, size
+            if row["dx"] != NONE:
+                yield "transpose_weights", None, index, _MOVE * size, 0.0
+                yield "dense_inputs", _slope(plan, row), index, 0.0, size
+
+
+def _slope(plan, row):
+    """The epilogue that turns the gradient written by a row into the dz of the row below."""
+    below = plan.rows[row["below"]]
+    return f"{Act(below['code']).name}_slope" if below["code"] != Act.identity else None
+
+
+def _update(plan, rule):
+    return Rule(rule).name, None, 0, 4.0 * _MOVE * plan.n_params, 0.0

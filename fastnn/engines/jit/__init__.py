@@ -1,0 +1,15 @@
+"""The Numba engine: leaves compiled on first use, kept on disk, called by address."""
+
+from . import activations, batches, driver, heads, products, updates
+from .kernels import address, names
+
+__all__ = [
+    "activations",
+    "address",
+    "batches",
+    "driver",
+    "heads",
+    "names",
+    "products",
+    "updates",
+]

@@ -1,0 +1,147 @@
+"""Leaves that move rows: into the workspace before a batch, and results out of it."""
+
+from __future__ import annotations
+
+from .elementary import exp, sigmoid
+from .kernels import leaf
+from .memory import doubles, integers, labels32, like, reals
+from .products import buffer, share
+from ..tables import Status
+
+_NOT_FINITE = int(Status.NOT_FINITE)
+_SUM_BLOCK = 128
+
+
+@leaf
+def gather_rows(ctx, part, parts):
+    """input[i] = X[order[start + i]] for the rows i of the batch; split by rows."""
+    n = ctx.n_inputs
+    source, target = reals(ctx, ctx.X), reals(ctx, ctx.input)
+    order = integers(ctx, ctx.order) + ctx.start
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+        x, y = source + order[i] * n, target + i * n
+        for j in range(n):
+            y[j] = x[j]
+    return 0
+
+
+@leaf
+def gather_targets(ctx, part, parts):
+    """target[i] = Y[order[start + i]], or the one-hot code of the label; split by rows."""
+    n = ctx.n_outputs
+    target = buffer(ctx, ctx.target)
+    order = integers(ctx, ctx.order)
+    zero, one = like(target, 0), like(target, 1)
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+        sample = order[ctx.start + i] if ctx.order else ctx.start + i
+        t = target + i * n
+        if ctx.labels:
+            label = labels32(ctx, ctx.labels)[sample]
+            if n == 1:
+                t[0] = like(target, label)
+            else:
+                for j in range(n):
+                    t[j] = zero
+                t[label] = one
+        else:
+            y = reals(ctx, ctx.Y) + sample * n
+            for j in range(n):
+                t[j] = y[j]
+    return 0
+
+
+@leaf
+def store_output(ctx, part, parts):
+    """out[start + i] = the output buffer's row i; split by rows."""
+    n = ctx.n_outputs
+    source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
+    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    for i in range(begin * n, end * n):
+        target[i] = source[i]
+    return 0
+
+
+@leaf
+def store_sigmoid(ctx, part, parts):
+    """out[start + i] = sigmoid of the output buffer's row i; split by rows."""
+    n = ctx.n_outputs
+    source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
+    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    for i in range(begin * n, end * n):
+        target[i] = sigmoid(source[i])
+    return 0
+
+
+@leaf
+def store_softmax(ctx, part, parts):
+    """out[start + i] = softmax of the output buffer's row i; split by rows."""
+    n = ctx.n_outputs
+    source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+        z, p = source + i * n, target + i * n
+        highest = z[0]
+        for j in range(1, n):
+            highest = z[j] if z[j] > highest else highest
+        for j in range(n):
+            p[j] = exp(z[j] - highest)
+        total = like(z, 0)
+        for j in range(n):
+            total += p[j]
+        for j in range(n):
+            p[j] = p[j] / total
+    return 0
+
+
+@leaf
+def mark_hits_by_class(ctx, part, parts):
+    """row_hit[i] = 1 where the largest output is that of the largest target; split by rows."""
+    n = ctx.n_outputs
+    output, target = buffer(ctx, ctx.source), buffer(ctx, ctx.target)
+    hit = doubles(ctx, ctx.row_hit)
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+        z, t = output + i * n, target + i * n
+        best, true = 0, 0
+        for j in range(1, n):
+            best = j if z[j] > z[best] else best
+            true = j if t[j] > t[true] else true
+        hit[i] = 1.0 if best == true else 0.0
+    return 0
+
+
+@leaf
+def mark_hits_by_sign(ctx, part, parts):
+    """row_hit[i] = 1 where every logit is positive just where its target is above a half."""
+    n = ctx.n_outputs
+    output, target = buffer(ctx, ctx.source), buffer(ctx, ctx.target)
+    hit = doubles(ctx, ctx.row_hit)
+    zero, half = like(output, 0), like(output, 0.5)
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+        z, t = output + i * n, target + i * n
+        right = 1.0
+        for j in range(n):
+            right = right if (z[j] > zero) == (t[j] > half) else 0.0
+        hit[i] = right
+    return 0
+
+
+@leaf
+def sum_rows(ctx, part, parts):
+    """result = (sum of row_loss, sum of row_hit), in blocks of rows, the blocks in order.
+
+    Only part 0 works. Returns NOT_FINITE if the loss is infinite or not a number.
+    """
+    if part > 0:
+        return 0
+    loss, hit = doubles(ctx, ctx.row_loss), doubles(ctx, ctx.row_hit)
+    result = doubles(ctx, ctx.result)
+    total_loss, total_hit = 0.0, 0.0
+    i = 0
+    while i < ctx.m:
+        block_loss = 0.0
+        for r in range(i, min(i + _SUM_BLOCK, ctx.m)):
+            block_loss += loss[r]
+            total_hit += hit[r]
+        total_loss += block_loss
+        i += _SUM_BLOCK
+    result[0], result[1] = total_loss, total_hit
+    return 0 if total_loss - total_loss == 0.0 else _NOT_FINITE

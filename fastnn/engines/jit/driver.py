@@ -1,0 +1,80 @@
+"""The driver walks a bound program over a range of minibatches; the launcher splits a call.
+
+These two are all that knows about parallelism. A leaf sees (context, part, parts) and does its
+share; whether the parts run side by side or one after another cannot change a bit of the result.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from ..tables import CALL, HYPER_COLUMNS, MOST_PARTS, ROW, Status
+from .kernels import driver, launcher
+from .memory import address_of, call_launch, call_leaf, doubles, integers, reals
+
+_CALL_BYTES = CALL.itemsize
+_ROW_BYTES = ROW.itemsize
+_HYPER_BYTES = HYPER_COLUMNS * 8
+_RESULT_BYTES = 2 * 8
+_OK = int(Status.OK)
+_MOST = MOST_PARTS
+
+
+def _words(field):
+    return CALL.fields[field][1] // 8
+
+
+_LEAF, _INNER, _ROW = _words("leaf"), _words("inner"), _words("row")
+_FIXED, _PER_ROW = _words("fixed"), _words("per_row")
+
+
+@launcher
+def launch(leaf, ctx, parts):
+    """Run the parts of a leaf on the threads of Numba's pool; a failed part's status wins."""
+    ran = integers(ctx, ctx.ran)
+    status = 0
+    for part in prange(parts):
+        ran[part] = ran[part] + 1
+        status |= call_leaf(leaf, (address_of(ctx), part, parts))
+    return status
+
+
+@driver
+def drive(ctx, calls, n_calls, first, last):
+    """Run a program on the batches first, ..., last-1.
+
+    ctx     the context; its per-call and per-batch fields are written here
+    calls   address of n_calls entries of CALL
+    Returns 0, or the status of the first call that failed; then ctx.start tells the batch.
+    hyper and result must point at the row of batch `first`, and move on with the batches.
+    """
+    for batch in range(first, last):
+        ctx.start = batch * ctx.batch_size
+        ctx.m = min(ctx.batch_size, ctx.n_samples - ctx.start)
+        ctx.scale = 1.0 / ctx.m if ctx.mean else 1.0
+        if ctx.order:
+            ctx.input = address_of(reals(ctx, ctx.work) + ctx.gather * ctx.capacity)
+        else:
+            ctx.input = address_of(reals(ctx, ctx.X) + ctx.start * ctx.n_inputs)
+        for index in range(n_calls):
+            entry = integers(ctx, calls + index * _CALL_BYTES)
+            cost = doubles(ctx, calls + index * _CALL_BYTES)
+            ctx.row = ctx.rows + entry[_ROW] * _ROW_BYTES
+            ctx.inner = entry[_INNER]
+            parts = min(ctx.parts, _MOST)
+            work = cost[_FIXED] + cost[_PER_ROW] * ctx.m
+            if work < parts * ctx.grain:
+                parts = max(1, int(work / ctx.grain))
+            if parts > 1 and ctx.launch:
+                status = call_launch(ctx.launch, (entry[_LEAF], address_of(ctx), parts))
+            else:
+                status = 0
+                ran = integers(ctx, ctx.ran)
+                for part in range(parts):
+                    ran[part] = ran[part] + 1
+                    status |= call_leaf(entry[_LEAF], (address_of(ctx), part, parts))
+            if status != _OK:
+                return status
+        ctx.hyper += _HYPER_BYTES
+        ctx.result += _RESULT_BYTES
+    return _OK

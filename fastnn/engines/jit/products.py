@@ -1,0 +1,262 @@
+"""The matrix product that every dense row is made of, and the leaves of the dense row.
+
+All three products of a dense row, X W, Xt dZ and dZ Wt, are calls of one function. It reads its
+left operand element by element, so that operand's strides are free and X need not be transposed;
+its right operand and its result are read along their rows. Each element of the result is a chain
+of fused multiply-adds over ascending k, whatever the tile it falls into, so a row of a forward
+pass has the same bits alone and in any batch.
+"""
+
+from __future__ import annotations
+
+from ..tables import INPUT, ROW
+from .kernels import leaf, product_leaf, subroutine
+from .memory import (
+    address_of,
+    call_inner,
+    call_product,
+    like,
+    reals,
+    row_at,
+)
+from .simd import make_tile, vector_lanes
+
+#: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
+SUM_ROWS = 256
+
+#: How a product uses what is in c already (see :func:`product`).
+FRESH, CARRY = 0, 1
+
+ROW_BYTES = ROW.itemsize
+
+_tile_8x3 = make_tile(8, 3, masked=False)
+_tile_8x1 = make_tile(8, 1, masked=False)
+_tile_8x1_masked = make_tile(8, 1, masked=True)
+_tile_1x3 = make_tile(1, 3, masked=False)
+_tile_1x1 = make_tile(1, 1, masked=False)
+_tile_1x1_masked = make_tile(1, 1, masked=True)
+
+
+@product_leaf
+def product(c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry):
+    """c[i, j] += sum over k of a[i, k] b[k, j], for i < rows, k < depth, j < columns.
+
+    With CARRY the chain over k starts from c; with FRESH it starts from 0 and is then added to c.
+
+    c_row, b_row  elements from one row of c or b to the next
+    a_row, a_k    elements from a[i, k] to a[i+1, k] and to a[i, k+1]
+    Reads a, b and c; writes c; c must not overlap a or b.
+    """
+    n = vector_lanes(c)
+    i = 0
+    while i < rows:
+        tall = rows - i >= 8
+        j = 0
+        while j < columns:
+            left = columns - j
+            ci, ai, bj = c + (i * c_row + j), a + i * a_row, b + j
+            if left >= 3 * n:
+                if tall:
+                    _tile_8x3(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
+                else:
+                    _tile_1x3(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
+                j += 3 * n
+            elif left >= n:
+                if tall:
+                    _tile_8x1(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
+                else:
+                    _tile_1x1(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
+                j += n
+            else:
+                if tall:
+                    _tile_8x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
+                else:
+                    _tile_1x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
+                j += n
+        i += 8 if tall else 1
+    return 0
+
+
+@subroutine
+def buffer(ctx, offset):
+    """The workspace buffer with a per-sample offset, or the batch itself."""
+    if offset == INPUT:
+        return reals(ctx, ctx.input)
+    return reals(ctx, ctx.work) + offset * ctx.capacity
+
+
+@subroutine
+def share(count, step, part, parts):
+    """The first of `count` items that belong to a part, a multiple of `step` but for the end."""
+    steps = (count + step - 1) // step
+    return min(count, steps * part // parts * step)
+
+
+@subroutine
+def multiply(ctx, c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry):
+    """Call the product by its address, so that it is compiled once and not in every leaf."""
+    return call_product(
+        ctx.product,
+        (
+            address_of(c),
+            c_row,
+            address_of(a),
+            a_row,
+            a_k,
+            address_of(b),
+            b_row,
+            rows,
+            depth,
+            columns,
+            carry,
+        ),
+    )
+
+
+@leaf
+def dense_forward(ctx, part, parts):
+    """z = x W + b, then a = act(z) by the epilogue, tile by tile.
+
+    x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out).
+    Split by rows of the batch, or by columns where there are fewer rows than parts.
+    """
+    row = row_at(ctx, ctx.row)
+    n_in, n_out = row.n_in, row.n_out
+    x, z, a = buffer(ctx, row.x), buffer(ctx, row.z), buffer(ctx, row.a)
+    w = reals(ctx, ctx.params) + row.w
+    b = reals(ctx, ctx.params) + row.b
+    i, i_end, j, j_end = 0, ctx.m, 0, n_out
+    if ctx.m >= parts:
+        i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    else:
+        j, j_end = share(n_out, 16, part, parts), share(n_out, 16, part + 1, parts)
+    columns = j_end - j
+    while i < i_end and columns > 0:
+        rows = min(8, i_end - i)
+        for r in range(i, i + rows):
+            for c in range(j, j_end):
+                z[r * n_out + c] = b[c]
+        at = i * n_out + j
+        tile = z + at
+        multiply(
+            ctx, tile, n_out, x + i * n_in, n_in, 1, w + j, n_out,
+            rows, n_in, columns, CARRY,
+        )  # fmt: skip
+        epilogue(ctx, tile, a + at, a + at, rows, columns, n_out, row)
+        i += rows
+    return 0
+
+
+@subroutine
+def epilogue(ctx, z, a, da, rows, columns, stride, row):
+    """Call the call's elementwise function, if it has one, on a tile of z, a and da.
+
+    The tile has `rows` rows of `columns` elements that begin `stride` elements apart.
+    """
+    if ctx.inner:
+        if columns == stride:
+            columns *= rows
+            rows = 1
+        for r in range(rows):
+            skip = r * stride
+            call_inner(
+                ctx.inner,
+                (
+                    address_of(z + skip),
+                    address_of(a + skip),
+                    address_of(da + skip),
+                    columns,
+                    address_of(row),
+                ),
+            )
+
+
+@leaf
+def dense_weights(ctx, part, parts):
+    """dW = xt dz and db = the column sums of dz, both summed over the rows of the batch.
+
+    x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out).
+    The rows are summed in blocks of SUM_ROWS, and the blocks in order, whatever the split.
+    Split by rows of W, or by columns where W has fewer rows than parts.
+    """
+    row = row_at(ctx, ctx.row)
+    n_in, n_out, m = row.n_in, row.n_out, ctx.m
+    x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
+    dw = reals(ctx, ctx.grad) + row.w
+    db = reals(ctx, ctx.grad) + row.b
+    k, k_end, j, j_end = 0, n_in, 0, n_out
+    if n_in >= parts:
+        k, k_end = share(n_in, 1, part, parts), share(n_in, 1, part + 1, parts)
+    else:
+        j, j_end = share(n_out, 16, part, parts), share(n_out, 16, part + 1, parts)
+    zero = like(x, 0)
+    columns = j_end - j
+    sums_biases = k == 0
+    for r in range(k, k_end):
+        for c in range(j, j_end):
+            dw[r * n_out + c] = zero
+    if sums_biases:
+        for c in range(j, j_end):
+            db[c] = zero
+    i = 0
+    while i < m:
+        rows = min(SUM_ROWS, m - i)
+        dzi = dz + (i * n_out + j)
+        multiply(
+            ctx, dw + (k * n_out + j), n_out, x + (i * n_in + k), 1, n_in, dzi, n_out,
+            k_end - k, rows, columns, FRESH,
+        )  # fmt: skip
+        if sums_biases:
+            one = reals(ctx, ctx.one)
+            multiply(ctx, db + j, n_out, one, 0, 0, dzi, n_out, 1, rows, columns, FRESH)
+        i += rows
+    return 0
+
+
+@leaf
+def transpose_weights(ctx, part, parts):
+    """Wt (n_out, n_in) into the row's scratch, so that dx can read it along its rows."""
+    row = row_at(ctx, ctx.row)
+    n_in, n_out = row.n_in, row.n_out
+    w = reals(ctx, ctx.params) + row.w
+    wt = reals(ctx, ctx.scratch) + row.scratch
+    start, end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
+    for j in range(n_out):
+        for k in range(start, end):
+            wt[j * n_in + k] = w[k * n_out + j]
+    return 0
+
+
+@leaf
+def dense_inputs(ctx, part, parts):
+    """dx = dz Wt, turned into the dz of the row below by the epilogue, tile by tile.
+
+    dz (m, n_out), Wt (n_out, n_in) in the scratch; writes dx (m, n_in), the da of row `below`.
+    Split by rows of the batch, or by columns where there are fewer rows than parts.
+    """
+    row = row_at(ctx, ctx.row)
+    n_in, n_out = row.n_in, row.n_out
+    dz, dx = buffer(ctx, row.da), buffer(ctx, row.dx)
+    wt = reals(ctx, ctx.scratch) + row.scratch
+    below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
+    z, a = buffer(ctx, below.z), buffer(ctx, below.a)
+    i, i_end, k, k_end = 0, ctx.m, 0, n_in
+    if ctx.m >= parts:
+        i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    else:
+        k, k_end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
+    columns = k_end - k
+    zero = like(dz, 0)
+    while i < i_end and columns > 0:
+        rows = min(8, i_end - i)
+        for r in range(i, i + rows):
+            for c in range(k, k_end):
+                dx[r * n_in + c] = zero
+        at = i * n_in + k
+        multiply(
+            ctx, dx + at, n_in, dz + i * n_out, n_out, 1, wt + k, n_in,
+            rows, n_out, columns, CARRY,
+        )  # fmt: skip
+        epilogue(ctx, z + at, a + at, dx + at, rows, columns, n_in, below)
+        i += rows
+    return 0

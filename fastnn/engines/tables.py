@@ -1,0 +1,154 @@
+"""The tables that engines execute: codes, and the layout of rows, calls and contexts.
+
+Every field is 8 bytes wide, so that the NumPy records below, the structures that the Numba
+leaves read and a C struct agree without padding. Engines know these tables and arrays; layers,
+losses and optimizers are lowered to them in :mod:`fastnn.plan`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Op(IntEnum):
+    """What a row of the plan does."""
+
+    DENSE = 1
+    LOSS = 2
+
+
+class Act(IntEnum):
+    """Elementwise activation of a row; the names are the public ones."""
+
+    identity = 0
+    sigmoid = 1
+    tanh = 2
+    relu = 3
+
+
+class Loss(IntEnum):
+    """Loss head; the names are the public ones."""
+
+    mse = 0
+    sse = 1
+    binary_cross_entropy = 2
+    cross_entropy = 3
+
+
+class Rule(IntEnum):
+    """Optimizer step on the flat vectors."""
+
+    sgd = 0
+    momentum = 1
+    adam = 2
+
+
+#: Flat vectors beside the parameters that each rule keeps.
+SLOTS = {Rule.sgd: 0, Rule.momentum: 1, Rule.adam: 2}
+
+#: Columns of the array with one row of hyperparameters per step (see ``optimizers.py``).
+HYPER_COLUMNS = 4
+
+#: In an offset field: there is no such buffer.
+NONE = -1
+#: In field ``x``: the row reads the batch itself.
+INPUT = -2
+
+#: One operation of the plan. Offsets into the workspace (x, z, a, da) count elements per sample:
+#: the buffer of a row starts at ``offset * capacity``, so one plan serves any batch size.
+#: Offsets w and b point into the flat parameter vector and, alike, into the flat gradient.
+ROW = np.dtype(
+    [
+        ("op", "i8"),  # Op
+        ("code", "i8"),  # Act of a dense row, Loss of the head
+        ("n_in", "i8"),  # columns read
+        ("n_out", "i8"),  # columns written
+        ("x", "i8"),  # input (m, n_in), or INPUT
+        ("z", "i8"),  # before the activation (m, n_out); equals `a` where it need not be kept
+        ("a", "i8"),  # after the activation (m, n_out)
+        ("da", "i8"),  # dC/da (m, n_out), turned into dC/dz by whoever writes it
+        ("dx", "i8"),  # dC/dx (m, n_in), the `da` of row `below`; NONE at the bottom
+        ("below", "i8"),  # the row whose output this row reads, or NONE
+        ("w", "i8"),  # weights (n_in, n_out), or NONE
+        ("b", "i8"),  # biases (n_out,), or NONE
+        ("state", "i8"),  # running statistics in the flat state vector, or NONE
+        ("scratch", "i8"),  # elements in the part of the workspace that no sample scales
+        ("arg0", "f8"),  # constants of the operation (slopes, rates, epsilons)
+        ("arg1", "f8"),
+        ("arg2", "f8"),
+        ("arg3", "f8"),
+    ]
+)
+
+#: One entry of a bound program: call `leaf` for `row`, split by its cost.
+CALL = np.dtype(
+    [
+        ("leaf", "u8"),  # address: (context, part, parts) -> status
+        ("inner", "u8"),  # address of the elementwise epilogue called per tile, or 0
+        ("row", "i8"),  # index of the plan's row
+        ("fixed", "f8"),  # cost of the call in arithmetic operations ...
+        ("per_row", "f8"),  # ... and what each row of the batch adds
+    ]
+)
+
+#: Everything that leaves see. The driver sets the first two groups, Python the rest.
+CONTEXT = np.dtype(
+    [
+        # per call
+        ("row", "u8"),  # address of the plan row
+        ("inner", "u8"),
+        # per batch
+        ("input", "u8"),  # (m, n_inputs)
+        ("start", "i8"),  # first row of the batch
+        ("m", "i8"),  # rows of the batch
+        ("scale", "f8"),  # factor of the gradient: 1/m for means, 1 for sums
+        ("hyper", "u8"),  # (HYPER_COLUMNS,) float64 of this step
+        ("result", "u8"),  # (2,) float64 of this batch: sum of losses, number of hits
+        # the model
+        ("rows", "u8"),
+        ("params", "u8"),
+        ("grad", "u8"),
+        ("slots", "u8"),
+        ("n_params", "i8"),
+        # the workspace
+        ("work", "u8"),
+        ("capacity", "i8"),  # rows it can hold
+        ("gather", "i8"),  # per-sample offset of the gathered batch
+        ("target", "i8"),  # per-sample offset of the batch's targets (m, n_outputs)
+        ("scratch", "u8"),
+        ("row_loss", "u8"),  # (capacity,) float64
+        ("row_hit", "u8"),  # (capacity,) float64
+        # the data
+        ("X", "u8"),  # (n_samples, n_inputs)
+        ("Y", "u8"),  # (n_samples, n_outputs), or 0
+        ("labels", "u8"),  # (n_samples,) int32, or 0
+        ("order", "u8"),  # (n_samples,) int64: the shuffled order, or 0
+        ("out", "u8"),  # (n_samples, n_outputs) results of a forward pass, or 0
+        ("source", "i8"),  # per-sample offset that is copied to `out`
+        ("n_samples", "i8"),
+        ("batch_size", "i8"),
+        ("n_inputs", "i8"),
+        ("n_outputs", "i8"),
+        ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
+        # the machine
+        ("one", "u8"),  # address of the number 1 in the network's type
+        ("product", "u8"),  # address of the matrix product
+        ("launch", "u8"),  # address of the parallel launcher, or 0 for a plain loop
+        ("parts", "i8"),  # most parts a call is split into
+        ("grain", "f8"),  # arithmetic operations that are worth a part
+        ("ran", "u8"),  # (MOST_PARTS,) int64: how often each part has run
+    ]
+)
+
+#: More parts than this are never made.
+MOST_PARTS = 256
+
+
+class Status(IntEnum):
+    """What a leaf returns; anything but OK stops the run."""
+
+    OK = 0
+    NOT_FINITE = 1  # the batch's loss is infinite or not a number
+    BAD_CALL = 2  # a leaf was bound to a row it cannot execute

@@ -1,0 +1,98 @@
+"""The arrays that a plan runs on: flat vectors, and one workspace sized before the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .tables import MOST_PARTS
+
+#: Row capacities are multiples of this, so that every buffer starts on a cache line.
+ROW_STEP = 16
+_ALIGNMENT = 64
+
+
+def aligned_zeros(size: int, dtype) -> np.ndarray:
+    """A zeroed vector whose first element lies on a cache line."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+class Workspace:
+    """Everything that an engine reads and writes while it runs a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        The lowered network.
+    params : ndarray, shape (plan.n_params,)
+        The flat parameter vector, in the network's dtype; the engine works on it in place.
+    rows : int
+        The largest batch it must hold.
+    n_slots : int or None
+        Flat vectors of the optimizer (:data:`fastnn.engines.tables.SLOTS`); None where only
+        forward passes will run, which need no gradient either.
+
+    Attributes
+    ----------
+    grad : ndarray, shape (n_params,)
+        The gradient that ``loss_and_grad`` leaves.
+    slots : ndarray, shape (n_slots, n_params)
+        The state of the optimizer.
+    work : ndarray, shape (plan.per_sample * capacity,)
+        Per-sample buffers; any call may overwrite any of it.
+    ran : ndarray, shape (MOST_PARTS,)
+        How often part p of a call has run, for tests of threading.
+    """
+
+    def __init__(self, plan, params: np.ndarray, rows: int, n_slots: int | None = None):
+        self.plan = plan
+        self.params = params
+        self.capacity = -(-max(rows, 1) // ROW_STEP) * ROW_STEP
+        dtype = params.dtype
+        self.grad = aligned_zeros(0 if n_slots is None else plan.n_params, dtype)
+        n_slots = n_slots or 0
+        self.slots = aligned_zeros(n_slots * plan.n_params, dtype).reshape(n_slots, plan.n_params)
+        self.work = aligned_zeros(plan.per_sample * self.capacity, dtype)
+        self.scratch = aligned_zeros(plan.scratch, dtype)
+        self.row_loss = aligned_zeros(self.capacity, np.float64)
+        self.row_hit = aligned_zeros(self.capacity, np.float64)
+        self.ran = np.zeros(MOST_PARTS, np.int64)
+        self.bound: dict = {}
+
+    def buffer(self, offset: int, m: int, columns: int) -> np.ndarray:
+        """The first m rows of the per-sample buffer at an offset, as a view (m, columns)."""
+        start = offset * self.capacity
+        return self.work[start : start + m * columns].reshape(m, columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays but the parameters."""
+        arrays = (self.grad, self.slots, self.work, self.scratch, self.row_loss, self.row_hit)
+        return sum(array.nbytes for array in arrays)
+
+
+@dataclass
+class Data:
+    """Rows to run on, converted and checked.
+
+    X is (n, n_inputs) in the network's dtype, contiguous. The targets are int32 class numbers
+    in `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
+    """
+
+    X: np.ndarray
+    Y: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    order: np.ndarray | None = None
+    batch_size: int = 0
+    hits: str | None = None  # how a row counts as right: "class", "sign", or not at all
+
+    def __post_init__(self):
+        self.batch_size = self.batch_size or max(len(self.X), 1)
+
+    @property
+    def n_batches(self) -> int:
+        return -(-len(self.X) // self.batch_size)

@@ -1,0 +1,552 @@
+"""Sequential: layers in, a trained network out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+
+from . import engines, files, layers, losses, optimizers
+from .checks import whole_number
+from .engines.tables import SLOTS, Loss
+from .engines.workspace import Data, Workspace, aligned_zeros
+from .errors import ModelFileError, NotFittedError, ShapeError
+from .layers import Dense, Layer
+from .plan import OUTPUT_OF, Lowering, Plan
+from .random import check_seed
+from .targets import Target, check_features, choose_loss, describe_target, make_data
+from .training import History, Progress, TrainingState, train
+
+#: Rows of a chunk in bulk prediction: bounds its memory.
+CHUNK_ROWS = 1024
+
+
+class Sequential:
+    """A feed-forward network: layers one after another.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        Bottom to top; the last is a :class:`Dense` whose units are the outputs.
+    n_inputs : int, optional
+        Number of features; left out, it is told from the first fit.
+    seed : int or None, default 0
+        Initial weights and shuffles follow from it, so equal seeds give equal networks, bit for
+        bit. None draws a seed, which then stands in ``seed``.
+    dtype : {"float32", "float64"}
+        Type of the parameters and of all arithmetic.
+
+    Attributes
+    ----------
+    n_inputs, n_outputs : int
+        Features and outputs.
+    classes_ : ndarray or None
+        The labels of a classification, sorted.
+    history : History or None
+        Of the last fit, also of one that was interrupted.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of the wrong type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import Sequential, Dense, Adam
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> y = np.array([0, 1, 1, 0])
+    >>> net = Sequential([Dense(8, "tanh"), Dense(1)], seed=0)
+    >>> _ = net.fit(X, y, optimizer=Adam(0.05), epochs=200, batch_size=4, progress=False)
+    >>> net.predict(X)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32"):
+        self.layers = _check_layers(layers)
+        self.seed = check_seed(seed)
+        self.dtype = _check_dtype(dtype)
+        self.n_inputs: int | None = None
+        self.n_outputs: int = self.layers[-1].units  # type: ignore[attr-defined]
+        self.history: History | None = None
+        self._params: np.ndarray | None = None
+        self._loss: Loss | None = None
+        self._target: Target | None = None
+        self._state: TrainingState | None = None
+        self._plans: dict[Loss | None, Plan] = {}
+        self._idle_workspaces: list[Workspace] = []
+        if n_inputs is not None:
+            self._build(whole_number(n_inputs, "n_inputs"))
+
+    # -- parameters ---------------------------------------------------------------------------
+
+    def _build(self, n_inputs: int) -> None:
+        """Lay out and initialise the parameters."""
+        self.n_inputs = n_inputs
+        self._params = self._initial_params()
+
+    def _initial_params(self) -> np.ndarray:
+        plan = self._lower(None)
+        params = aligned_zeros(plan.n_params, self.dtype)
+        for block, parameter in enumerate(plan.parameters):
+            layer = self.layers[parameter.layer]
+            parameter.view(params)[:] = layer.initial(parameter, self.seed, block)
+        return params
+
+    def _lower(self, loss: Loss | None) -> Plan:
+        """The plan for a loss; the layout of the parameters is the same for all."""
+        if loss not in self._plans:
+            assert self.n_inputs is not None
+            lowering = Lowering(self.n_inputs)
+            for index, layer in enumerate(self.layers):
+                layer.lower(lowering, index, str(index))
+            self._plans[loss] = lowering.finish(loss)
+        return self._plans[loss]
+
+    def _built(self) -> np.ndarray:
+        if self._params is None:
+            raise NotFittedError(
+                "the network has no parameters yet: call fit, or give n_inputs to Sequential"
+            )
+        return self._params
+
+    @property
+    def plan(self) -> Plan:
+        """The table that the engines execute, with the loss of the last fit if there was one."""
+        self._built()
+        return self._lower(self._loss)
+
+    @property
+    def flat_params(self) -> np.ndarray:
+        """All parameters as one vector; writing into it or assigning to it changes the network.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        ShapeError, ValueError, TypeError
+            If what is assigned has another shape or is not finite.
+        """
+        return self._built()
+
+    @flat_params.setter
+    def flat_params(self, values) -> None:
+        params = self._built()
+        values = np.asarray(values)
+        if values.shape != params.shape:
+            raise ShapeError(
+                f"flat_params has the shape {params.shape}, but {values.shape} was assigned"
+            )
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError("flat_params must be finite real numbers")
+        params[:] = values
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Every parameter by name, as a writable view.
+
+        Returns
+        -------
+        dict
+            ``"0.W"`` (n_in, n_out) and ``"0.b"`` (n_out,) for the first layer, and so on.
+        """
+        params = self._built()
+        return {p.name: p.view(params) for p in self._lower(None).parameters}
+
+    def summary(self) -> None:
+        """Print the layers with their shapes and numbers of parameters."""
+        params = self._built()
+        sizes = [0] * len(self.layers)
+        for parameter in self._lower(None).parameters:
+            sizes[parameter.layer] += parameter.size
+        print(f"inputs {self.n_inputs}, {self.dtype.name}, seed {self.seed}")
+        for index, (layer, size) in enumerate(zip(self.layers, sizes, strict=True)):
+            print(f"{index:>3}  {layer!r:<24} {size:>12,} parameters")
+        print(f"     {'together':<24} {params.size:>12,} parameters")
+
+    def __repr__(self) -> str:
+        inputs = "" if self.n_inputs is None else f", n_inputs={self.n_inputs}"
+        return f"Sequential({self.layers!r}{inputs}, seed={self.seed}, dtype='{self.dtype}')"
+
+    # -- training -----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X,
+        y,
+        loss="auto",
+        optimizer="adam",
+        epochs=10,
+        batch_size=32,
+        *,
+        validation_data=None,
+        shuffle=True,
+        progress="auto",
+    ) -> History:
+        """Train by minibatch gradient descent, from the present parameters on.
+
+        A second call with an equal optimizer goes on where the first one stopped, memory of the
+        optimizer and shuffles included: two fits of 5 epochs are one of 10, bit for bit.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+        y : array_like, shape (m,) or (m, n_outputs)
+            Labels of any type, or numbers.
+        loss : str, default "auto"
+            ``mse``, ``sse``, ``binary_cross_entropy`` or ``cross_entropy``; "auto" is told from y
+            and says so.
+        optimizer : str or Optimizer, default "adam"
+        epochs : int, default 10
+        batch_size : int, default 32
+            Rows per step; the last step of an epoch takes what is left.
+        validation_data : tuple (X, y), optional
+            Rows to evaluate after every epoch.
+        shuffle : bool, default True
+            Whether every epoch takes the rows in a new order.
+        progress : bool or "auto"
+            "auto" shows a bar on a terminal.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ShapeError, ValueError, TypeError
+            If an argument does not fit; the network is then unchanged.
+        DivergedError
+            If the loss becomes infinite or not a number.
+        KeyboardInterrupt
+            After Ctrl-C; parameters and ``history`` are kept.
+        """
+        optimizer = optimizers.get(optimizer)
+        epochs = whole_number(epochs, "epochs")
+        batch_size = whole_number(batch_size, "batch_size")
+        if progress not in (True, False, "auto"):
+            raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
+        if not isinstance(shuffle, bool | np.bool_):
+            raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
+        engine = engines.current()
+        X = check_features(X, self.n_inputs, self.dtype)
+        code, target = self._describe(y, len(X), loss)
+        data = make_data(X, y, self.n_outputs, target, code, self.dtype)
+        data.batch_size = min(batch_size, len(X))
+        valid = self._validation_data(validation_data, X.shape[1], target, code)
+        if self._params is None:
+            self._build(X.shape[1])
+        plan = self._lower(code)
+        if loss == "auto" and progress is not False and self._loss is None:
+            print(f"fastnn: loss='auto' takes {code.name} for these targets", file=sys.stderr)
+
+        self._loss, self._target = code, target
+        ws = Workspace(plan, self._built(), data.batch_size, SLOTS[optimizer.rule])
+        if self._state is not None and self._state.optimizer == optimizer:
+            ws.slots[:] = self._state.slots
+            state = TrainingState(optimizer, ws.slots, self._state.step, self._state.epoch)
+        else:
+            epoch = 0 if self._state is None else self._state.epoch
+            state = TrainingState(optimizer, ws.slots, epoch=epoch)
+        self._state = state
+        self.history = History(code.name, engine.name, engines.get_num_threads(), len(X))
+        with Progress(progress, epochs * len(X)) as bar:
+            train(
+                engine, ws, state, data, self.history, seed=self.seed, epochs=epochs,
+                shuffle=bool(shuffle), progress=bar,
+                validate=valid and (lambda: self._evaluate(engine, valid, "val_")),
+            )  # fmt: skip
+        return self.history
+
+    def _describe(self, y, n_rows: int, loss) -> tuple[Loss, Target]:
+        """The loss and the kind of targets: those of the last fit where they are still meant."""
+        if loss == "auto":
+            code = self._loss if self._loss is not None else choose_loss(y, self.n_outputs)
+        else:
+            code = losses.get(loss)
+        if self._target is not None and code == self._loss:
+            return code, self._target
+        return code, describe_target(y, n_rows, self.n_outputs, code)
+
+    def _validation_data(self, validation, n_inputs, target, code) -> Data | None:
+        if validation is None:
+            return None
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise TypeError("validation_data must be a pair (X, y)")
+        X = check_features(validation[0], n_inputs, self.dtype, "validation X")
+        data = make_data(
+            X, validation[1], self.n_outputs, target, code, self.dtype, "validation y"
+        )
+        data.batch_size = min(CHUNK_ROWS, len(X))
+        return data
+
+    # -- prediction ---------------------------------------------------------------------------
+
+    def _forward(self, X, loss: Loss | None, function: str) -> np.ndarray:
+        params = self._built()
+        X = check_features(X, self.n_inputs, self.dtype)
+        out = np.empty((len(X), self.n_outputs), self.dtype)
+        data = Data(X, batch_size=min(CHUNK_ROWS, len(X)))
+        ws = self._take_workspace(self._lower(loss), params, data.batch_size)
+        engines.current().forward(ws, data, out, function)
+        self._idle_workspaces.append(ws)
+        return out
+
+    def _take_workspace(self, plan: Plan, params: np.ndarray, rows: int) -> Workspace:
+        """A workspace for forward passes that no other thread is using."""
+        try:
+            ws = self._idle_workspaces.pop()
+        except IndexError:
+            return Workspace(plan, params, rows)
+        if ws.plan is plan and ws.params is params and ws.capacity >= rows:
+            return ws
+        return Workspace(plan, params, rows)
+
+    def logits(self, X) -> np.ndarray:
+        """The output of the last layer, before sigmoid or softmax.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (m, n_outputs), of the network's dtype
+            Row i depends on row i of X alone, to the last bit.
+        """
+        return self._forward(X, self._loss, "logits")
+
+    def predict(self, X) -> np.ndarray:
+        """Labels as they were given to fit, or values.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (m,) or (m, n_outputs)
+            In the form of the y of the fit. A network that was never fitted, but whose
+            parameters have been set, gives the outputs of its last layer.
+
+        Raises
+        ------
+        NotFittedError
+            If the parameters are still the initial ones.
+        """
+        if self._target is None:
+            if self._params is None or np.array_equal(self._params, self._initial_params()):
+                raise NotFittedError("the network has not been trained: call fit first")
+            return self._forward(X, None, "output")
+        if self._target.kind == "values":
+            out = self._forward(X, self._loss, "output")
+            return out[:, 0] if self._target.vector else out
+        return self._target.decide(self.logits(X))
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities, for the cross entropies.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (m, number of classes)
+            Columns are in the order of ``classes_``; one output gives two columns. For
+            independent 0/1 targets, the probability of each being 1.
+
+        Raises
+        ------
+        NotFittedError
+            Before fit.
+        ValueError
+            If the loss is not a cross entropy.
+        """
+        if self._loss is None or self._target is None:
+            raise NotFittedError("the network has not been trained: call fit first")
+        if self._loss not in OUTPUT_OF:
+            raise ValueError(
+                f"predict_proba needs a cross entropy, but the loss is {self._loss.name}: "
+                "use predict"
+            )
+        p = self._forward(X, self._loss, OUTPUT_OF[self._loss])
+        if self.n_outputs == 1 and self._target.kind == "labels":
+            return np.concatenate([1 - p, p], axis=1)
+        return p
+
+    @property
+    def classes_(self) -> np.ndarray | None:
+        return None if self._target is None else self._target.classes
+
+    def evaluate(self, X, y) -> dict[str, float]:
+        """The loss of the last fit on other rows, and the accuracy of a classification.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+        y : array_like, shape (m,) or (m, n_outputs)
+
+        Returns
+        -------
+        dict
+            ``{"loss": ...}``, with ``"accuracy"`` for classes.
+
+        Raises
+        ------
+        NotFittedError
+            Before fit.
+        ShapeError, ValueError, TypeError
+            If X or y does not fit the network, or y has a label that fit has not seen.
+        """
+        if self._loss is None or self._target is None:
+            raise NotFittedError("the network has no loss yet: call fit first")
+        X = check_features(X, self.n_inputs, self.dtype)
+        data = make_data(X, y, self.n_outputs, self._target, self._loss, self.dtype)
+        data.batch_size = min(CHUNK_ROWS, len(X))
+        return self._evaluate(engines.current(), data)
+
+    def _evaluate(self, engine, data: Data, prefix: str = "") -> dict[str, float]:
+        assert self._loss is not None
+        plan = self._lower(self._loss)
+        ws = self._take_workspace(plan, self._built(), data.batch_size)
+        loss, right = engine.evaluate(ws, data)
+        self._idle_workspaces.append(ws)
+        values = {f"{prefix}loss": float(loss / len(data.X) if plan.mean else loss)}
+        if data.hits:
+            values[f"{prefix}accuracy"] = float(right / len(data.X))
+        return values
+
+    def loss_and_grad(self, X, y, loss="auto") -> tuple[float, np.ndarray]:
+        """The loss of all rows as one batch, and its gradient by backpropagation.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+        y : array_like, shape (m,) or (m, n_outputs)
+        loss : str, default "auto"
+            As for :meth:`fit`; "auto" is the loss of the last fit if there was one.
+
+        Returns
+        -------
+        loss : float
+        gradient : ndarray, shape (number of parameters,)
+            In the order of ``flat_params``.
+        """
+        params = self._built()
+        X = check_features(X, self.n_inputs, self.dtype)
+        code, target = self._describe(y, len(X), loss)
+        data = make_data(X, y, self.n_outputs, target, code, self.dtype)
+        plan = self._lower(code)
+        ws = Workspace(plan, params, len(X), 0)
+        total = engines.current().loss_and_grad(ws, data)
+        return float(total / len(X) if plan.mean else total), ws.grad
+
+    # -- files --------------------------------------------------------------------------------
+
+    def save(self, path) -> None:
+        """Write the network to a safetensors file: parameters, layers, loss and labels.
+
+        The file is replaced only once the new one is complete.
+
+        Parameters
+        ----------
+        path : str or path
+        """
+        self._built()
+        target = self._target
+        description: dict = {
+            "layers": [layer.config() for layer in self.layers],
+            "n_inputs": self.n_inputs,
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+            "loss": None if self._loss is None else self._loss.name,
+            "target": None,
+        }
+        if target is not None:
+            classes = target.classes
+            description["target"] = {
+                "kind": target.kind,
+                "vector": target.vector,
+                "classes": None if classes is None else classes.tolist(),
+                "classes_dtype": None if classes is None else classes.dtype.str,
+            }
+        files.write(path, self.parameters(), description)
+
+    def __getstate__(self):
+        # Workspaces hold addresses of this process; parameters are views that must be laid anew.
+        return {**self.__dict__, "_idle_workspaces": []}
+
+
+def load(path) -> Sequential:
+    """Read a network that :meth:`Sequential.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Sequential
+        With equal parameters, bit for bit.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If the file is truncated, damaged, or not a model of fastnn.
+    """
+    tensors, about = files.read(path)
+    try:
+        net = Sequential(
+            [layers.from_config(config) for config in about["layers"]],
+            n_inputs=about["n_inputs"], seed=about["seed"], dtype=about["dtype"],
+        )  # fmt: skip
+        views = net.parameters()
+        for name in views.keys() | tensors.keys():
+            if tensors[name].shape != views[name].shape or tensors[name].dtype != net.dtype:
+                raise ValueError(f"{name} has another shape or type than the layers say")
+            views[name][:] = tensors[name]
+        if about["loss"] is not None:
+            net._loss, net._target = Loss[about["loss"]], _read_target(about["target"])
+            net._lower(net._loss)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelFileError(
+            f"{str(path)!r} is damaged, or written by another program: {error}"
+        ) from error
+    return net
+
+
+def _read_target(about: dict) -> Target:
+    classes = about["classes"]
+    if classes is not None:
+        classes = np.array(classes, dtype=np.dtype(about["classes_dtype"]))
+    return Target(about["kind"], classes, bool(about["vector"]))
+
+
+def _check_layers(given) -> list[Layer]:
+    if isinstance(given, Layer):
+        given = [given]
+    try:
+        found = list(given)
+    except TypeError:
+        raise TypeError(f"layers must be a list of layers, not {given!r}") from None
+    for layer in found:
+        if not isinstance(layer, Layer):
+            hint = f": write {layer.__name__}(...)" if isinstance(layer, type) else ""
+            raise TypeError(f"layers must be layers such as Dense(10), not {layer!r}{hint}")
+    if not found:
+        raise ValueError("a network needs at least one layer")
+    if not isinstance(found[-1], Dense):
+        raise ValueError(f"the last layer must be Dense, whose units are the outputs, not {found[-1]!r}")
+    return found
+
+
+def _check_dtype(dtype) -> np.dtype:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    return found

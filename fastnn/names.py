@@ -1,0 +1,13 @@
+"""Names that users type: looking them up, and saying which one was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+
+
+def unknown(what: str, name: str, known) -> ValueError:
+    """The error for a name that nothing bears, with the nearest one suggested."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"unknown {what} {name!r}{hint} Known: {', '.join(map(repr, known))}")

@@ -1,0 +1,160 @@
+"""Optimizers: hyperparameters, and the numbers that each step hands to the engine.
+
+They are declarations without state; what a rule remembers from step to step lies in flat vectors
+beside the parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .checks import real_number
+from .engines.tables import HYPER_COLUMNS, Rule
+from .names import unknown
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    Attributes
+    ----------
+    lr : float
+        The learning rate.
+    """
+
+    lr: float
+
+    @property
+    def rule(self) -> Rule:
+        """Which step the engines take."""
+        raise AttributeError("a subclass names its rule")
+
+    def hyper(self, first_step: int, rates: np.ndarray) -> np.ndarray:
+        """The hyperparameters of consecutive steps.
+
+        Parameters
+        ----------
+        first_step : int
+            Number of the first of them, counted from 1 over the whole training.
+        rates : ndarray, shape (n,)
+            The learning rate of each.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, HYPER_COLUMNS)
+            In the order that the rule's leaf documents.
+        """
+        columns = np.zeros((len(rates), HYPER_COLUMNS))
+        columns[:, 0] = rates
+        return columns
+
+    def config(self) -> dict:
+        """Name and hyperparameters, as written to files."""
+        return {"name": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent, with momentum: v = momentum v - lr g, then w = w + v.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        The learning rate, above 0. It is inside the velocity, so a change of it changes the
+        velocity gradually (as in scikit-learn).
+    momentum : float, default 0
+        Share of the velocity that is kept, in [0, 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyperparameter is out of range or not a number.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+
+    def __post_init__(self):
+        real_number(self.lr, "lr", positive=True)
+        real_number(self.momentum, "momentum", least=0, below=1)
+
+    @property
+    def rule(self) -> Rule:
+        return Rule.momentum if self.momentum else Rule.sgd
+
+    def hyper(self, first_step, rates):
+        columns = super().hyper(first_step, rates)
+        columns[:, 1] = self.momentum
+        return columns
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam: the direction of momentum, the step size of RMSprop, both corrected for their start.
+
+    m = beta1 m + (1-beta1) g and v = beta2 v + (1-beta2) g^2; after step t,
+    w = w - lr sqrt(1-beta2^t)/(1-beta1^t) m / (sqrt v + epsilon sqrt(1-beta2^t)),
+    which is the published rule rearranged (D. P. Kingma and J. Ba, Adam, ICLR 2015, section 2).
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        The learning rate, above 0.
+    beta1, beta2 : float, defaults 0.9 and 0.999
+        Decay of the two averages, in [0, 1).
+    epsilon : float, default 1e-8
+        Added to the square root, above 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyperparameter is out of range or not a number.
+    """
+
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    rule: ClassVar[Rule] = Rule.adam
+
+    def __post_init__(self):
+        real_number(self.lr, "lr", positive=True)
+        real_number(self.beta1, "beta1", least=0, below=1)
+        real_number(self.beta2, "beta2", least=0, below=1)
+        real_number(self.epsilon, "epsilon", positive=True)
+
+    def hyper(self, first_step, rates):
+        columns = super().hyper(first_step, rates)
+        steps = np.arange(first_step, first_step + len(rates))
+        correction = np.sqrt(1 - self.beta2**steps)
+        columns[:, 0] = rates * correction / (1 - self.beta1**steps)
+        columns[:, 1] = self.epsilon * correction
+        columns[:, 2] = self.beta1
+        columns[:, 3] = self.beta2
+        return columns
+
+
+_BY_NAME = {"sgd": SGD, "adam": Adam}
+
+
+def get(optimizer) -> Optimizer:
+    """An optimizer with default hyperparameters for a name; objects are returned as they are.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is none of that name, or it is neither.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str):
+        raise TypeError(
+            f"optimizer must be a name or an optimizer such as Adam(1e-3), not {optimizer!r}"
+        )
+    if optimizer.lower() not in _BY_NAME:
+        raise unknown("optimizer", optimizer, _BY_NAME)
+    return _BY_NAME[optimizer.lower()]()

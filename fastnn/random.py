@@ -1,0 +1,151 @@
+"""Counter-based random numbers: a number is a function of where it is used, not of when.
+
+Every number comes from Philox-4x32-10 (J. K. Salmon et al., Parallel random numbers: as easy as
+1, 2, 3, SC 2011, section 5.3) with the seed as key and as counter
+
+    (element // 4, index, stream)    of 32, 64 and 32 bits,
+
+so initial values come from (seed, block, element), shuffles from (seed, epoch, element), and
+whatever is drawn in a training step from (seed, step, operation, element). Resuming a run thus
+continues the very same run. Only additions, multiplications, divisions and square roots are
+used, which every machine rounds alike, so NumPy's own functions and streams do not matter.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import secrets
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What numbers are drawn for; each has a stream of its own."""
+
+    INITIAL = 1
+    SHUFFLE = 2
+    SPLIT = 3
+
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+
+def check_seed(seed) -> int:
+    """A seed as a whole number of 64 bits; None draws one from the system.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not None or a whole number from 0 to 2**64 - 1.
+    """
+    if seed is None:
+        return secrets.randbits(32)
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"seed must be a whole number or None, not {seed!r}")
+    seed = operator.index(seed)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be from 0 to 2**64 - 1, not {seed}")
+    return seed
+
+
+def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
+    """Philox-4x32-10.
+
+    Parameters
+    ----------
+    counter : ndarray of uint64, shape (4, n)
+        Four words of 32 bits for each block.
+    key : two ints of 32 bits
+
+    Returns
+    -------
+    ndarray of uint64, shape (4, n)
+        Four random words of 32 bits for each block.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = (np.uint64(word) for word in key)
+    for _ in range(10):
+        product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (product1 >> _SHIFT) ^ c1 ^ k0,
+            product1 & _LOW,
+            (product0 >> _SHIFT) ^ c3 ^ k1,
+            product0 & _LOW,
+        )
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _LOW, (k1 + _KEY_STEPS[1]) & _LOW
+    return np.stack([c0, c1, c2, c3])
+
+
+def words(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
+    """The first `count` random words of 32 bits at a place, as uint64."""
+    blocks = -(-count // 4)
+    counter = np.empty((4, blocks), np.uint64)
+    counter[0] = np.arange(blocks, dtype=np.uint64)
+    counter[1] = index & 0xFFFFFFFF
+    counter[2] = index >> 32
+    counter[3] = int(stream)
+    return philox(counter, (seed & 0xFFFFFFFF, seed >> 32)).T.reshape(-1)[:count]
+
+
+def uniform(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
+    """`count` float64 numbers, uniform in the open interval (0, 1), with 53 random bits."""
+    high, low = words(seed, stream, index, 2 * count).reshape(-1, 2).T
+    bits = (high >> np.uint64(6) << np.uint64(27)) | (low >> np.uint64(5))
+    return (bits.astype(np.float64) + 0.5) * 2.0**-53
+
+
+def normal(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
+    """`count` float64 numbers from the standard normal distribution.
+
+    G. E. P. Box and M. E. Muller, A note on the generation of random normal deviates, 1958.
+    """
+    pairs = -(-count // 2)
+    u, v = uniform(seed, stream, index, 2 * pairs).reshape(-1, 2).T
+    radius = np.sqrt(-2.0 * _log(u))
+    cosine, sine = _cos_sin_of_turns(v)
+    return np.stack([radius * cosine, radius * sine], axis=1).reshape(-1)[:count]
+
+
+def permutation(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
+    """A random order of the whole numbers below `count`, as int64.
+
+    The numbers are sorted by random keys of 64 bits; equal keys keep their order.
+    """
+    high, low = words(seed, stream, index, 2 * count).reshape(-1, 2).T
+    return np.argsort((high << _SHIFT) | low, kind="stable")
+
+
+def _horner(coefficients, x):
+    value = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = value * x + coefficient
+    return value
+
+
+def _log(x: np.ndarray) -> np.ndarray:
+    """The natural logarithm, as 2 artanh((f-1)/(f+1)) + n ln 2 for x = 2^n f."""
+    f, n = np.frexp(x)
+    small = f < math.sqrt(0.5)
+    f, n = np.where(small, 2 * f, f), n - small
+    s = (f - 1) / (f + 1)
+    z = s * s
+    series = _horner([2 / (2 * k + 1) for k in range(11, -1, -1)], z)
+    return s * series + n * 0.6931471805599453
+
+
+def _cos_sin_of_turns(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of 2 pi turns, by their series within an eighth of a turn of an axis."""
+    quarters = np.floor(4 * turns + 0.5)
+    x = (turns - quarters / 4) * (2 * math.pi)
+    z = x * x
+    sine = x * _horner([(-1) ** k / math.factorial(2 * k + 1) for k in range(8, -1, -1)], z)
+    cosine = _horner([(-1) ** k / math.factorial(2 * k) for k in range(9, -1, -1)], z)
+    quarter = quarters.astype(np.int64) % 4
+    swapped, negative_cosine = quarter % 2 == 1, (quarter == 1) | (quarter == 2)
+    c, s = np.where(swapped, sine, cosine), np.where(swapped, cosine, sine)
+    return np.where(negative_cosine, -c, c), np.where(quarter >= 2, -s, s)

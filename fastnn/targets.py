@@ -1,0 +1,251 @@
+"""X and y as users have them, checked and turned into what engines read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .engines.tables import Loss
+from .engines.workspace import Data
+from .errors import ShapeError
+
+
+def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
+    """X as a contiguous matrix (m, n_inputs) of the network's dtype.
+
+    It is copied only if its type or order must change.
+
+    Raises
+    ------
+    ShapeError
+        If it has not two dimensions, no rows or columns, or the wrong number of columns.
+    TypeError
+        If its elements are not real numbers.
+    ValueError
+        If it contains NaN or infinity, or numbers too large for the dtype.
+    """
+    array = _dense_array(X, what)
+    if array.ndim != 2:
+        hint = ""
+        if array.ndim == 1:
+            hint = "; for one row use X.reshape(1, -1), for one feature X.reshape(-1, 1)"
+        raise ShapeError(f"{what} must be a matrix (rows, features), not {array.ndim}-D{hint}")
+    if n_inputs is not None and array.shape[1] != n_inputs:
+        raise ShapeError(
+            f"{what} has {array.shape[1]} features, but the network takes {n_inputs}"
+        )
+    if 0 in array.shape:
+        raise ShapeError(f"{what} is empty: its shape is {array.shape}")
+    return _real_array(array, dtype, what)
+
+
+def _dense_array(values, what: str) -> np.ndarray:
+    if hasattr(values, "toarray"):
+        raise TypeError(f"{what} is a sparse matrix, which is not supported: use {what}.toarray()")
+    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
+        raise ValueError(f"{what} is a masked array with masked elements: fill or drop them first")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"{what} is no rectangular array: {error}") from None
+
+
+def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
+    if array.dtype.kind not in "biufO":
+        raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
+    try:
+        with np.errstate(over="ignore"):
+            result = np.ascontiguousarray(array, dtype=dtype)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{what} must hold real numbers, but some element cannot be converted to one"
+        ) from None
+    # The sum is finite unless an element is not (or, seldom, it overflows): one cheap pass.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(result.sum()) or np.isfinite(result).all():
+            return result
+    bad = np.argwhere(~np.isfinite(result))[0]
+    place = f"{what}[{', '.join(map(str, bad))}] is {array[tuple(bad)]}"
+    if array.dtype.kind in "fO" and not np.isfinite(float(array[tuple(bad)])):
+        raise ValueError(f"{place}: replace or drop NaN and infinity first")
+    raise ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What the targets of a fit were, so that predictions can be given in the same form.
+
+    Attributes
+    ----------
+    kind : {"labels", "one_hot", "multilabel", "values"}
+        Class labels; rows of class probabilities; independent 0/1 columns; numbers.
+    classes : ndarray or None
+        The labels, sorted, for kind "labels".
+    vector : bool
+        Whether y had one dimension.
+    """
+
+    kind: str
+    classes: np.ndarray | None
+    vector: bool
+
+    def hits(self, n_outputs: int) -> str | None:
+        """How a row counts as right: by its largest output, by signs, or not at all."""
+        if self.kind == "labels":
+            return "class" if n_outputs > 1 else "sign"
+        return {"one_hot": "class", "multilabel": "sign"}.get(self.kind)
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (m, n_outputs) as predictions in the form of the y that was fitted."""
+        m, n_outputs = logits.shape
+        if self.kind == "labels":
+            assert self.classes is not None
+            best = logits.argmax(axis=1) if n_outputs > 1 else (logits[:, 0] > 0).astype(np.int64)
+            return self.classes[best]
+        if self.kind == "one_hot":
+            return (np.arange(n_outputs) == logits.argmax(axis=1)[:, None]).astype(np.int64)
+        decided = (logits > 0).astype(np.int64)
+        return decided[:, 0] if self.vector else decided
+
+
+def _label_like(y: np.ndarray) -> bool:
+    """Whether the elements name classes: text, booleans, objects or whole numbers."""
+    return y.dtype.kind in "OUSbiu"
+
+
+def choose_loss(y, n_outputs: int) -> Loss:
+    """The loss that fits the targets: what ``loss="auto"`` means.
+
+    Labels take binary cross-entropy on one output and cross-entropy on several, rows of a one-hot
+    code cross-entropy, other rows of zeros and ones binary cross-entropy, and numbers mse.
+    """
+    y = _dense_array(y, "y")
+    if y.ndim == 2 and y.shape[1] > 1:
+        if y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all():
+            one_hot = (y.sum(axis=1) == 1).all()
+            return Loss.cross_entropy if one_hot else Loss.binary_cross_entropy
+        return Loss.mse
+    y = y.reshape(-1)
+    if n_outputs > 1:
+        return Loss.cross_entropy
+    if y.dtype.kind in "OUSb" or (_label_like(y) and len(np.unique(y)) <= 2):
+        return Loss.binary_cross_entropy
+    return Loss.mse
+
+
+def _check_rows(y, n_rows: int, n_outputs: int, what: str) -> np.ndarray:
+    y = _dense_array(y, what)
+    if y.ndim not in (1, 2):
+        raise ShapeError(f"{what} must have one or two dimensions, not {y.ndim}")
+    if len(y) != n_rows:
+        raise ShapeError(f"X has {n_rows} rows, but {what} has {len(y)}")
+    if y.ndim == 2 and y.shape[1] not in (1, n_outputs):
+        raise ShapeError(
+            f"{what} has {y.shape[1]} columns, but the network has {n_outputs} outputs"
+        )
+    return y
+
+
+def describe_target(y, n_rows: int, n_outputs: int, loss: Loss) -> Target:
+    """What kind of targets y holds for a network with that loss.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If y does not fit the rows, the outputs or the loss.
+    """
+    y = _check_rows(y, n_rows, n_outputs, "y")
+    vector = y.ndim == 1
+    wide = y.ndim == 2 and y.shape[1] == n_outputs and n_outputs > 1
+    if loss == Loss.cross_entropy and n_outputs == 1:
+        raise ValueError(
+            "cross_entropy needs an output for each class, but the network has one output: "
+            "use binary_cross_entropy, or as many units in the last layer as there are classes"
+        )
+    if wide:
+        if loss == Loss.cross_entropy:
+            return Target("one_hot", None, False)
+        return Target("multilabel" if loss == Loss.binary_cross_entropy else "values", None, False)
+    flat = y.reshape(-1)
+    if n_outputs == 1 and loss in (Loss.mse, Loss.sse):
+        return Target("values", None, vector)
+    if flat.dtype.kind == "f":
+        if n_outputs == 1 and not np.isin(flat, (0, 1)).all():
+            return Target("multilabel", None, vector)  # soft targets between 0 and 1
+        if not (np.isfinite(flat).all() and (flat == np.round(flat)).all()):
+            raise ShapeError(
+                f"y holds fractions in one column, but the network has {n_outputs} outputs: "
+                "give class labels, or a column for each output"
+            )
+    return Target("labels", _classes(flat, max(n_outputs, 2)), vector)
+
+
+def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """The sorted labels; whole numbers below n_classes stand for themselves."""
+    try:
+        classes = np.unique(labels)
+    except TypeError:
+        raise TypeError("y mixes labels of types that cannot be sorted, such as str and int") from None
+    if len(classes) and classes.dtype.kind == "f" and np.isnan(classes[-1]):
+        raise ValueError("y contains NaN: replace or drop it first")
+    if classes.dtype.kind in "biuf" and classes[0] >= 0 and classes[-1] < n_classes:
+        return np.arange(n_classes).astype(classes.dtype)
+    if len(classes) != n_classes:
+        raise ValueError(
+            f"y has {len(classes)} classes, {_some(classes)}, but the network tells "
+            f"{n_classes} apart: give the last layer one unit for each class"
+            + (" (or one unit for two classes)" if n_classes == 2 else "")
+        )
+    return classes
+
+
+def _some(values: np.ndarray, most: int = 4) -> str:
+    shown = ", ".join(repr(value) for value in values[:most].tolist())
+    return shown + (", ..." if len(values) > most else "")
+
+
+def make_data(
+    X: np.ndarray, y, n_outputs: int, target: Target, loss: Loss, dtype, what: str = "y"
+) -> Data:
+    """Rows and targets for an engine; X has been checked already.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If y does not fit X or differs from the targets of the fit.
+    """
+    y = _check_rows(y, len(X), n_outputs, what)
+    hits = target.hits(n_outputs)
+    if target.kind == "labels":
+        assert target.classes is not None
+        if y.ndim == 2 and y.shape[1] > 1:
+            raise ShapeError(f"{what} has {y.shape[1]} columns, but the network was fitted on labels")
+        return Data(X, labels=_encode(y.reshape(-1), target.classes, what), hits=hits)
+    if y.ndim == 1 and n_outputs > 1:
+        raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")
+    Y = _real_array(y.reshape(len(X), n_outputs), dtype, what)
+    if loss in (Loss.binary_cross_entropy, Loss.cross_entropy) and not ((Y >= 0) & (Y <= 1)).all():
+        raise ValueError(f"{what} must lie in [0, 1] for {loss.name}")
+    if loss == Loss.cross_entropy and not np.allclose(Y.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(f"the rows of {what} must each sum to 1 for cross_entropy")
+    return Data(X, Y=Y, hits=hits)
+
+
+def _encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
+    """Labels as int32 positions in the sorted classes."""
+    problem: Any = None
+    try:
+        places = np.searchsorted(classes, labels)
+        places = np.minimum(places, len(classes) - 1)
+        wrong = np.flatnonzero(classes[places] != labels)
+        problem = labels[wrong[0]] if len(wrong) else None
+    except TypeError:
+        problem = labels[0]
+    if problem is not None:
+        raise ValueError(
+            f"{what} contains the label {np.asarray(problem).item()!r}, which is none of the "
+            f"fitted classes {_some(classes)}"
+        )
+    return places.astype(np.int32)
