@@ -1,0 +1,264 @@
+"""What the compiled engines promise: the same bits however the work is split, no allocation."""
+
+import hashlib
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+from cases import make_case
+from conftest import DTYPES, only, table
+
+import fastnn
+from fastnn import SGD, Adam, Dense, Sequential, engines, training
+from fastnn.engines import compiled as compiled_module
+from fastnn.engines import threads
+
+OPTIMIZERS = [SGD(0.05), SGD(0.05, momentum=0.9), Adam(0.01)]
+
+
+def train(dtype="float32", optimizer=OPTIMIZERS[2], widths=(19, 33, 17, 5), batch_size=50):
+    """Train a network of odd widths on 130 rows, so that the last batch is ragged."""
+    X, y = table(130, widths[0], widths[-1], seed=3)
+    hidden = [Dense(n, act) for n, act in zip(widths[1:-1], ("relu", "tanh"), strict=False)]
+    net = Sequential([*hidden, Dense(widths[-1])], seed=5, dtype=dtype)
+    history = net.fit(
+        X, y, optimizer=optimizer, epochs=3, batch_size=batch_size,
+        validation_data=(X[:40], y[:40]), progress=False,
+    )  # fmt: skip
+    return net, history
+
+
+def bits(net, history):
+    digest = hashlib.sha256(net.flat_params.tobytes())
+    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        digest.update(np.array(history[key]).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_number_of_parts_gives_the_same_bits(
+    compiled, dtype, optimizer, workspaces, monkeypatch
+):
+    expected = bits(*train(dtype, optimizer))
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    for parts in (1, 2, 3, 4, 7):
+        monkeypatch.setattr(compiled_module, "PARTS", parts)
+        workspaces.clear()
+        assert bits(*train(dtype, optimizer)) == expected
+        for ws in workspaces:
+            assert (ws.ran[:parts] > 0).all(), "a part never ran"
+            assert (ws.ran[:parts] == ws.ran[0]).all(), "the parts did not run equally often"
+            assert (ws.ran[parts:] == 0).all(), "more parts ran than were asked for"
+
+
+def test_long_batches_split_alike(compiled, workspaces, monkeypatch):
+    """Sums over more rows than one block of the weights' gradient, and of the loss."""
+    case = make_case([6, 40, 3], ["relu", "identity"], "cross_entropy", 700, seed=1)
+    net = case.network("float32")
+    expected = net.loss_and_grad(case.X, case.T, loss="cross_entropy")
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    for parts in (2, 4):
+        monkeypatch.setattr(compiled_module, "PARTS", parts)
+        loss, gradient = net.loss_and_grad(case.X, case.T, loss="cross_entropy")
+        assert loss == expected[0]
+        np.testing.assert_array_equal(gradient, expected[1])
+        assert workspaces[-1].ran[parts - 1] > 0
+
+
+def test_the_pool_runs_the_parts(compiled, monkeypatch):
+    """With two threads the launcher is used, and it is Numba's pool that runs it."""
+    if compiled != "numba":
+        pytest.skip("this engine has a pool of its own")
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 4)
+    seen = []
+    engine = engines.current()
+    original = engine._launch
+    monkeypatch.setattr(engine, "_launch", lambda *a: seen.append(original(*a)) or seen[-1])
+    train()
+    assert seen
+    assert all(address != 0 for address in seen)
+    import numba
+
+    assert numba.threading_layer() in ("omp", "tbb")
+
+
+def test_the_number_of_threads_changes_no_bit(compiled, monkeypatch):
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    found = set()
+    for n in (1, 2, 4):
+        with pytest.warns(UserWarning, match="cores") if n > threads.cpu_count() else _nothing():
+            fastnn.set_num_threads(n)
+        assert fastnn.get_num_threads() == n
+        found.add(bits(*train()))
+    fastnn.set_num_threads(None)
+    assert len(found) == 1
+
+
+def _nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+def test_a_row_is_predicted_alike_alone_and_in_any_batch(compiled):
+    net, _ = train()
+    X, _ = table(70, 19, 5, seed=9)
+    together = net.logits(X)
+    for i in (0, 1, 7, 8, 31, 69):
+        np.testing.assert_array_equal(together[i : i + 1], net.logits(X[i : i + 1]))
+    np.testing.assert_array_equal(together[5:38], net.logits(X[5:38]))
+    np.testing.assert_array_equal(net.predict_proba(X)[3:4], net.predict_proba(X[3:4]))
+
+
+def test_slicing_a_run_changes_no_bit(compiled, monkeypatch):
+    expected = bits(*train(batch_size=4))
+    for seconds in (0.0, 1e-4, 10.0):
+        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        assert bits(*train(batch_size=4)) == expected
+
+
+def test_a_poisoned_workspace_changes_nothing(engine, monkeypatch):
+    from fastnn.engines.workspace import Workspace
+
+    net, history = train()
+    expected = bits(net, history), net.predict_proba(np.ones((3, 19)))
+    original = Workspace.__init__
+
+    def poison(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        for array in (self.grad, self.work, self.scratch, self.row_loss, self.row_hit):
+            array.fill(np.nan)
+
+    monkeypatch.setattr(Workspace, "__init__", poison)
+    net, history = train()
+    assert bits(net, history) == expected[0]
+    np.testing.assert_array_equal(net.predict_proba(np.ones((3, 19))), expected[1])
+
+
+def test_a_poisoned_gradient_and_workspace_between_steps(engine, workspaces):
+    net, _ = train()
+    X, y = table(50, 19, 5, seed=3)
+    expected = net.loss_and_grad(X, y)
+    engine_now = engines.current()
+    from fastnn.engines.workspace import Data
+
+    ws = workspaces[-1]
+    data = Data(np.ascontiguousarray(X, np.float32), labels=y.astype(np.int32))
+    for _ in range(2):
+        for array in (ws.grad, ws.work, ws.scratch, ws.row_loss):
+            array.fill(np.nan)
+        assert engine_now.loss_and_grad(ws, data) / 50 == expected[0]
+        np.testing.assert_array_equal(ws.grad, expected[1])
+
+
+def test_nothing_is_allocated_while_batches_run(compiled):
+    if compiled != "numba":
+        pytest.skip("counts Numba's allocations")
+    from numba.core.runtime import _nrt_python, rtsys
+
+    from fastnn.engines import jit
+    from fastnn.engines.jit import kernels
+
+    for dtype in DTYPES:
+        for name in jit.names():
+            library, _ = kernels.compile_function(name, dtype)
+            code = library.get_llvm_str()
+            assert "NRT_MemInfo" not in code or name == "launch"
+            assert "NRT_Allocate" not in code
+            assert "@malloc" not in code
+    _nrt_python.memsys_enable_stats()
+    train()
+    before = rtsys.get_allocation_stats()
+    train(batch_size=3)
+    assert rtsys.get_allocation_stats() == before
+
+
+def test_the_parallel_launcher_allocates_nothing(compiled, monkeypatch):
+    if compiled != "numba":
+        pytest.skip("counts Numba's allocations")
+    from numba.core.runtime import _nrt_python, rtsys
+
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 4)
+    _nrt_python.memsys_enable_stats()
+    train()
+    before = rtsys.get_allocation_stats()
+    train()
+    after = rtsys.get_allocation_stats()
+    assert (after.alloc - before.alloc, after.mi_alloc - before.mi_alloc) == (0, 0)
+
+
+def _train_in_child(queue):
+    with only("numba"):
+        queue.put(bits(*train()))
+
+
+def test_a_forked_child_of_a_parallel_parent_trains(monkeypatch):
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 4)
+    with only("numba"):
+        expected = bits(*train())
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_train_in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def test_two_fits_at_once_are_both_right(monkeypatch):
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 2)
+    with only("numba"):
+        expected = bits(*train(batch_size=3))
+    found, errors = [], []
+
+    def work():
+        try:
+            with fastnn.use_engine("numba"):
+                for _ in range(5):
+                    found.append(bits(*train(batch_size=3)))
+        except BaseException as error:
+            errors.append(error)
+
+    running = [threading.Thread(target=work) for _ in range(4)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert not errors
+    assert found == [expected] * 20
+
+
+def test_one_network_predicts_from_several_threads(compiled):
+    net, _ = train()
+    X, _ = table(1500, 19, 5, seed=9)
+    expected = net.predict_proba(X)
+    wrong = []
+
+    def work():
+        with fastnn.use_engine(compiled):
+            for _ in range(20):
+                if not np.array_equal(net.predict_proba(X), expected):
+                    wrong.append(1)
+
+    running = [threading.Thread(target=work) for _ in range(4)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert not wrong
+
+
+def test_each_leaf_gives_the_type_of_the_network(compiled):
+    """Every row, loss and rule in both types: outputs, gradients and slots keep the dtype."""
+    for dtype in DTYPES:
+        for optimizer in OPTIMIZERS:
+            net, _ = train(dtype, optimizer)
+            assert net.flat_params.dtype == dtype
+            assert net._state.slots.dtype == dtype
+            assert net.predict_proba(np.ones((2, 19))).dtype == dtype
