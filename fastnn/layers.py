@@ -75,7 +75,7 @@ class Dense(Layer):
         }
 
     def __repr__(self):
-        act = "" if self.activation is activations.identity else f", {self.activation.name!r}"
+        act = "" if self.activation == activations.identity else f", {self.activation.name!r}"
         return f"Dense({self.units}{act})"
 
 

@@ -88,11 +88,21 @@ class Sequential:
 
     def _initial_params(self) -> np.ndarray:
         plan = self._lower(None)
-        params = aligned_zeros(plan.n_params, self.dtype)
+        params = self._allocate(plan)
         for block, parameter in enumerate(plan.parameters):
             layer = self.layers[parameter.layer]
             parameter.view(params)[:] = layer.initial(parameter, self.seed, block)
         return params
+
+    def _allocate(self, plan: Plan) -> np.ndarray:
+        try:
+            return aligned_zeros(plan.n_params, self.dtype)
+        except (MemoryError, ValueError, OverflowError):
+            size = plan.n_params * self.dtype.itemsize / 2**30
+            raise ValueError(
+                f"the network has {plan.n_params} parameters, {size:,.1f} GiB, which cannot be "
+                "allocated: make the layers smaller"
+            ) from None
 
     def _lower(self, loss: Loss | None) -> Plan:
         """The plan for a loss; the layout of the parameters is the same for all."""
@@ -273,9 +283,7 @@ class Sequential:
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise TypeError("validation_data must be a pair (X, y)")
         X = check_features(validation[0], n_inputs, self.dtype, "validation X")
-        data = make_data(
-            X, validation[1], self.n_outputs, target, code, self.dtype, "validation y"
-        )
+        data = make_data(X, validation[1], self.n_outputs, target, code, self.dtype, "validation y")
         data.batch_size = min(CHUNK_ROWS, len(X))
         return data
 
@@ -463,12 +471,11 @@ class Sequential:
             "target": None,
         }
         if target is not None:
-            classes = target.classes
             description["target"] = {
                 "kind": target.kind,
                 "vector": target.vector,
-                "classes": None if classes is None else classes.tolist(),
-                "classes_dtype": None if classes is None else classes.dtype.str,
+                "classes": None if target.classes is None else _plain(target.classes),
+                "classes_dtype": None if target.classes is None else target.classes.dtype.str,
             }
         files.write(path, self.parameters(), description)
 
@@ -500,13 +507,17 @@ def load(path) -> Sequential:
     try:
         net = Sequential(
             [layers.from_config(config) for config in about["layers"]],
-            n_inputs=about["n_inputs"], seed=about["seed"], dtype=about["dtype"],
+            seed=about["seed"], dtype=about["dtype"],
         )  # fmt: skip
-        views = net.parameters()
-        for name in views.keys() | tensors.keys():
-            if tensors[name].shape != views[name].shape or tensors[name].dtype != net.dtype:
+        net.n_inputs = whole_number(about["n_inputs"], "n_inputs")
+        plan = net._lower(None)
+        shapes = {parameter.name: parameter.shape for parameter in plan.parameters}
+        for name in shapes.keys() | tensors.keys():
+            if tensors[name].shape != shapes[name] or tensors[name].dtype != net.dtype:
                 raise ValueError(f"{name} has another shape or type than the layers say")
-            views[name][:] = tensors[name]
+        net._params = net._allocate(plan)
+        for name, view in net.parameters().items():
+            view[:] = tensors[name]
         if about["loss"] is not None:
             net._loss, net._target = Loss[about["loss"]], _read_target(about["target"])
             net._lower(net._loss)
@@ -517,10 +528,25 @@ def load(path) -> Sequential:
     return net
 
 
+def _plain(classes: np.ndarray) -> list:
+    """Labels as JSON can hold them; bytes become text of equal code points."""
+    plain = [c.decode("latin-1") if isinstance(c, bytes) else c for c in classes.tolist()]
+    for label in plain:
+        if not isinstance(label, str | int | float):
+            raise TypeError(
+                f"labels of type {type(label).__name__} cannot be written to a file: "
+                "fit on text or numbers"
+            )
+    return plain
+
+
 def _read_target(about: dict) -> Target:
     classes = about["classes"]
     if classes is not None:
-        classes = np.array(classes, dtype=np.dtype(about["classes_dtype"]))
+        dtype = np.dtype(about["classes_dtype"])
+        if dtype.kind == "S":
+            classes = [c.encode("latin-1") for c in classes]
+        classes = np.array(classes, dtype=dtype)
     return Target(about["kind"], classes, bool(about["vector"]))
 
 
@@ -538,7 +564,9 @@ def _check_layers(given) -> list[Layer]:
     if not found:
         raise ValueError("a network needs at least one layer")
     if not isinstance(found[-1], Dense):
-        raise ValueError(f"the last layer must be Dense, whose units are the outputs, not {found[-1]!r}")
+        raise ValueError(
+            f"the last layer must be Dense, whose units are the outputs, not {found[-1]!r}"
+        )
     return found
 
 

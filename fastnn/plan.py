@@ -87,7 +87,9 @@ class Plan:
     def __str__(self) -> str:
         head = f"plan: {self.n_inputs} -> {self.n_outputs}, {self.n_params} parameters"
         head += f", {self.per_sample} workspace elements per row of a batch"
-        table = [("row", "operation", "shape", "reads", "parameters", "writes", "backward")]
+        table: list[tuple[str, ...]] = [
+            ("row", "operation", "shape", "reads", "parameters", "writes", "backward")
+        ]
         for index, row in enumerate(self.rows):
             table.append(self._describe(index, row))
         widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
@@ -157,9 +159,9 @@ class Lowering:
                 row[field] = value
         labels = list(self._labels)
         last = len(self._rows) - 1
-        fused = OUTPUT_OF.get(loss) if loss is not None else None
         act = Act(rows[last]["code"])
-        if fused and act != Act.identity:
+        fused = OUTPUT_OF.get(loss) if loss is not None else None
+        if loss is not None and fused and act != Act.identity:
             if act.name != fused:
                 raise ValueError(
                     f"the loss {loss.name} applies {fused} to the network's last output itself, "

@@ -33,9 +33,7 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
             hint = "; for one row use X.reshape(1, -1), for one feature X.reshape(-1, 1)"
         raise ShapeError(f"{what} must be a matrix (rows, features), not {array.ndim}-D{hint}")
     if n_inputs is not None and array.shape[1] != n_inputs:
-        raise ShapeError(
-            f"{what} has {array.shape[1]} features, but the network takes {n_inputs}"
-        )
+        raise ShapeError(f"{what} has {array.shape[1]} features, but the network takes {n_inputs}")
     if 0 in array.shape:
         raise ShapeError(f"{what} is empty: its shape is {array.shape}")
     return _real_array(array, dtype, what)
@@ -99,7 +97,7 @@ class Target:
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """Logits (m, n_outputs) as predictions in the form of the y that was fitted."""
-        m, n_outputs = logits.shape
+        n_outputs = logits.shape[1]
         if self.kind == "labels":
             assert self.classes is not None
             best = logits.argmax(axis=1) if n_outputs > 1 else (logits[:, 0] > 0).astype(np.int64)
@@ -187,7 +185,9 @@ def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
     try:
         classes = np.unique(labels)
     except TypeError:
-        raise TypeError("y mixes labels of types that cannot be sorted, such as str and int") from None
+        raise TypeError(
+            "y mixes labels of types that cannot be sorted, such as str and int"
+        ) from None
     if len(classes) and classes.dtype.kind == "f" and np.isnan(classes[-1]):
         raise ValueError("y contains NaN: replace or drop it first")
     if classes.dtype.kind in "biuf" and classes[0] >= 0 and classes[-1] < n_classes:
@@ -221,7 +221,9 @@ def make_data(
     if target.kind == "labels":
         assert target.classes is not None
         if y.ndim == 2 and y.shape[1] > 1:
-            raise ShapeError(f"{what} has {y.shape[1]} columns, but the network was fitted on labels")
+            raise ShapeError(
+                f"{what} has {y.shape[1]} columns, but the network was fitted on labels"
+            )
         return Data(X, labels=_encode(y.reshape(-1), target.classes, what), hits=hits)
     if y.ndim == 1 and n_outputs > 1:
         raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")

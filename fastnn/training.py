@@ -160,9 +160,7 @@ def train(
         for epoch in range(epochs):
             at_start[:] = ws.params
             if shuffle:
-                data.order = random.permutation(
-                    seed, random.Stream.SHUFFLE, state.epoch, n_rows
-                )
+                data.order = random.permutation(seed, random.Stream.SHUFFLE, state.epoch, n_rows)
             first, seconds = 0, 0.0
             while first < n_batches:
                 last = min(first + slice_batches, n_batches)

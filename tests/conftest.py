@@ -47,7 +47,10 @@ def only(engine):
             names = [n for n, value in vars(reference).items() if callable(value) and n[0] != "_"]
             names += ["_forward", "_backward", "_loss", "_batch", "_hits"]
             for name in names:
-                if getattr(value := getattr(reference, name), "__module__", "") == reference.__name__:
+                if (
+                    getattr(value := getattr(reference, name), "__module__", "")
+                    == reference.__name__
+                ):
                     assert callable(value)
                     stack.enter_context(mock.patch.object(reference, name, _forbidden))
         yield

@@ -107,9 +107,7 @@ def gradients(network, loss, X, T):
                 db[j] += delta[j]
                 for i in range(len(below)):
                     dW[i][j] += below[i] * delta[j]
-            da = [
-                sum(float(W[i][j]) * delta[j] for j in range(len(b))) for i in range(len(below))
-            ]
+            da = [sum(float(W[i][j]) * delta[j] for j in range(len(b))) for i in range(len(below))]
     share = 1 if loss == "sse" else len(X)
     return [(dW / share, db / share) for dW, db in sums]
 

@@ -58,7 +58,7 @@ def test_gradient_check_in_float64(engine):
     cases_run, skipped, worst = 0, 0, 0.0
     step = 1e-5
     for act, loss, depth in itertools.product(ACTIVATIONS, LOSSES, (1, 2, 3, 4)):
-        widths = [5, 4, 3, 6][:depth] + [3]
+        widths = [*[5, 4, 3, 6][:depth], 3]
         acts = [act] * (depth - 1) + ["identity" if loss in LOGITS else act]
         for m in (1, 7):  # the 7 rows are what a batch of 10 leaves of 17
             cases_run += 1

@@ -108,6 +108,7 @@ class CompiledEngine:
 
     def update(self, ws, rule, hyper):
         """One optimizer step from ws.grad, with the hyperparameters of that step."""
+
         def calls():
             yield _update(ws.plan, rule)
 

@@ -161,7 +161,11 @@ UPDATES = {Rule.sgd: sgd, Rule.momentum: momentum, Rule.adam: adam}
 
 # -- the engine's functions ---------------------------------------------------------------------
 
+# An overflow shows in the loss, which is checked; NumPy need not warn of it as well.
+_quiet = np.errstate(over="ignore", invalid="ignore")
 
+
+@_quiet
 def forward(ws, data, out, function="logits"):
     """Write the outputs of all rows into `out`, which is (n, n_outputs).
 
@@ -177,6 +181,7 @@ def forward(ws, data, out, function="logits"):
         out[rows] = apply(ws.buffer(offset, len(x), ws.plan.n_outputs))
 
 
+@_quiet
 def evaluate(ws, data):
     """(sum of the rows' losses, number of hits) over all rows; NaN if it is not finite."""
     loss = hits = 0.0
@@ -188,6 +193,7 @@ def evaluate(ws, data):
     return (loss if np.isfinite(loss) else np.nan), hits
 
 
+@_quiet
 def loss_and_grad(ws, data):
     """The sum of the rows' losses of one batch; leaves the gradient in ws.grad."""
     x, target = _batch(ws, data, 0)
@@ -199,11 +205,13 @@ def loss_and_grad(ws, data):
     return loss
 
 
+@_quiet
 def update(ws, rule, hyper):
     """One optimizer step from ws.grad, with the hyperparameters of that step."""
     UPDATES[rule](ws.params, ws.grad, ws.slots, hyper)
 
 
+@_quiet
 def run_batches(ws, data, rule, hyper, results, first, last):
     """Train on the minibatches first, ..., last-1 of an epoch.
 

@@ -111,7 +111,7 @@ def start_numba_pool(n_threads: int) -> bool:
             if _pool_trouble:
                 return False
             _pool_started = True
-    n = min(n_threads, numba.config.NUMBA_NUM_THREADS)
+    n = min(n_threads, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if getattr(_local, "n", None) != n or numba.get_num_threads() != n:
         numba.set_num_threads(n)
         _local.n = n

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..tables import Status
 from .elementary import exp, sigmoid
 from .kernels import leaf
 from .memory import doubles, integers, labels32, like, reals
 from .products import buffer, share
-from ..tables import Status
 
 _NOT_FINITE = int(Status.NOT_FINITE)
 _SUM_BLOCK = 128

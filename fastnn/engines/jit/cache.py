@@ -35,7 +35,9 @@ def _codegen():
 def key() -> str:
     """The hash that names the cache directory of this build on this machine."""
     digest = hashlib.sha256()
-    for source in sorted([*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "tables.py"]):
+    for source in sorted(
+        [*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "tables.py"]
+    ):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     processor = [str(part) for part in _codegen().magic_tuple()]
     versions = [numba.__version__, llvmlite.__version__, platform.python_version(), sys.platform]

@@ -12,7 +12,7 @@ import numpy as np
 from ..tables import Loss
 from .elementary import exp, log, log1p, sigmoid
 from .kernels import leaf, subroutine
-from .memory import doubles, like, reals, row_at
+from .memory import doubles, like, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
 
 _MSE = int(Loss.mse)

@@ -6,6 +6,7 @@ type on first use, or loads it from the cache. Nothing is compiled that no plan 
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import numba
@@ -13,7 +14,7 @@ import numpy as np
 from numba.core import types
 
 from . import cache
-from .memory import context_type
+from .memory import Pointer, context_type, row_type
 
 _WORD = types.int64
 _functions: dict = {}
@@ -39,8 +40,6 @@ def inner(function):
 
     The first three are pointers to `count` elements, the last points to the plan row.
     """
-    from .memory import Pointer, row_type
-
     return _register(
         function,
         lambda real: _WORD(*[Pointer(real)] * 3, _WORD, row_type(real)),
@@ -49,7 +48,6 @@ def inner(function):
 
 def product_leaf(function):
     """Register the matrix product, called by address (see ``products.py``)."""
-    from .memory import Pointer
 
     def signature(real):
         p = Pointer(real)
@@ -126,8 +124,6 @@ def announce_compilation() -> None:
     global _announced
     if not _announced:
         _announced = True
-        import sys
-
         where = cache.directory()
         kept = f"kept in {where}" if where else "not kept: no cache directory is writable"
         print(f"fastnn: compiling kernels for this machine, once ({kept})", file=sys.stderr)

@@ -20,8 +20,13 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
-from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr
-from numba.core.typing.templates import infer_global, signature
+from numba.core.typing.templates import (
+    AbstractTemplate,
+    AttributeTemplate,
+    infer_getattr,
+    infer_global,
+    signature,
+)
 from numba.extending import (
     intrinsic,
     lower_builtin,
@@ -82,6 +87,7 @@ class _PointerGet(AbstractTemplate):
     def generic(self, args, kws):
         if isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
             return signature(args[0].dtype, args[0], types.int64)
+        return None
 
 
 @infer_global(operator.setitem)
@@ -89,6 +95,7 @@ class _PointerSet(AbstractTemplate):
     def generic(self, args, kws):
         if isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
             return signature(types.none, args[0], types.int64, args[0].dtype)
+        return None
 
 
 @infer_global(operator.add)
@@ -96,6 +103,7 @@ class _PointerAdd(AbstractTemplate):
     def generic(self, args, kws):
         if isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
             return signature(args[0], args[0], types.int64)
+        return None
 
 
 @lower_builtin(operator.getitem, Pointer, types.int64)

@@ -167,9 +167,7 @@ def make_tile(n_rows: int, n_vectors: int, masked: bool):
             carries = builder.icmp_signed("!=", carry, _int(0))
             zeros = ir.Constant(vector, None)
             places = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
-            start = [
-                builder.select(carries, load(c, c_row, _int(r), v), zeros) for r, v in places
-            ]
+            start = [builder.select(carries, load(c, c_row, _int(r), v), zeros) for r, v in places]
             before = builder.block
             loop = builder.append_basic_block("depth")
             after = builder.append_basic_block("stored")

@@ -1,0 +1,237 @@
+"""Every mistake gets an error of its own that says what came and what was expected."""
+
+import numpy as np
+import pytest
+from conftest import table
+
+import fastnn
+from fastnn import SGD, Adam, Dense, Sequential, errors
+
+X, Y = table(20)
+
+
+def net(**arguments):
+    return Sequential([Dense(3)], **arguments)
+
+
+def trained():
+    n = net()
+    n.fit(X, Y, epochs=1, progress=False)
+    return n
+
+
+def with_nan(value):
+    bad = X.copy()
+    bad[3, 2] = value
+    return bad
+
+
+FIT = {
+    "wrong features": (errors.ShapeError, "7 features, but the network takes 4",
+                       lambda: net(n_inputs=4).fit(X, Y)),
+    "one row": (errors.ShapeError, r"reshape\(1, -1\)", lambda: net().fit(X[0], Y[:1])),
+    "three dimensions": (errors.ShapeError, "not 3-D", lambda: net().fit(X[None], Y)),
+    "a number": (errors.ShapeError, "not 0-D", lambda: net().fit(1.0, Y)),
+    "ragged rows": (errors.ShapeError, "rectangular", lambda: net().fit([[1, 2], [3]], [0, 1])),
+    "lengths": (errors.ShapeError, "X has 20 rows, but y has 19", lambda: net().fit(X, Y[:-1])),
+    "no rows": (errors.ShapeError, "empty", lambda: net().fit(X[:0], Y[:0])),
+    "no columns": (errors.ShapeError, "empty", lambda: net().fit(X[:, :0], Y)),
+    "NaN": (ValueError, r"X\[3, 2\] is nan", lambda: net().fit(with_nan(np.nan), Y)),
+    "infinity": (ValueError, r"X\[3, 2\] is -inf", lambda: net().fit(with_nan(-np.inf), Y)),
+    "too large": (ValueError, "too large for float32",
+                  lambda: net().fit(X.astype(float) * 1e39, Y)),
+    "text": (TypeError, "real numbers", lambda: net().fit(X.astype(str), Y)),
+    "objects": (TypeError, "converted", lambda: net().fit(np.array([[object()] * 7] * 20), Y)),
+    "complex": (TypeError, "real numbers", lambda: net().fit(X.astype(complex), Y)),
+    "y NaN": (ValueError, "nan", lambda: Sequential([Dense(1)]).fit(X, np.full(20, np.nan))),
+    "y NaN labels": (ValueError, "fractions|NaN", lambda: net().fit(X, np.full(20, np.nan))),
+    "y infinity": (ValueError, "inf", lambda: Sequential([Dense(1)]).fit(X, np.full(20, np.inf))),
+    "y columns": (errors.ShapeError, "2 columns, but the network has 3 outputs",
+                  lambda: net().fit(X, np.ones((20, 2)))),
+    "y three dimensions": (errors.ShapeError, "one or two", lambda: net().fit(X, Y[:, None, None])),
+    "y of mixed types": (TypeError, "cannot be sorted",
+                         lambda: net().fit(X, np.array([1, "a"] * 10, dtype=object))),
+    "too many classes": (ValueError, "20 classes, 0, 1, 2, 3, ..., but the network tells 3 apart",
+                         lambda: net().fit(X, np.arange(20))),
+    "y fractions": (errors.ShapeError, "fractions",
+                    lambda: net().fit(X, np.linspace(0, 1, 20))),
+    "probabilities": (ValueError, "sum to 1",
+                      lambda: net().fit(X, np.full((20, 3), 0.5), loss="cross_entropy")),
+    "probability range": (ValueError, r"\[0, 1\]",
+                          lambda: net().fit(X, np.full((20, 3), 2), loss="binary_cross_entropy")),
+    "one output": (ValueError, "cross_entropy needs an output for each class",
+                   lambda: Sequential([Dense(1)]).fit(X, Y, loss="cross_entropy")),
+    "double activation": (ValueError, "applies softmax .* itself",
+                          lambda: Sequential([Dense(3, "sigmoid")]).fit(X, Y)),
+    "unknown loss": (ValueError, "did you mean 'cross_entropy'",
+                     lambda: net().fit(X, Y, loss="crossentropy")),
+    "loss object": (TypeError, "loss must be", lambda: net().fit(X, Y, loss=3)),
+    "unknown optimizer": (ValueError, "did you mean 'adam'",
+                          lambda: net().fit(X, Y, optimizer="adamm")),
+    "optimizer class": (TypeError, "optimizer", lambda: net().fit(X, Y, optimizer=Adam)),
+    "epochs zero": (ValueError, "epochs must be at least 1", lambda: net().fit(X, Y, epochs=0)),
+    "epochs text": (TypeError, "epochs must be a whole", lambda: net().fit(X, Y, epochs="10")),
+    "epochs fraction": (TypeError, "epochs", lambda: net().fit(X, Y, epochs=1.5)),
+    "epochs true": (TypeError, "epochs", lambda: net().fit(X, Y, epochs=True)),
+    "batch negative": (ValueError, "batch_size must be at least 1",
+                       lambda: net().fit(X, Y, batch_size=-5)),
+    "batch huge": (ValueError, "at most", lambda: net().fit(X, Y, batch_size=2**40)),
+    "progress": (ValueError, "progress", lambda: net().fit(X, Y, progress="yes")),
+    "shuffle": (TypeError, "shuffle", lambda: net().fit(X, Y, shuffle="no")),
+    "validation": (TypeError, "pair", lambda: net().fit(X, Y, validation_data=X)),
+    "validation features": (errors.ShapeError, "validation X has 6 features",
+                            lambda: net().fit(X, Y, validation_data=(X[:, :6], Y))),
+    "validation labels": (ValueError, "validation y contains the label 9",
+                          lambda: net().fit(X, Y, validation_data=(X, np.full(20, 9)))),
+    "new label": (ValueError, "label 7, which is none", lambda: trained().fit(X, Y + 5)),
+    "sparse": (TypeError, "sparse", lambda: net().fit(__import__("scipy").sparse.eye(20), Y)),
+    "masked": (ValueError, "masked", lambda: net().fit(np.ma.masked_less(X, 0), Y)),
+}  # fmt: skip
+
+USE = {
+    "predict before fit": (errors.NotFittedError, "fit", lambda: net().predict(X)),
+    "predict before fit, built": (errors.NotFittedError, "fit", lambda: net(n_inputs=7).predict(X)),
+    "proba before fit": (errors.NotFittedError, "fit", lambda: net(n_inputs=7).predict_proba(X)),
+    "evaluate before fit": (errors.NotFittedError, "fit", lambda: net(n_inputs=7).evaluate(X, Y)),
+    "logits before fit": (errors.NotFittedError, "n_inputs", lambda: net().logits(X)),
+    "params before fit": (errors.NotFittedError, "n_inputs", lambda: net().flat_params),
+    "save before fit": (errors.NotFittedError, "n_inputs", lambda: net().save("x")),
+    "predict features": (errors.ShapeError, "6 features", lambda: trained().predict(X[:, :6])),
+    "predict NaN": (ValueError, "nan", lambda: trained().predict(with_nan(np.nan))),
+    "evaluate label": (ValueError, "label 9", lambda: trained().evaluate(X, np.full(20, 9))),
+    "evaluate text": (ValueError, "label 'a'", lambda: trained().evaluate(X, np.full(20, "a"))),
+    "evaluate length": (errors.ShapeError, "20 rows", lambda: trained().evaluate(X, Y[1:])),
+    "evaluate columns": (errors.ShapeError, "fitted on labels",
+                         lambda: trained().evaluate(X, np.eye(3)[Y])),
+    "flat size": (errors.ShapeError, r"shape \(24,\), but \(3,\)",
+                  lambda: setattr(trained(), "flat_params", [1, 2, 3])),
+    "flat NaN": (ValueError, "finite",
+                 lambda: setattr(trained(), "flat_params", np.full(24, np.nan))),
+    "flat text": (ValueError, "real", lambda: setattr(trained(), "flat_params", ["a"] * 24)),
+}  # fmt: skip
+
+MAKE = {
+    "units zero": (ValueError, "units must be at least 1", lambda: Dense(0)),
+    "units fraction": (TypeError, "units must be a whole number", lambda: Dense(2.5)),
+    "units huge": (ValueError, "units must be at most", lambda: Dense(2**40)),
+    "activation": (ValueError, "unknown activation 'rellu'; did you mean 'relu'",
+                   lambda: Dense(3, "rellu")),
+    "activation type": (TypeError, "activation", lambda: Dense(3, 7)),
+    "init": (ValueError, "unknown initialiser 'he'; did you mean 'he_normal'",
+             lambda: Dense(3, init="he")),
+    "bias": (ValueError, "bias_init must be finite", lambda: Dense(3, bias_init=np.inf)),
+    "lr zero": (ValueError, "lr must be above 0", lambda: Adam(0)),
+    "lr negative": (ValueError, "lr must be above 0", lambda: SGD(-1)),
+    "lr NaN": (ValueError, "lr must be finite", lambda: SGD(float("nan"))),
+    "lr text": (TypeError, "lr must be a number", lambda: SGD("0.1")),
+    "momentum": (ValueError, "momentum must be below 1", lambda: SGD(0.1, momentum=1)),
+    "beta": (ValueError, "beta2 must be below 1", lambda: Adam(0.1, beta2=1.0)),
+    "epsilon": (ValueError, "epsilon must be above 0", lambda: Adam(0.1, epsilon=0)),
+    "no layers": (ValueError, "at least one layer", lambda: Sequential([])),
+    "no list": (TypeError, "list of layers", lambda: Sequential(5)),
+    "a class": (TypeError, r"write Dense\(...\)", lambda: Sequential([Dense])),
+    "a size": (TypeError, "layers such as Dense", lambda: Sequential([10, 5])),
+    "seed text": (TypeError, "seed", lambda: net(seed="a")),
+    "seed negative": (ValueError, "seed", lambda: net(seed=-1)),
+    "dtype": (ValueError, "dtype must be", lambda: net(dtype="float16")),
+    "dtype nonsense": (ValueError, "dtype must be", lambda: net(dtype="single precision")),
+    "n_inputs": (ValueError, "n_inputs must be at least 1", lambda: net(n_inputs=0)),
+    "engine": (ValueError, "unknown engine 'nunba'; did you mean 'numba'",
+               lambda: fastnn.set_engine("nunba")),
+    "engine type": (TypeError, "engine", lambda: fastnn.set_engine(3)),
+    "threads zero": (ValueError, "at least 1", lambda: fastnn.set_num_threads(0)),
+    "threads text": (ValueError, "whole number", lambda: fastnn.set_num_threads("many")),
+    "threads fraction": (TypeError, "whole number", lambda: fastnn.set_num_threads(1.5)),
+}  # fmt: skip
+
+ALL = {**FIT, **USE, **MAKE}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_mistake_is_named(name):
+    kind, message, act = ALL[name]
+    with pytest.raises(kind, match=message) as caught:
+        act()
+    assert isinstance(caught.value, ValueError | TypeError)
+
+
+def test_messages_differ():
+    texts = {}
+    for name, (_, _, act) in ALL.items():
+        try:
+            act()
+        except (ValueError, TypeError) as error:
+            texts[name] = str(error)
+    assert len(texts) == len(ALL)
+    assert all(len(text) > 10 for text in texts.values())
+
+
+REFUSED = [
+    {"epochs": 0}, {"batch_size": 0}, {"loss": "luck"}, {"optimizer": "luck"}, {"y": Y[1:]},
+    {"X": with_nan(np.nan)}, {"X": X[:, 1:]}, {"y": Y + 5}, {"y": np.eye(3)[Y]},
+    {"validation_data": (X, Y[1:])}, {"progress": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=lambda arguments: "".join(arguments))
+def test_a_refused_fit_changes_nothing(arguments):
+    """A network that was trained is as before, and one that was not takes any table."""
+    n = trained()
+    twin = trained()
+    with pytest.raises((ValueError, TypeError)):
+        n.fit(**{"X": X, "y": Y, "epochs": 1, **arguments})
+    for network in (n, twin):
+        network.fit(X, Y, epochs=2, progress=False)
+    np.testing.assert_array_equal(n.flat_params, twin.flat_params)
+
+
+GOOD = {
+    "float64": X.astype(np.float64), "float16": np.round(X, 1).astype(np.float16),
+    "integers": np.round(X).astype(np.int16), "bytes": np.abs(np.round(X)).astype(np.uint8),
+    "booleans": X > 0, "big-endian": X.astype(">f4"), "Fortran": np.asfortranarray(X),
+    "strided": np.repeat(X, 2, axis=1)[:, ::2], "reversed": X[::-1].copy()[::-1],
+    "lists": X.tolist(), "objects": X.astype(object), "unmasked": np.ma.array(X),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_any_array_of_numbers_is_taken_and_left_alone(engine, name):
+    values = GOOD[name]
+    if isinstance(values, np.ndarray):
+        values.flags.writeable = False
+    plain = np.ascontiguousarray(np.asarray(values, dtype=np.float32))
+    n = net()
+    n.fit(values, Y, epochs=2, progress=False)
+    expected = net()
+    expected.fit(plain, Y, epochs=2, progress=False)
+    np.testing.assert_array_equal(n.flat_params, expected.flat_params)
+    np.testing.assert_array_equal(n.predict_proba(values), expected.predict_proba(plain))
+
+
+def test_engine_from_the_environment(monkeypatch):
+    monkeypatch.setenv("FASTNN_ENGINE", "numpy")
+    assert fastnn.engines.choice() == ("numpy", "chosen by FASTNN_ENGINE")
+    with fastnn.use_engine("numba"):
+        assert fastnn.engines.choice() == ("numba", "chosen by use_engine")
+    monkeypatch.setenv("FASTNN_ENGINE", "fast")
+    with pytest.raises(ValueError, match="unknown FASTNN_ENGINE 'fast'"):
+        net().fit(X, Y)
+
+
+def test_without_numba_auto_warns_and_works(monkeypatch):
+    monkeypatch.setattr(fastnn.engines.importlib.util, "find_spec", lambda name: None)
+    with pytest.warns(RuntimeWarning, match="pip install numba"):
+        assert fastnn.engines.choice()[0] == "numpy"
+    with pytest.raises(ValueError, match="cannot run here"):
+        fastnn.set_engine("numba")
+
+
+def test_threads_from_the_environment(monkeypatch):
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "1")
+    assert fastnn.get_num_threads() == 1
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "0")
+    with pytest.raises(ValueError, match="at least 1"):
+        fastnn.get_num_threads()
+    monkeypatch.delenv("FASTNN_NUM_THREADS")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert fastnn.get_num_threads() == 1

@@ -1,0 +1,71 @@
+"""The command line, run as a user runs it."""
+
+import subprocess
+import sys
+
+import pytest
+
+import fastnn
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "fastnn", *arguments], cwd=cwd, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+
+
+def test_train_digits(tmp_path):
+    done = run("train", "digits", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = {" ".join(line.split()[:2]): line for line in done.stdout.splitlines()}
+    assert float(lines["test accuracy"].split()[2]) >= 0.975
+    assert "rows/s" in done.stdout
+    assert "engine numba" in done.stdout
+    assert "thread" in done.stdout
+    assert "epoch 40/40" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits.png", "digits.safetensors"]
+    net = fastnn.load(tmp_path / "digits.safetensors")
+    X, y = fastnn.data.load_digits()
+    assert (net.predict(X / 16) == y).mean() > 0.98
+
+
+def test_options(tmp_path):
+    done = run(
+        "train", "digits", "--hidden", "16-8", "--epochs", "2", "-o", "m.st", "--plot", "p.svg",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Dense(16, 'relu')" in done.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.st", "p.svg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hidden", "12x"], "sizes such as 128"),
+        (["--hidden", "0"], "at least 1"),
+        (["--epochs", "0"], "range"),
+        (["--lr", "0"], "range"),
+        (["-o", "nowhere/m"], "no directory 'nowhere'"),
+    ],
+)
+def test_mistakes_are_named_before_any_work(tmp_path, arguments, message):
+    done = run("train", "digits", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version_and_help():
+    assert run("--version").stdout.strip().endswith(fastnn.__version__)
+    assert "digits" in run("train", "--help").stdout
+
+
+def test_without_click_it_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['click'] = None; import fastnn.cli"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "pip install 'fastnn[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,160 @@
+"""Model files: equal bits back, and clear errors for anything else."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import table
+
+import fastnn
+from fastnn import Dense, Sequential
+from fastnn.errors import ModelFileError
+
+X, Y = table(40)
+
+
+def trained(labels=None, **arguments):
+    labels = np.arange(3) if labels is None else labels
+    net = Sequential([Dense(5, "tanh"), Dense(3)], **arguments)
+    net.fit(X, labels[Y], epochs=2, progress=False)
+    return net
+
+
+@pytest.mark.parametrize("labels", [
+    np.arange(3), np.array(["é", "b", "c"]), np.array([1.0, 2.0, 7.0]),
+    np.array(["x", "y", "z"], dtype=object), np.array([b"x", b"y", b"z"]),
+], ids=lambda labels: labels.dtype.str)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_equal_bits_come_back(tmp_path, engine, dtype, labels):
+    net = trained(labels, seed=2**40, dtype=dtype)
+    net.save(tmp_path / "m.safetensors")
+    back = fastnn.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(back.flat_params, net.flat_params)
+    assert back.flat_params.dtype == dtype
+    np.testing.assert_array_equal(back.predict_proba(X), net.predict_proba(X))
+    assert back.predict(X).dtype == labels.dtype
+    np.testing.assert_array_equal(back.predict(X), net.predict(X))
+    assert back.evaluate(X, labels[Y]) == net.evaluate(X, labels[Y])
+    assert repr(back) == repr(net)
+    assert str(back.plan) == str(net.plan)
+
+
+def test_regression_and_untrained_networks(tmp_path):
+    net = Sequential([Dense(4, "relu"), Dense(1)])
+    net.fit(X, X[:, 0], epochs=1, progress=False)
+    net.save(tmp_path / "a")
+    np.testing.assert_array_equal(fastnn.load(tmp_path / "a").predict(X), net.predict(X))
+    untrained = Sequential([Dense(2)], n_inputs=7)
+    untrained.save(tmp_path / "b")
+    back = fastnn.load(tmp_path / "b")
+    np.testing.assert_array_equal(back.flat_params, untrained.flat_params)
+    with pytest.raises(fastnn.errors.NotFittedError):
+        back.predict(X)
+
+
+def test_a_loaded_network_trains_on(tmp_path):
+    net = trained()
+    net.save(tmp_path / "m")
+    back = fastnn.load(tmp_path / "m")
+    back.fit(X, Y, epochs=1, progress=False)
+    assert np.isfinite(back.flat_params).all()
+
+
+def test_another_program_can_read_it(tmp_path):
+    from safetensors.numpy import load_file
+
+    net = trained()
+    net.save(tmp_path / "m")
+    tensors = load_file(tmp_path / "m")
+    assert {name: t.shape for name, t in tensors.items()} == {
+        "0.W": (7, 5), "0.b": (5,), "1.W": (5, 3), "1.b": (3,),
+    }  # fmt: skip
+
+
+def test_saving_replaces_whole_files_or_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    net = trained()
+    net.save(path)
+    kept = path.read_bytes()
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fastnn.model.files.os, "replace", full)
+    net.flat_params[:] = 0
+    with pytest.raises(OSError, match="No space"):
+        net.save(path)
+    assert path.read_bytes() == kept
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_labels_that_no_file_can_hold(tmp_path):
+    labels = np.empty(3, dtype=object)
+    labels[:] = [("a", 1), ("b", 2), ("c", 3)]
+    net = trained(labels)
+    with pytest.raises(TypeError, match="labels of type tuple cannot be written"):
+        net.save(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_and_a_missing_directory(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model file"):
+        fastnn.load(tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        trained().save(tmp_path / "none" / "m")
+
+
+def rewrite(path, change):
+    """The same file with its description changed."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()["fastnn"])
+    change(about, tensors)
+    save_file(tensors, path, {"fastnn": json.dumps(about)})
+
+
+DAMAGE = {
+    "format": lambda about, tensors: about.update(format=99),
+    "layers gone": lambda about, tensors: about.pop("layers"),
+    "layer unknown": lambda about, tensors: about["layers"][0].update(layer="Conv"),
+    "argument unknown": lambda about, tensors: about["layers"][0].update(colour="red"),
+    "units changed": lambda about, tensors: about["layers"][0].update(units=6),
+    "units huge": lambda about, tensors: about["layers"][0].update(units=2**31 - 1),
+    "loss unknown": lambda about, tensors: about.update(loss="luck"),
+    "target gone": lambda about, tensors: about.update(target=None),
+    "dtype": lambda about, tensors: about.update(dtype="float64"),
+    "tensor gone": lambda about, tensors: tensors.pop("0.b"),
+    "tensor added": lambda about, tensors: tensors.update(extra=np.zeros(3)),
+    "tensor turned": lambda about, tensors: tensors.update({"0.W": tensors["0.W"].T.copy()}),
+    "layers no list": lambda about, tensors: about.update(layers=3),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_tampered_file_is_refused(tmp_path, name):
+    path = tmp_path / "m"
+    trained().save(path)
+    rewrite(path, DAMAGE[name])
+    with pytest.raises(ModelFileError):
+        fastnn.load(path)
+
+
+def test_a_truncated_or_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "m"
+    trained().save(path)
+    content = path.read_bytes()
+    for length in [0, 1, 7, 8, 100, len(content) // 2, len(content) - 1]:
+        path.write_bytes(content[:length])
+        with pytest.raises(ModelFileError):
+            fastnn.load(path)
+    path.write_bytes(b"PK\x03\x04 some other program's file" * 10)
+    with pytest.raises(ModelFileError):
+        fastnn.load(path)
+    from safetensors.numpy import save_file
+
+    save_file({"w": np.zeros(3)}, path)
+    with pytest.raises(ModelFileError, match="no model of fastnn"):
+        fastnn.load(path)

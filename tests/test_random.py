@@ -1,0 +1,86 @@
+"""Our own random numbers: known answers, distributions, independence of what was drawn before."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fastnn import random
+from fastnn.random import Stream
+
+# Published with Random123 (kat_vectors, philox4x32 of 10 rounds).
+KNOWN = [
+    ([0, 0, 0, 0], (0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+    ([0xFFFFFFFF] * 4, (0xFFFFFFFF,) * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        (0xA4093822, 0x299F31D0),
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
+def test_philox_gives_the_published_answers(counter, key, expected):
+    words = random.philox(np.array(counter, np.uint64)[:, None], key)
+    assert words[:, 0].tolist() == expected
+
+
+def test_numbers_depend_on_their_place_alone():
+    a = random.normal(7, Stream.INITIAL, 3, 100)
+    np.testing.assert_array_equal(random.normal(7, Stream.INITIAL, 3, 33), a[:33])
+    for other in [(8, Stream.INITIAL, 3), (7, Stream.SHUFFLE, 3), (7, Stream.INITIAL, 4)]:
+        assert np.abs(random.normal(*other, 100) - a).min() > 0
+    assert not np.array_equal(
+        random.words(2**32, Stream.SPLIT, 0, 8), random.words(0, Stream.SPLIT, 0, 8)
+    )
+
+
+def test_uniform_and_normal_have_their_distributions():
+    u = random.uniform(1, Stream.INITIAL, 0, 200_000)
+    assert u.dtype == np.float64
+    assert 0 < u.min() < 1e-4
+    assert 1 - 1e-4 < u.max() < 1
+    assert stats.kstest(u, "uniform").pvalue > 0.01
+    z = random.normal(1, Stream.INITIAL, 1, 200_000)
+    assert stats.kstest(z, "norm").pvalue > 0.01
+    assert abs(np.corrcoef(z[:-1], z[1:])[0, 1]) < 0.01
+    assert np.isfinite(z).all()
+
+
+def test_our_logarithm_and_circle_are_right():
+    x = np.concatenate([random.uniform(2, Stream.INITIAL, 0, 10_000), [2.0**-54, 1 - 2.0**-53]])
+    np.testing.assert_allclose(random._log(x), np.log(x), rtol=1e-15, atol=1e-16)
+    cosine, sine = random._cos_sin_of_turns(x)
+    np.testing.assert_allclose(cosine, np.cos(2 * np.pi * x), atol=1e-15)
+    np.testing.assert_allclose(sine, np.sin(2 * np.pi * x), atol=1e-15)
+
+
+def test_permutations_are_uniform():
+    counts = {}
+    for epoch in range(6000):
+        order = tuple(random.permutation(0, Stream.SHUFFLE, epoch, 3).tolist())
+        counts[order] = counts.get(order, 0) + 1
+    assert len(counts) == 6
+    assert stats.chisquare(list(counts.values())).pvalue > 0.01
+    order = random.permutation(0, Stream.SHUFFLE, 0, 1000)
+    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    assert order.dtype == np.int64
+
+
+def test_the_streams_never_change():
+    """Models and runs of this version stay reproducible: these digests are for ever."""
+    digest = hashlib.sha256()
+    digest.update(random.normal(123, Stream.INITIAL, 5, 1001).tobytes())
+    digest.update(random.uniform(2**63, Stream.SPLIT, 2**40, 1001).tobytes())
+    digest.update(random.permutation(9, Stream.SHUFFLE, 77, 1001).tobytes())
+    assert digest.hexdigest() == (
+        "48ac8d6f42aa26413cc221397681e54d316053a1d3db58a8fb6a7c430f8236a4"
+    )
+
+
+def test_seeds():
+    assert random.check_seed(np.int64(3)) == 3
+    assert random.check_seed(2**64 - 1) == 2**64 - 1
+    assert random.check_seed(None) != random.check_seed(None)
