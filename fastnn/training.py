@@ -158,10 +158,11 @@ def train(
     engine.run_batches(ws, data, state.optimizer.rule, np.zeros((0, HYPER_COLUMNS)), results, 0, 0)
     with _deferred_interrupt() as interrupted:
         for epoch in range(epochs):
+            epoch_began = time.perf_counter()
             at_start[:] = ws.params
             if shuffle:
                 data.order = random.permutation(seed, random.Stream.SHUFFLE, state.epoch, n_rows)
-            first, seconds = 0, 0.0
+            first = 0
             while first < n_batches:
                 last = min(first + slice_batches, n_batches)
                 rates = np.full(last - first, state.optimizer.lr)
@@ -171,7 +172,6 @@ def train(
                     ws, data, state.optimizer.rule, hyper, results[first:last], first, last
                 )
                 elapsed = time.perf_counter() - began
-                seconds += elapsed
                 state.step += done
                 if done < last - first:
                     _diverged(ws, state, at_start, epoch, first + done)
@@ -182,6 +182,7 @@ def train(
                     raise KeyboardInterrupt
             if not np.isfinite(ws.params).all():
                 _diverged(ws, state, at_start, epoch, n_batches - 1)
+            seconds = time.perf_counter() - epoch_began
             state.epoch += 1
             line = _epoch_values(results, n_rows, ws.plan.mean, data.hits)
             if validate is not None:

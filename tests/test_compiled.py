@@ -1,7 +1,11 @@
 """What the compiled engines promise: the same bits however the work is split, no allocation."""
 
+import contextlib
 import hashlib
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -76,7 +80,14 @@ def test_the_pool_runs_the_parts(compiled, monkeypatch):
     seen = []
     engine = engines.current()
     original = engine._launch
-    monkeypatch.setattr(engine, "_launch", lambda *a: seen.append(original(*a)) or seen[-1])
+
+    @contextlib.contextmanager
+    def watched(*arguments):
+        with original(*arguments) as address:
+            seen.append(address)
+            yield address
+
+    monkeypatch.setattr(engine, "_launch", watched)
     train()
     assert seen
     assert all(address != 0 for address in seen)
@@ -89,18 +100,13 @@ def test_the_number_of_threads_changes_no_bit(compiled, monkeypatch):
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     found = set()
     for n in (1, 2, 4):
-        with pytest.warns(UserWarning, match="cores") if n > threads.cpu_count() else _nothing():
+        too_many = n > threads.cpu_count()
+        with pytest.warns(UserWarning, match="cores") if too_many else contextlib.nullcontext():
             fastnn.set_num_threads(n)
         assert fastnn.get_num_threads() == n
         found.add(bits(*train()))
     fastnn.set_num_threads(None)
     assert len(found) == 1
-
-
-def _nothing():
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def test_a_row_is_predicted_alike_alone_and_in_any_batch(compiled):
@@ -189,6 +195,76 @@ def test_the_parallel_launcher_allocates_nothing(compiled, monkeypatch):
     train()
     after = rtsys.get_allocation_stats()
     assert (after.alloc - before.alloc, after.mi_alloc - before.mi_alloc) == (0, 0)
+
+
+def test_without_a_safe_thread_layer_it_warns_once_and_is_right(compiled, monkeypatch):
+    expected = bits(*train())
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 4)
+    monkeypatch.setattr(threads, "_pool_started", False)
+    monkeypatch.setattr(threads, "_pool_trouble", None)
+    monkeypatch.setattr(threads, "_launch_pool", lambda: "Numba already runs its workqueue layer")
+    with pytest.warns(RuntimeWarning, match="one thread, because Numba already runs"):
+        assert bits(*train()) == expected
+    assert bits(*train()) == expected  # warnings are errors: a second one would fail
+
+
+def test_the_users_own_number_of_numba_threads_is_put_back(compiled, monkeypatch):
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    train()
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("one thread leaves nothing to set")
+    numba.set_num_threads(1)
+    monkeypatch.setattr(compiled_module, "PARTS", 2)
+    train()
+    assert numba.get_num_threads() == 1
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+
+
+USERS_POOL = """
+import os, sys, numba, numpy as np
+if sys.argv[1] == "workqueue":
+    numba.config.THREADING_LAYER = "workqueue"
+@numba.njit(parallel=True)
+def total(n):
+    t = 0
+    for i in numba.prange(n):
+        t += i
+    return t
+total(10)
+import fastnn
+from fastnn.engines import compiled
+compiled.GRAIN, compiled.PARTS = 0.0, 2
+def train():
+    net = fastnn.Sequential([fastnn.Dense(8, "tanh"), fastnn.Dense(3)])
+    net.fit(np.eye(30), np.arange(30) % 3, epochs=2, progress=False)
+    return net.flat_params.sum()
+if sys.argv[1] == "fork":
+    child = os.fork()
+    print(float(train()))
+    if child:
+        sys.exit(os.waitpid(child, 0)[1])
+else:
+    print(float(train()))
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "workqueue", "fork"])
+def test_beside_the_users_own_parallel_numba_code(kind):
+    """The user's pool was there first: its layer is unsafe, or the process forks after it."""
+    environment = {**os.environ, "FASTNN_NUM_THREADS": "2", "FASTNN_ENGINE": "numba"}
+    done = subprocess.run(
+        [sys.executable, "-c", USERS_POOL, kind], capture_output=True, text=True, timeout=120,
+        env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ("because Numba already runs its workqueue layer" in done.stderr) == (
+        kind == "workqueue"
+    )
+    values = done.stdout.split()
+    assert len(values) == (2 if kind == "fork" else 1)
+    assert len(set(values)) == 1
 
 
 def _train_in_child(queue):

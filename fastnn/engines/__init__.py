@@ -113,8 +113,9 @@ def _numba():
     from . import jit, threads
     from .compiled import CompiledEngine
 
+    @contextlib.contextmanager
     def launch(dtype, n_threads):
-        ready = threads.start_numba_pool(n_threads)
-        return jit.address("launch", dtype) if ready else 0
+        with threads.numba_pool(n_threads) as ready:
+            yield jit.address("launch", dtype) if ready else 0
 
     return CompiledEngine("numba", jit.address, launch)

@@ -13,6 +13,7 @@ The bound tables hold addresses of this process and live in ``Workspace.bound``,
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from typing import Any
 
@@ -54,8 +55,8 @@ class CompiledEngine:
     address : callable
         ``address(leaf, dtype)`` gives the address of a compiled function.
     launch : callable
-        ``launch(dtype, n_threads)`` gives the address of the parallel launcher with so many
-        threads ready, or 0 where a plain loop must do.
+        ``launch(dtype, n_threads)`` is a context manager; within it so many threads are ready,
+        and it gives the address of the parallel launcher, or 0 where a plain loop must do.
     """
 
     def __init__(self, name, address, launch):
@@ -157,7 +158,6 @@ class CompiledEngine:
             "one": _one(dtype), "product": self._address("product", dtype),
             "hyper": hyper, "result": results,
             "parts": parts, "grain": GRAIN,
-            "launch": self._launch(dtype, n_threads) if splits else 0,
             **extra,
         }  # fmt: skip
         if data:
@@ -170,7 +170,9 @@ class CompiledEngine:
                 value = value.ctypes.data
             context[name] = value
         driver = _DRIVER(self._address("drive", dtype))
-        status = driver(context.ctypes.data, table.ctypes.data, len(table), first, last)
+        with self._launch(dtype, n_threads) if splits else contextlib.nullcontext(0) as launch:
+            context["launch"] = launch
+            status = driver(context.ctypes.data, table.ctypes.data, len(table), first, last)
         if status not in (Status.OK, Status.NOT_FINITE):
             raise EngineError(f"the {self.name} engine stopped with status {status} in {key}")
         return status

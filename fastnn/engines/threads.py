@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
-_local = threading.local()
 _chosen: int | None = None
 _forked = False
 _pool_started = False
@@ -94,50 +96,77 @@ def _check(value, what: str) -> int:
     return int(value)
 
 
-def start_numba_pool(n_threads: int) -> bool:
-    """Have Numba's pool run, with n_threads for this thread; False where it must not be used.
+@contextlib.contextmanager
+def numba_pool(n_threads: int):
+    """Within it, Numba's pool runs with n_threads for this thread; gives whether it may be used.
 
     Only the OpenMP and TBB layers will do: Numba's own workqueue takes 100 us a region and
     aborts under concurrent calls. A forked child whose parent used the pool must not enter it.
+    The number of threads that other code has set for Numba is put back.
     """
-    global _pool_started, _pool_trouble
-    if _forked or _pool_trouble:
-        return False
+    if not _pool_is_ready():
+        yield False
+        return
     import numba
 
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(n_threads, _numba_config().NUMBA_NUM_THREADS))
+    try:
+        yield True
+    finally:
+        numba.set_num_threads(before)
+
+
+def _pool_is_ready() -> bool:
+    """Launch the pool if need be; warn once if that is impossible."""
+    global _pool_started, _pool_trouble
     with _lock:
-        if not _pool_started:
-            _pool_trouble = _launch_pool(numba)
+        if not (_pool_started or _pool_trouble or _forked):
+            _pool_trouble = _launch_pool()
+            _pool_started = _pool_trouble is None
             if _pool_trouble:
-                return False
-            _pool_started = True
-    n = min(n_threads, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    if getattr(_local, "n", None) != n or numba.get_num_threads() != n:
-        numba.set_num_threads(n)
-        _local.n = n
-    return True
+                warnings.warn(
+                    f"fits and predictions run in one thread, because {_pool_trouble}; install "
+                    "the OpenMP runtime (libgomp or libomp), or set NUMBA_THREADING_LAYER=omp",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        return _pool_started and not _forked
 
 
-def _launch_pool(numba) -> str | None:
+def _launch_pool() -> str | None:
     """Launch the thread layer; what is wrong with it, or None."""
+    import numba
     from numba.np.ufunc import parallel
 
-    wanted = numba.config.THREADING_LAYER
+    config = _numba_config()
+    wanted = config.THREADING_LAYER
     try:
         if wanted in ("default", "safe", "threadsafe", "forksafe", "workqueue"):
-            numba.config.THREADING_LAYER = "omp"
+            config.THREADING_LAYER = "omp"
         parallel._launch_threads()
         layer = numba.threading_layer()
     except Exception as error:  # Numba raises several kinds where no layer can be had
-        return f"no thread layer: {error}"
+        return f"Numba has no thread layer that is safe ({error})"
     finally:
-        numba.config.THREADING_LAYER = wanted
-    return None if layer in ("omp", "tbb") else f"Numba runs the {layer} layer"
+        config.THREADING_LAYER = wanted
+    safe = layer in ("omp", "tbb")
+    return None if safe else f"Numba already runs its {layer} layer, which is not safe"
+
+
+def _numba_config() -> Any:
+    """Numba's settings, which are set as attributes of a module when it is imported."""
+    from numba import config
+
+    return config
 
 
 def _after_fork() -> None:
-    global _forked
-    _forked = _pool_started
+    """Note whether the parent had used the pool: ours, or Numba's in code of the user."""
+    global _forked, _lock
+    numba_parallel = sys.modules.get("numba.np.ufunc.parallel")
+    _forked = bool(getattr(numba_parallel, "_is_initialized", _pool_started))
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -24,6 +24,9 @@ from .simd import make_tile, vector_lanes
 #: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
 SUM_ROWS = 256
 
+#: Rows of a batch between two calls of an epilogue: what a product leaves in the cache.
+TILE_ROWS = 64
+
 #: How a product uses what is in c already (see :func:`product`).
 FRESH, CARRY = 0, 1
 
@@ -48,32 +51,30 @@ def product(c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry):
     Reads a, b and c; writes c; c must not overlap a or b.
     """
     n = vector_lanes(c)
-    i = 0
-    while i < rows:
-        tall = rows - i >= 8
-        j = 0
-        while j < columns:
-            left = columns - j
+    j = 0
+    while j < columns:
+        left = columns - j
+        # All rows for one panel of columns: the panel of b stays in the cache.
+        i = 0
+        while i < rows:
+            tall = rows - i >= 8
             ci, ai, bj = c + (i * c_row + j), a + i * a_row, b + j
             if left >= 3 * n:
                 if tall:
                     _tile_8x3(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
                 else:
                     _tile_1x3(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-                j += 3 * n
             elif left >= n:
                 if tall:
                     _tile_8x1(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
                 else:
                     _tile_1x1(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-                j += n
+            elif tall:
+                _tile_8x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
             else:
-                if tall:
-                    _tile_8x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-                else:
-                    _tile_1x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-                j += n
-        i += 8 if tall else 1
+                _tile_1x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
+            i += 8 if tall else 1
+        j += 3 * n if left >= 3 * n else n
     return 0
 
 
@@ -132,7 +133,7 @@ def dense_forward(ctx, part, parts):
         j, j_end = share(n_out, 16, part, parts), share(n_out, 16, part + 1, parts)
     columns = j_end - j
     while i < i_end and columns > 0:
-        rows = min(8, i_end - i)
+        rows = min(TILE_ROWS, i_end - i)
         for r in range(i, i + rows):
             for c in range(j, j_end):
                 z[r * n_out + c] = b[c]
@@ -248,7 +249,7 @@ def dense_inputs(ctx, part, parts):
     columns = k_end - k
     zero = like(dz, 0)
     while i < i_end and columns > 0:
-        rows = min(8, i_end - i)
+        rows = min(TILE_ROWS, i_end - i)
         for r in range(i, i + rows):
             for c in range(k, k_end):
                 dx[r * n_in + c] = zero
