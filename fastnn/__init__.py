@@ -10,7 +10,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Sequential": "model",
     "load": "model",
+    "Activation": "layers",
     "Dense": "layers",
+    "one_hot": "coding",
+    "from_one_hot": "coding",
+    "softmax": "activations",
+    "check_gradients": "gradients",
+    "numerical_gradient": "gradients",
     "SGD": "optimizers",
     "Adam": "optimizers",
     "History": "training",
@@ -19,7 +25,17 @@ _HOMES = {
     "set_num_threads": "engines",
     "get_num_threads": "engines",
 }
-_MODULES = ("activations", "data", "engines", "errors", "losses", "optimizers", "layers", "plots")
+_MODULES = (
+    "activations",
+    "data",
+    "engines",
+    "errors",
+    "initializers",
+    "layers",
+    "losses",
+    "optimizers",
+    "plots",
+)
 
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 

@@ -1,11 +1,33 @@
 """Activation functions, by name, as objects, and as functions with ``.derivative``.
 
+==============  ===========================================  ==================================
+name            g(z)                                         source
+==============  ===========================================  ==================================
+``identity``    z
+``step``        1 where z > 0, else 0                        F. Rosenblatt, 1958
+``sigmoid``     1 / (1 + e^-z)
+``tanh``        (e^z - e^-z) / (e^z + e^-z)
+``relu``        max(0, z)                                    V. Nair and G. Hinton, 2010
+``leaky_relu``  z where z > 0, else 0.01 z                   A. L. Maas et al., 2013
+``elu``         z where z > 0, else e^z - 1                  D.-A. Clevert et al., 2016
+``selu``        1.0507 z where z > 0, else 1.7581 (e^z - 1)  G. Klambauer et al., 2017
+``gelu``        z P(z), P the normal distribution function   D. Hendrycks and K. Gimpel, 2016
+``silu``        z sigmoid(z)                                 S. Elfwing et al., 2018
+``softplus``    log(1 + e^z)                                 C. Dugas et al., 2000
+``mish``        z tanh(softplus(z))                          D. Misra, 2020
+``softmax``     e^z / sum e^z over an axis                   J. S. Bridle, 1990
+==============  ===========================================  ==================================
+
+Examples
+--------
 >>> import numpy as np
 >>> from fastnn import activations
 >>> activations.relu(np.array([-1.0, 0.0, 2.0]))
 array([0., 0., 2.])
 >>> activations.relu.derivative(np.array([-1.0, 0.0, 2.0]))
 array([0., 0., 1.])
+>>> activations.LeakyReLU(0.1)(np.array([-1.0, 0.0, 2.0]))
+array([-0.1,  0. ,  2. ])
 """
 
 from __future__ import annotations
@@ -14,6 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import real_number
 from .engines import reference
 from .engines.tables import Act
 from .names import unknown
@@ -21,18 +44,28 @@ from .names import unknown
 
 @dataclass(frozen=True)
 class ActivationFunction:
-    """An elementwise function of a layer's weighted sum z.
+    """A function of a layer's weighted sum z, element by element.
 
     Attributes
     ----------
     code : Act
         What engines know it as.
+    argument : float
+        The slope of leaky ReLU, the alpha of ELU; 0 for the others.
+
+    Examples
+    --------
+    >>> from fastnn import activations
+    >>> float(activations.sigmoid(0.0)), float(activations.sigmoid.derivative(0.0))
+    (0.5, 0.25)
     """
 
     code: Act
+    argument: float = 0.0
 
     @property
     def name(self) -> str:
+        """The public name."""
         return self.code.name
 
     def __call__(self, z):
@@ -47,18 +80,145 @@ class ActivationFunction:
         -------
         ndarray, the same shape
         """
-        return reference.ACTIVATIONS[self.code](_real(z))
+        return reference.activate(self.code, _real(z), self.argument)
 
     def derivative(self, z):
-        """g'(z), elementwise; the shape and type of the result are those of g(z).
+        """g'(z), elementwise; at the kinks of step, ReLU and leaky ReLU that from the left.
 
-        The derivative of ReLU at 0 is 0.
+        Parameters
+        ----------
+        z : array_like, any shape
+            Converted to float64 unless it is float32.
+
+        Returns
+        -------
+        ndarray, the same shape
         """
         z = _real(z)
-        return reference.SLOPES[self.code](z, reference.ACTIVATIONS[self.code](z))
+        a = reference.activate(self.code, z, self.argument)
+        return reference.activation_slope(self.code, z, a, self.argument)
+
+    def config(self):
+        """Its name, or name and argument, as written to files."""
+        return self.name
 
     def __repr__(self) -> str:
         return self.name
+
+
+class LeakyReLU(ActivationFunction):
+    """z where z > 0, else slope z (A. L. Maas et al., 2013).
+
+    Parameters
+    ----------
+    slope : float, default 0.01
+        At least 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the slope is negative, not finite or not a number.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, activations
+    >>> Dense(3, activations.LeakyReLU(0.2))
+    Dense(3, LeakyReLU(0.2))
+    """
+
+    def __init__(self, slope=0.01):
+        super().__init__(Act.leaky_relu, real_number(slope, "slope", least=0))
+
+    def config(self):
+        return {"name": self.name, "slope": self.argument}
+
+    def __repr__(self) -> str:
+        return f"LeakyReLU({self.argument:g})"
+
+
+class ELU(ActivationFunction):
+    """z where z > 0, else alpha (e^z - 1) (D.-A. Clevert et al., 2016).
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        Above 0: minus the value that it falls to.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If alpha is not above 0, not finite or not a number.
+
+    Examples
+    --------
+    >>> from fastnn.activations import ELU
+    >>> ELU(0.5)([-100.0, 1.0])
+    array([-0.5,  1. ])
+    """
+
+    def __init__(self, alpha=1.0):
+        super().__init__(Act.elu, real_number(alpha, "alpha", positive=True))
+
+    def config(self):
+        return {"name": self.name, "alpha": self.argument}
+
+    def __repr__(self) -> str:
+        return f"ELU({self.argument:g})"
+
+
+class Softmax(ActivationFunction):
+    """e^z / sum e^z over an axis, with the maximum subtracted first.
+
+    Unlike the others it looks at a whole row; as a layer the axis is the last one.
+
+    Examples
+    --------
+    >>> from fastnn import softmax
+    >>> softmax([1.0, 2.0, 0.0]).round(2)
+    array([0.24, 0.67, 0.09])
+    """
+
+    def __init__(self):
+        super().__init__(Act.softmax)
+
+    def __call__(self, z, axis=-1):
+        """Softmax over an axis.
+
+        Parameters
+        ----------
+        z : array_like, of at least one dimension
+            Converted to float64 unless it is float32.
+        axis : int, default -1
+
+        Returns
+        -------
+        ndarray, the same shape
+
+        Raises
+        ------
+        ValueError
+            If z is empty along the axis or has no such axis.
+        """
+        z = _real(z)
+        if not -z.ndim <= axis < z.ndim or z.shape[axis] == 0:
+            raise ValueError(f"softmax needs elements along axis {axis}, but z has shape {z.shape}")
+        return reference.softmax(z, axis)
+
+    def derivative(self, z, axis=-1):
+        """The derivative of every output by every input.
+
+        Parameters
+        ----------
+        z : array_like, of at least one dimension
+        axis : int, default -1
+
+        Returns
+        -------
+        ndarray, the shape of z with the axis moved last, and one axis more
+            J[..., i, j] = a_i ((i = j) - a_j), the derivative of output i by input j.
+        """
+        a = np.moveaxis(self(z, axis), axis, -1)
+        return a[..., :, None] * (np.eye(a.shape[-1], dtype=a.dtype) - a[..., None, :])
 
 
 def _real(z) -> np.ndarray:
@@ -67,11 +227,20 @@ def _real(z) -> np.ndarray:
 
 
 identity = ActivationFunction(Act.identity)
+step = ActivationFunction(Act.step)
 sigmoid = ActivationFunction(Act.sigmoid)
 tanh = ActivationFunction(Act.tanh)
 relu = ActivationFunction(Act.relu)
+leaky_relu = LeakyReLU()
+elu = ELU()
+selu = ActivationFunction(Act.selu)
+gelu = ActivationFunction(Act.gelu)
+silu = ActivationFunction(Act.silu)
+softplus = ActivationFunction(Act.softplus)
+mish = ActivationFunction(Act.mish)
+softmax = Softmax()
 
-_BY_NAME = {code.name: ActivationFunction(code) for code in Act}
+_BY_NAME: dict[str, ActivationFunction] = {code.name: globals()[code.name] for code in Act}
 
 
 def get(activation) -> ActivationFunction:
@@ -81,13 +250,29 @@ def get(activation) -> ActivationFunction:
     ------
     ValueError, TypeError
         If there is none of that name, or it is neither.
+
+    Examples
+    --------
+    >>> from fastnn import activations
+    >>> activations.get("tanh") is activations.tanh
+    True
     """
     if activation is None:
         return identity
     if isinstance(activation, ActivationFunction):
         return activation
+    if isinstance(activation, type) and issubclass(activation, ActivationFunction):
+        raise TypeError(f"activation must be an object: write {activation.__name__}()")
     if not isinstance(activation, str):
         raise TypeError(f"activation must be a name, an activation or None, not {activation!r}")
     if activation not in _BY_NAME:
         raise unknown("activation", activation, _BY_NAME)
     return _BY_NAME[activation]
+
+
+def from_config(config) -> ActivationFunction:
+    """The activation that ``config`` described."""
+    if isinstance(config, str):
+        return get(config)
+    arguments = dict(config)
+    return {"leaky_relu": LeakyReLU, "elu": ELU}[arguments.pop("name")](**arguments)

@@ -1,70 +1,289 @@
-"""Initial values of weights, drawn from (seed, block, element).
+"""Initial values of weights and biases, drawn from (seed, block, element).
 
-``auto`` is He for the ReLU family and Xavier otherwise.
+====================  =====================================================================
+name                  weights of a layer with n_in inputs and n_out outputs
+====================  =====================================================================
+``zeros``             0: good for biases, but hidden units that start alike stay alike
+``xavier_normal``     normal, variance 1 / n_in (X. Glorot and Y. Bengio, 2010)
+``xavier_uniform``    uniform with that variance
+``he_normal``         normal, variance 2 / n_in (K. He et al., 2015)
+``he_uniform``        uniform with that variance
+``lecun_normal``      normal, variance 1 / n_in (Y. LeCun et al., 1998)
+``lecun_uniform``     uniform with that variance
+``orthogonal``        columns (or rows) at right angles (A. M. Saxe et al., 2014)
+====================  =====================================================================
+
+Xavier's rule has the fan-in alone, as the study notes have it; ``xavier_normal(mode="average")``
+takes Glorot's average (n_in + n_out) / 2 instead. ``auto`` is He's rule for the ReLU family,
+LeCun's for SELU and Xavier's otherwise.
+
+Examples
+--------
+>>> from fastnn import Dense
+>>> from fastnn.initializers import Normal, xavier_normal
+>>> Dense(30, "tanh", init=xavier_normal(mode="average"), bias_init=Normal(0.01))
+Dense(30, 'tanh')
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from . import random
 from .activations import ActivationFunction
+from .checks import real_number
 from .engines.tables import Act
 from .names import unknown
 
 
+class Initializer:
+    """Base of the initialisers."""
+
+    def values(self, shape: tuple[int, ...], seed: int, block: int) -> np.ndarray:
+        """Initial values.
+
+        Parameters
+        ----------
+        shape : (n_in, n_out) of weights, or (n_out,) of biases
+        seed : int
+        block : int
+            Which parameter of the network it is; each draws numbers of its own.
+
+        Returns
+        -------
+        ndarray of float64, of that shape
+        """
+        raise TypeError(f"{type(self).__name__} must say what its values are")
+
+    def config(self) -> dict:
+        """Its name and arguments, as written to files."""
+        return {"initializer": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
+
+def _normal(shape, seed, block):
+    return random.normal(seed, random.Stream.INITIAL, block, math.prod(shape)).reshape(shape)
+
+
+def _uniform(shape, seed, block):
+    """Uniform in (-1, 1)."""
+    draws = random.uniform(seed, random.Stream.INITIAL, block, math.prod(shape))
+    return (2 * draws - 1).reshape(shape)
+
+
 @dataclass(frozen=True)
-class Zeros:
-    """All zeros. Hidden units that start alike stay alike: good for biases only."""
+class Constant(Initializer):
+    """One number everywhere.
 
-    name = "zeros"
+    Parameters
+    ----------
+    value : float
 
-    def values(self, shape, seed: int, block: int) -> np.ndarray:
-        """The initial values as float64, of the given shape."""
-        return np.zeros(shape)
-
-
-@dataclass(frozen=True)
-class FanInNormal:
-    """Normal with variance gain / n_in, so that the signal keeps its size from layer to layer.
-
-    gain 1 is Xavier's rule with the fan-in, 1/sqrt(n_in) (X. Glorot and Y. Bengio, 2010, as the
-    notes have it); gain 2 is He's, for units of which half are off (K. He et al., 2015).
+    Examples
+    --------
+    >>> from fastnn.initializers import Constant
+    >>> Constant(0.1).values((2,), seed=0, block=0)
+    array([0.1, 0.1])
     """
 
-    name: str
+    value: float
+
+    def __post_init__(self):
+        real_number(self.value, "value")
+
+    def values(self, shape, seed, block):
+        return np.full(shape, float(self.value))
+
+
+@dataclass(frozen=True)
+class Normal(Initializer):
+    """Normal with mean 0: the notes' Gaussian.
+
+    Parameters
+    ----------
+    std : float, default 0.01
+        Standard deviation, above 0.
+
+    Examples
+    --------
+    >>> from fastnn.initializers import Normal
+    >>> bool(abs(Normal(0.01).values((50, 50), seed=0, block=0).std() - 0.01) < 0.001)
+    True
+    """
+
+    std: float = 0.01
+
+    def __post_init__(self):
+        real_number(self.std, "std", positive=True)
+
+    def values(self, shape, seed, block):
+        return self.std * _normal(shape, seed, block)
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Uniform between two numbers.
+
+    Parameters
+    ----------
+    low, high : float, defaults -0.05 and 0.05
+
+    Examples
+    --------
+    >>> from fastnn.initializers import Uniform
+    >>> w = Uniform(-1, 1).values((3, 3), seed=0, block=0)
+    >>> bool((-1 < w).all() and (w < 1).all())
+    True
+    """
+
+    low: float = -0.05
+    high: float = 0.05
+
+    def __post_init__(self):
+        if real_number(self.low, "low") >= real_number(self.high, "high"):
+            raise ValueError(f"low must be below high, not {self.low} and {self.high}")
+
+    def values(self, shape, seed, block):
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        return middle + half * _uniform(shape, seed, block)
+
+
+@dataclass(frozen=True)
+class VarianceScaling(Initializer):
+    """Random weights with the variance gain / fan, so that signals keep their size.
+
+    Parameters
+    ----------
+    gain : float
+        1 for Xavier's and LeCun's rules, 2 for He's, of whose units half are off.
+    uniform : bool, default False
+        Whether they are uniform or normal.
+    mode : {"fan_in", "average"}, default "fan_in"
+        What the fan is: n_in, or (n_in + n_out) / 2.
+
+    Examples
+    --------
+    >>> from fastnn.initializers import he_normal
+    >>> bool(abs(he_normal.values((200, 300), seed=0, block=0).var() - 2 / 200) < 0.0005)
+    True
+    """
+
     gain: float
+    uniform: bool = False
+    mode: str = "fan_in"
 
-    def values(self, shape, seed: int, block: int) -> np.ndarray:
-        """The initial values as float64, of the shape (n_in, n_out)."""
-        draws = random.normal(seed, random.Stream.INITIAL, block, math.prod(shape))
-        return draws.reshape(shape) * math.sqrt(self.gain / shape[0])
+    def __post_init__(self):
+        real_number(self.gain, "gain", positive=True)
+        if self.mode not in ("fan_in", "average"):
+            raise ValueError(f"mode must be 'fan_in' or 'average', not {self.mode!r}")
+
+    def __call__(self, mode: str = "fan_in") -> VarianceScaling:
+        """The same rule with another fan."""
+        return replace(self, mode=mode)
+
+    def values(self, shape, seed, block):
+        fan = shape[0] if self.mode == "fan_in" else (shape[0] + shape[-1]) / 2
+        std = math.sqrt(self.gain / fan)
+        if self.uniform:
+            return std * math.sqrt(3) * _uniform(shape, seed, block)
+        return std * _normal(shape, seed, block)
 
 
-_BY_NAME = {
-    "zeros": Zeros(),
-    "xavier_normal": FanInNormal("xavier_normal", 1.0),
-    "he_normal": FanInNormal("he_normal", 2.0),
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """Columns of length `gain` at right angles, or rows where there are fewer of them.
+
+    By the QR factorisation of a normal matrix through LAPACK, so its last bits depend on the
+    machine (A. M. Saxe, J. L. McClelland and S. Ganguli, 2014).
+
+    Parameters
+    ----------
+    gain : float, default 1.0
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.initializers import orthogonal
+    >>> w = orthogonal.values((5, 3), seed=0, block=0)
+    >>> np.allclose(w.T @ w, np.eye(3))
+    True
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self):
+        real_number(self.gain, "gain", positive=True)
+
+    def values(self, shape, seed, block):
+        if len(shape) != 2:
+            raise ValueError("orthogonal is for weights: biases have no second dimension")
+        draws = _normal((max(shape), min(shape)), seed, block)
+        q, r = np.linalg.qr(draws)
+        q = q * np.where(np.diag(r) < 0, -1, 1)
+        return self.gain * (q if shape[0] >= shape[1] else q.T)
+
+
+zeros = Constant(0.0)
+xavier_normal = VarianceScaling(1.0)
+xavier_uniform = VarianceScaling(1.0, uniform=True)
+he_normal = VarianceScaling(2.0)
+he_uniform = VarianceScaling(2.0, uniform=True)
+lecun_normal = VarianceScaling(1.0)
+lecun_uniform = VarianceScaling(1.0, uniform=True)
+orthogonal = Orthogonal()
+
+_BY_NAME: dict[str, Initializer] = {
+    "zeros": zeros,
+    "xavier_normal": xavier_normal,
+    "xavier_uniform": xavier_uniform,
+    "he_normal": he_normal,
+    "he_uniform": he_uniform,
+    "lecun_normal": lecun_normal,
+    "lecun_uniform": lecun_uniform,
+    "orthogonal": orthogonal,
 }
+_CLASSES = {c.__name__: c for c in (Constant, Normal, Uniform, VarianceScaling, Orthogonal)}
+_RELU_FAMILY = {Act.relu, Act.leaky_relu, Act.elu, Act.gelu, Act.silu, Act.softplus, Act.mish}
 
 
-def get(init, activation: ActivationFunction | None = None):
-    """The initialiser with a name; "auto" is told from the activation.
+def get(init, activation: ActivationFunction | None = None) -> Initializer:
+    """The initialiser with a name; "auto" is told from the activation, a number is constant.
 
     Raises
     ------
     ValueError, TypeError
-        If there is none of that name, or it is not a name.
+        If there is none of that name, or it is neither name, number nor initialiser.
+
+    Examples
+    --------
+    >>> from fastnn import initializers
+    >>> initializers.get("he_normal") is initializers.he_normal
+    True
     """
-    if init == "auto":
-        init = "he_normal" if activation and activation.code == Act.relu else "xavier_normal"
-    if hasattr(init, "values"):
+    if isinstance(init, Initializer):
         return init
-    if not isinstance(init, str):
-        raise TypeError(f"init must be a name or an initialiser, not {init!r}")
-    if init not in _BY_NAME:
-        raise unknown("initialiser", init, ["auto", *_BY_NAME])
-    return _BY_NAME[init]
+    if isinstance(init, str):
+        if init == "auto":
+            code = activation.code if activation else Act.identity
+            return he_normal if code in _RELU_FAMILY else xavier_normal
+        if init not in _BY_NAME:
+            raise unknown("initialiser", init, ["auto", *_BY_NAME])
+        return _BY_NAME[init]
+    if isinstance(init, type | bool) or not hasattr(init, "__float__"):
+        raise TypeError(f"an initialiser is a name, a number or an object, not {init!r}")
+    return Constant(init)
+
+
+def config(init):
+    """A name as it is, an initialiser as name and arguments, as written to files."""
+    return init if isinstance(init, str) else get(init).config()
+
+
+def from_config(config):
+    """What ``config`` described."""
+    if isinstance(config, str):
+        return config
+    arguments = dict(config)
+    return _CLASSES[arguments.pop("initializer")](**arguments)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from . import engines, files, layers, losses, optimizers
 from .checks import whole_number
-from .engines.tables import SLOTS, Loss
+from .engines.tables import SLOTS
 from .engines.workspace import Data, Workspace, aligned_zeros
 from .errors import ModelFileError, NotFittedError, ShapeError
-from .layers import Dense, Layer
+from .layers import Activation, Dense, Layer
+from .losses import LossFunction
 from .plan import OUTPUT_OF, Lowering, Plan
 from .random import check_seed
-from .targets import Target, check_features, choose_loss, describe_target, make_data
+from .targets import (
+    Target,
+    check_features,
+    check_weights,
+    choose_loss,
+    describe_target,
+    make_data,
+)
+from .tracing import trace
 from .training import History, Progress, TrainingState, train
 
 #: Rows of a chunk in bulk prediction: bounds its memory.
@@ -28,7 +38,7 @@ class Sequential:
     Parameters
     ----------
     layers : iterable of Layer
-        Bottom to top; the last is a :class:`Dense` whose units are the outputs.
+        Bottom to top; the last :class:`Dense` has the outputs as units.
     n_inputs : int, optional
         Number of features; left out, it is told from the first fit.
     seed : int or None, default 0
@@ -68,13 +78,13 @@ class Sequential:
         self.seed = check_seed(seed)
         self.dtype = _check_dtype(dtype)
         self.n_inputs: int | None = None
-        self.n_outputs: int = self.layers[-1].units  # type: ignore[attr-defined]
+        self.n_outputs: int = [n.units for n in self.layers if isinstance(n, Dense)][-1]
         self.history: History | None = None
         self._params: np.ndarray | None = None
-        self._loss: Loss | None = None
+        self._loss: LossFunction | None = None
         self._target: Target | None = None
         self._state: TrainingState | None = None
-        self._plans: dict[Loss | None, Plan] = {}
+        self._plans: dict[LossFunction | None, Plan] = {}
         self._idle_workspaces: list[Workspace] = []
         if n_inputs is not None:
             self._build(whole_number(n_inputs, "n_inputs"))
@@ -104,14 +114,16 @@ class Sequential:
                 "allocated: make the layers smaller"
             ) from None
 
-    def _lower(self, loss: Loss | None) -> Plan:
+    def _lower(self, loss: LossFunction | None) -> Plan:
         """The plan for a loss; the layout of the parameters is the same for all."""
         if loss not in self._plans:
             assert self.n_inputs is not None
             lowering = Lowering(self.n_inputs)
             for index, layer in enumerate(self.layers):
-                layer.lower(lowering, index, str(index))
-            self._plans[loss] = lowering.finish(loss)
+                layer.lower(lowering, index)
+            code = None if loss is None else loss.code
+            smoothing = 0.0 if loss is None else loss.label_smoothing
+            self._plans[loss] = lowering.finish(code, smoothing)
         return self._plans[loss]
 
     def _built(self) -> np.ndarray:
@@ -189,6 +201,7 @@ class Sequential:
         epochs=10,
         batch_size=32,
         *,
+        sample_weight=None,
         validation_data=None,
         shuffle=True,
         progress="auto",
@@ -203,13 +216,17 @@ class Sequential:
         X : array_like, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
             Labels of any type, or numbers.
-        loss : str, default "auto"
-            ``mse``, ``sse``, ``binary_cross_entropy`` or ``cross_entropy``; "auto" is told from y
-            and says so.
+        loss : str or loss, default "auto"
+            A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)``; "auto" is
+            told from y and says so.
         optimizer : str or Optimizer, default "adam"
         epochs : int, default 10
-        batch_size : int, default 32
-            Rows per step; the last step of an epoch takes what is left.
+        batch_size : int or None, default 32
+            Rows per step; the last step of an epoch takes what is left. 1 is stochastic
+            descent, None takes all rows at once.
+        sample_weight : array_like, shape (m,), optional
+            How much each row counts, at least 0: a mean becomes the weighted mean over the
+            batch. Accuracies stay shares of the rows.
         validation_data : tuple (X, y), optional
             Rows to evaluate after every epoch.
         shuffle : bool, default True
@@ -232,24 +249,28 @@ class Sequential:
         """
         optimizer = optimizers.get(optimizer)
         epochs = whole_number(epochs, "epochs")
-        batch_size = whole_number(batch_size, "batch_size")
+        if batch_size is not None:
+            batch_size = whole_number(batch_size, "batch_size")
         if progress not in (True, False, "auto"):
             raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
         if not isinstance(shuffle, bool | np.bool_):
             raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
         engine = engines.current()
         X = check_features(X, self.n_inputs, self.dtype)
-        code, target = self._describe(y, len(X), loss)
-        data = make_data(X, y, self.n_outputs, target, code, self.dtype)
-        data.batch_size = min(batch_size, len(X))
-        valid = self._validation_data(validation_data, X.shape[1], target, code)
+        loss_function, target = self._describe(y, len(X), loss)
+        data = make_data(X, y, self.n_outputs, target, loss_function.code, self.dtype)
+        data.weights = check_weights(sample_weight, len(X))
+        data.batch_size = min(batch_size or len(X), len(X))
+        valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
+        self._check_output(loss_function)
         if self._params is None:
             self._build(X.shape[1])
-        plan = self._lower(code)
+        plan = self._lower(loss_function)
         if loss == "auto" and progress is not False and self._loss is None:
-            print(f"fastnn: loss='auto' takes {code.name} for these targets", file=sys.stderr)
+            name = loss_function.name
+            print(f"fastnn: loss='auto' takes {name} for these targets", file=sys.stderr)
 
-        self._loss, self._target = code, target
+        self._loss, self._target = loss_function, target
         ws = Workspace(plan, self._built(), data.batch_size, SLOTS[optimizer.rule])
         if self._state is not None and self._state.optimizer == optimizer:
             ws.slots[:] = self._state.slots
@@ -258,7 +279,7 @@ class Sequential:
             epoch = 0 if self._state is None else self._state.epoch
             state = TrainingState(optimizer, ws.slots, epoch=epoch)
         self._state = state
-        self.history = History(code.name, engine.name, engines.get_num_threads(), len(X))
+        self.history = History(loss_function.name, engine.name, engines.get_num_threads(), len(X))
         with Progress(progress, epochs * len(X)) as bar:
             train(
                 engine, ws, state, data, self.history, seed=self.seed, epochs=epochs,
@@ -267,47 +288,58 @@ class Sequential:
             )  # fmt: skip
         return self.history
 
-    def _describe(self, y, n_rows: int, loss) -> tuple[Loss, Target]:
-        """The loss and the kind of targets: those of the last fit where they are still meant."""
-        if loss == "auto":
-            code = self._loss if self._loss is not None else choose_loss(y, self.n_outputs)
-        else:
-            code = losses.get(loss)
-        if self._target is not None and code == self._loss:
-            return code, self._target
-        return code, describe_target(y, n_rows, self.n_outputs, code)
+    def _check_output(self, loss: LossFunction) -> None:
+        """Refuse a loss that does not go with the last activation, before anything is changed."""
+        lowering = Lowering(1)
+        for index, layer in enumerate(self.layers):
+            layer.lower(lowering, index)
+        lowering.finish(loss.code)
 
-    def _validation_data(self, validation, n_inputs, target, code) -> Data | None:
+    def _describe(self, y, n_rows: int, loss) -> tuple[LossFunction, Target]:
+        """The loss and the kind of targets: those of the last fit where they are still meant."""
+        if isinstance(loss, str) and loss == "auto":
+            chosen = self._loss or losses.get(choose_loss(y, self.n_outputs).name)
+        else:
+            chosen = losses.get(loss)
+        if self._target is not None and self._loss is not None and chosen.code == self._loss.code:
+            return chosen, self._target
+        return chosen, describe_target(y, n_rows, self.n_outputs, chosen.code)
+
+    def _validation_data(self, validation, n_inputs, target, loss) -> Data | None:
         if validation is None:
             return None
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise TypeError("validation_data must be a pair (X, y)")
         X = check_features(validation[0], n_inputs, self.dtype, "validation X")
-        data = make_data(X, validation[1], self.n_outputs, target, code, self.dtype, "validation y")
+        data = make_data(
+            X, validation[1], self.n_outputs, target, loss.code, self.dtype, "validation y"
+        )
         data.batch_size = min(CHUNK_ROWS, len(X))
         return data
 
     # -- prediction ---------------------------------------------------------------------------
 
-    def _forward(self, X, loss: Loss | None, function: str) -> np.ndarray:
-        params = self._built()
+    def _forward(self, X, loss: LossFunction | None, function: str) -> np.ndarray:
+        self._built()
         X = check_features(X, self.n_inputs, self.dtype)
         out = np.empty((len(X), self.n_outputs), self.dtype)
         data = Data(X, batch_size=min(CHUNK_ROWS, len(X)))
-        ws = self._take_workspace(self._lower(loss), params, data.batch_size)
-        engines.current().forward(ws, data, out, function)
-        self._idle_workspaces.append(ws)
+        with self._workspace(self._lower(loss), data.batch_size) as ws:
+            engines.current().forward(ws, data, out, function)
         return out
 
-    def _take_workspace(self, plan: Plan, params: np.ndarray, rows: int) -> Workspace:
-        """A workspace for forward passes that no other thread is using."""
-        try:
+    @contextlib.contextmanager
+    def _workspace(self, plan: Plan, rows: int, gradient: bool = False) -> Iterator[Workspace]:
+        """A workspace that no other thread is using, kept for the next call."""
+        params = self._built()
+        ws = None
+        with contextlib.suppress(IndexError):
             ws = self._idle_workspaces.pop()
-        except IndexError:
-            return Workspace(plan, params, rows)
-        if ws.plan is plan and ws.params is params and ws.capacity >= rows:
-            return ws
-        return Workspace(plan, params, rows)
+        fits = ws is not None and ws.plan is plan and ws.params is params and ws.capacity >= rows
+        if ws is None or not fits or (gradient and not ws.grad.size):
+            ws = Workspace(plan, params, rows, 0 if gradient else None)
+        yield ws
+        self._idle_workspaces.append(ws)
 
     def logits(self, X) -> np.ndarray:
         """The output of the last layer, before sigmoid or softmax.
@@ -372,12 +404,12 @@ class Sequential:
         """
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has not been trained: call fit first")
-        if self._loss not in OUTPUT_OF:
+        if self._loss.code not in OUTPUT_OF:
             raise ValueError(
                 f"predict_proba needs a cross entropy, but the loss is {self._loss.name}: "
                 "use predict"
             )
-        p = self._forward(X, self._loss, OUTPUT_OF[self._loss])
+        p = self._forward(X, self._loss, OUTPUT_OF[self._loss.code].name)
         if self.n_outputs == 1 and self._target.kind == "labels":
             return np.concatenate([1 - p, p], axis=1)
         return p
@@ -409,45 +441,111 @@ class Sequential:
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has no loss yet: call fit first")
         X = check_features(X, self.n_inputs, self.dtype)
-        data = make_data(X, y, self.n_outputs, self._target, self._loss, self.dtype)
+        data = make_data(X, y, self.n_outputs, self._target, self._loss.code, self.dtype)
         data.batch_size = min(CHUNK_ROWS, len(X))
         return self._evaluate(engines.current(), data)
 
     def _evaluate(self, engine, data: Data, prefix: str = "") -> dict[str, float]:
         assert self._loss is not None
         plan = self._lower(self._loss)
-        ws = self._take_workspace(plan, self._built(), data.batch_size)
-        loss, right = engine.evaluate(ws, data)
-        self._idle_workspaces.append(ws)
-        values = {f"{prefix}loss": float(loss / len(data.X) if plan.mean else loss)}
+        with self._workspace(plan, data.batch_size) as ws:
+            loss, right = engine.evaluate(ws, data)
+        values = {f"{prefix}loss": float(loss / data.mass if plan.mean else loss)}
         if data.hits:
             values[f"{prefix}accuracy"] = float(right / len(data.X))
         return values
 
-    def loss_and_grad(self, X, y, loss="auto") -> tuple[float, np.ndarray]:
+    def loss_and_grad(self, X, y, loss="auto", sample_weight=None) -> tuple[float, np.ndarray]:
         """The loss of all rows as one batch, and its gradient by backpropagation.
 
         Parameters
         ----------
         X : array_like, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
-        loss : str, default "auto"
+        loss : str or loss, default "auto"
             As for :meth:`fit`; "auto" is the loss of the last fit if there was one.
+        sample_weight : array_like, shape (m,), optional
+            As for :meth:`fit`.
 
         Returns
         -------
         loss : float
+            With the penalties of the layers.
         gradient : ndarray, shape (number of parameters,)
             In the order of ``flat_params``.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        ShapeError, ValueError, TypeError
+            If an argument does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=1)
+        >>> loss, gradient = net.loss_and_grad([[2.0], [4.0]], [1.0, 3.0], loss="mse")
+        >>> loss, gradient
+        (5.0, array([-14.,  -4.], dtype=float32))
         """
-        params = self._built()
+        loss_function, data = self._one_batch(X, y, loss, sample_weight)
+        plan = self._lower(loss_function)
+        with self._workspace(plan, len(data.X), gradient=True) as ws:
+            total = engines.current().loss_and_grad(ws, data)
+            gradient = ws.grad.copy()
+        return float(total / data.mass if plan.mean else total), gradient
+
+    def _one_batch(self, X, y, loss, sample_weight) -> tuple[LossFunction, Data]:
+        """The arguments of a loss of all rows, checked."""
+        self._built()
         X = check_features(X, self.n_inputs, self.dtype)
-        code, target = self._describe(y, len(X), loss)
-        data = make_data(X, y, self.n_outputs, target, code, self.dtype)
-        plan = self._lower(code)
-        ws = Workspace(plan, params, len(X), 0)
-        total = engines.current().loss_and_grad(ws, data)
-        return float(total / len(X) if plan.mean else total), ws.grad
+        loss_function, target = self._describe(y, len(X), loss)
+        data = make_data(X, y, self.n_outputs, target, loss_function.code, self.dtype)
+        data.weights = check_weights(sample_weight, len(X))
+        return loss_function, data
+
+    def trace(self, X, y=None, loss="auto") -> dict[str, np.ndarray]:
+        """Every intermediate of the study notes by name, forwards and, given y, backwards.
+
+        It is computed by the reference engine, row by row as in the notes: a derivative by z or
+        a is that of the row's own loss, and the 1/m of the mean stands in dW and db.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+        y : array_like, shape (m,) or (m, n_outputs), optional
+        loss : str or loss, default "auto"
+            As for :meth:`fit`. A cross entropy's output function counts to the last layer.
+
+        Returns
+        -------
+        dict
+            For layer i ``"i.z"`` and ``"i.a"`` (m, units), and with y also ``"i.da"``,
+            ``"i.dz"``, ``"i.dW"`` (n_in, units) and ``"i.db"`` (units,). A layer that is an
+            activation has no z, dW and db. The derivative by X is never computed.
+
+        Raises
+        ------
+        NotFittedError, ShapeError, ValueError, TypeError
+            As for :meth:`loss_and_grad`.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, "sigmoid", init="zeros")], n_inputs=2)
+        >>> trace = net.trace([[1.0, 2.0]], [1.0], loss="binary_cross_entropy")
+        >>> sorted(trace)
+        ['0.a', '0.da', '0.dW', '0.db', '0.dz', '0.z']
+        >>> float(trace["0.a"][0, 0]), float(trace["0.dz"][0, 0])
+        (0.5, -0.5)
+        """
+        if y is None:
+            X = check_features(X, self.n_inputs, self.dtype)
+            return trace(self._lower(None), self._built(), Data(X), self._loss)
+        loss_function, data = self._one_batch(X, y, loss, None)
+        self._lower(loss_function)
+        return trace(self._lower(None), self._built(), data, loss_function)
 
     # -- files --------------------------------------------------------------------------------
 
@@ -467,7 +565,7 @@ class Sequential:
             "n_inputs": self.n_inputs,
             "seed": self.seed,
             "dtype": self.dtype.name,
-            "loss": None if self._loss is None else self._loss.name,
+            "loss": None if self._loss is None else self._loss.config(),
             "target": None,
         }
         if target is not None:
@@ -519,7 +617,8 @@ def load(path) -> Sequential:
         for name, view in net.parameters().items():
             view[:] = tensors[name]
         if about["loss"] is not None:
-            net._loss, net._target = Loss[about["loss"]], _read_target(about["target"])
+            net._loss = losses.from_config(about["loss"])
+            net._target = _read_target(about["target"])
             net._lower(net._loss)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelFileError(
@@ -563,9 +662,12 @@ def _check_layers(given) -> list[Layer]:
             raise TypeError(f"layers must be layers such as Dense(10), not {layer!r}{hint}")
     if not found:
         raise ValueError("a network needs at least one layer")
-    if not isinstance(found[-1], Dense):
+    top = found
+    while top and isinstance(top[-1], Activation):
+        top = top[:-1]
+    if not top or not isinstance(top[-1], Dense):
         raise ValueError(
-            f"the last layer must be Dense, whose units are the outputs, not {found[-1]!r}"
+            f"the last layer must be Dense (or activations after it), not {found[-1]!r}"
         )
     return found
 

@@ -60,6 +60,9 @@ class Optimizer:
 class SGD(Optimizer):
     """Gradient descent, with momentum: v = momentum v - lr g, then w = w + v.
 
+    How many rows a gradient is of is the ``batch_size`` of fit: None is batch descent, 1
+    stochastic descent, and anything between descends by minibatches.
+
     Parameters
     ----------
     lr : float, default 0.01
@@ -67,22 +70,38 @@ class SGD(Optimizer):
         velocity gradually (as in scikit-learn).
     momentum : float, default 0
         Share of the velocity that is kept, in [0, 1).
+    nesterov : bool, default False
+        Whether the gradient is taken where the momentum leads to: w = w + momentum v - lr g
+        (Y. Nesterov, 1983, in the form of I. Sutskever et al., 2013).
 
     Raises
     ------
     ValueError, TypeError
-        If a hyperparameter is out of range or not a number.
+        If a hyperparameter is out of range or not a number, or nesterov comes without momentum.
+
+    Examples
+    --------
+    >>> from fastnn import SGD
+    >>> SGD(0.1, momentum=0.9, nesterov=True)
+    SGD(lr=0.1, momentum=0.9, nesterov=True)
     """
 
     lr: float = 0.01
     momentum: float = 0.0
+    nesterov: bool = False
 
     def __post_init__(self):
         real_number(self.lr, "lr", positive=True)
         real_number(self.momentum, "momentum", least=0, below=1)
+        if not isinstance(self.nesterov, bool):
+            raise TypeError(f"nesterov must be True or False, not {self.nesterov!r}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, such as 0.9")
 
     @property
     def rule(self) -> Rule:
+        if self.nesterov:
+            return Rule.nesterov
         return Rule.momentum if self.momentum else Rule.sgd
 
     def hyper(self, first_step, rates):
@@ -112,6 +131,12 @@ class Adam(Optimizer):
     ------
     ValueError, TypeError
         If a hyperparameter is out of range or not a number.
+
+    Examples
+    --------
+    >>> from fastnn import Adam
+    >>> Adam(0.003)
+    Adam(lr=0.003, beta1=0.9, beta2=0.999, epsilon=1e-08)
     """
 
     lr: float = 0.001

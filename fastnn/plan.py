@@ -11,14 +11,15 @@ the same plan serves fit, the ragged last batch and bulk prediction.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from .engines.tables import INPUT, NONE, ROW, Act, Loss, Op
+from .engines.tables import INPUT, NEEDS_Z, NONE, ROW, Act, Loss, Op
 
 #: Losses on logits, and the output function that each already contains.
-OUTPUT_OF = {Loss.binary_cross_entropy: "sigmoid", Loss.cross_entropy: "softmax"}
+OUTPUT_OF = {Loss.binary_cross_entropy: Act.sigmoid, Loss.cross_entropy: Act.softmax}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Parameter:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def view(self, flat: np.ndarray) -> np.ndarray:
         """This parameter as a view into a flat vector."""
@@ -47,14 +48,17 @@ class Plan:
     ----------
     rows : ndarray of engines.tables.ROW
         The operations, bottom to top; the last one is the loss head, if there is a loss.
-    labels : tuple of str
-        What each row stands for, for people.
+    layers : tuple of (int, int)
+        For each row, the index of the layer that it comes from, and of the one that its
+        activation comes from; -1 for the loss head.
     parameters : tuple of Parameter
         In the order of the flat vector.
     n_params, n_weights : int
         Size of the flat vector, and of the prefix that holds the weight matrices.
     per_sample, scratch : int
         Elements of workspace for each row of a batch, and beside that.
+    widest_penalty : int
+        The most rows of a weight matrix with an l1 or l2 penalty.
     n_inputs, n_outputs : int
         Columns of X and of the output.
     input, target, logits, output : int
@@ -66,12 +70,13 @@ class Plan:
     """
 
     rows: np.ndarray
-    labels: tuple[str, ...]
+    layers: tuple[tuple[int, int], ...]
     parameters: tuple[Parameter, ...]
     n_params: int
     n_weights: int
     per_sample: int
     scratch: int
+    widest_penalty: int
     n_inputs: int
     n_outputs: int
     input: int
@@ -100,19 +105,30 @@ class Plan:
         return "\n".join([head, *lines])
 
     def _describe(self, index: int, row) -> tuple[str, ...]:
-        reads = "input" if row["x"] == INPUT else f"a{row['below']}"
-        if row["op"] == Op.LOSS:
-            below = row["below"]
-            shape, parameters, writes = f"{row['n_in']}", "", "loss"
-            backward = f"dz{below}"
-            reads += ", target"
-        else:
-            shape = f"{row['n_in']} -> {row['n_out']}"
+        op, below = Op(row["op"]), row["below"]
+        reads = "input" if row["x"] == INPUT else f"a{below}"
+        backward = "" if row["dx"] == NONE else f"dz{below}"
+        if op == Op.LOSS:
+            label = Loss(row["code"]).name
+            label += f", smoothing {row['arg0']:g}" if row["arg0"] else ""
+            return str(index), label, f"{row['n_in']}", f"{reads}, target", "", "loss", backward
+        shape, parameters, act = f"{row['n_in']} -> {row['n_out']}", "", Act(row["code"])
+        label = op.name.lower()
+        if op == Op.DENSE:
             parameters = f"W[{row['w']}:{row['w'] + row['n_in'] * row['n_out']}]"
             parameters += f" b[{row['b']}:{row['b'] + row['n_out']}]"
-            writes = f"a{index}" if row["z"] == row["a"] else f"z{index}, a{index}"
-            backward = "dW db" if row["dx"] == NONE else f"dW db dz{row['below']}"
-        return str(index), self.labels[index], shape, reads, parameters, writes, backward
+            backward = f"dW db {backward}".rstrip()
+            label += "" if act == Act.identity else f" + {act.name}"
+            label += "".join(
+                f", {name} {row[field]:g}"
+                for name, field in (("l1", "arg1"), ("l2", "arg2"))
+                if row[field]
+            )
+        elif op == Op.ACTIVATION:
+            label = act.name
+        keeps_z = op == Op.DENSE and row["z"] != row["a"]
+        writes = f"z{index}, a{index}" if keeps_z else f"a{index}"
+        return str(index), label, shape, reads, parameters, writes, backward
 
 
 class Lowering:
@@ -128,99 +144,166 @@ class Lowering:
         self.n_inputs = n_inputs
         self.width = n_inputs
         self._rows: list[dict] = []
-        self._labels: list[str] = []
-        self._weights: list[tuple[str, tuple[int, ...], int, int, str]] = []
-        self._others: list[tuple[str, tuple[int, ...], int, int, str]] = []
+        self._layers: list[tuple[int, int]] = []
 
-    def dense(self, layer: int, prefix: str, units: int, act: Act) -> None:
-        """Add z = x W + b and a = act(z)."""
-        index = len(self._rows)
+    def dense(self, layer: int, units: int, l1: float = 0.0, l2: float = 0.0) -> None:
+        """Add z = x W + b, with penalties l1 sum |W| + l2 sum W^2."""
+        self._add(layer, Op.DENSE, units, arg1=l1, arg2=l2)
+
+    def activation(self, layer: int, act: Act, argument: float = 0.0) -> None:
+        """Add a = act(z): to the dense row below if it has none yet, else as a row of its own."""
+        if act == Act.identity:
+            return
+        last = self._rows[-1] if self._rows else None
+        if act == Act.softmax:
+            self._add(layer, Op.SOFTMAX, self.width)
+        elif last and last["op"] == Op.DENSE and last["code"] == Act.identity:
+            last.update(code=act, arg0=argument)
+            self._layers[-1] = self._layers[-1][0], layer
+        else:
+            self._add(layer, Op.ACTIVATION, self.width, code=act, arg0=argument)
+
+    def _add(self, layer: int, op: Op, n_out: int, code: int = Act.identity, **arguments) -> None:
+        below = len(self._rows) - 1
         self._rows.append(
-            {"op": Op.DENSE, "code": act, "n_in": self.width, "n_out": units, "below": index - 1}
+            {
+                "op": op,
+                "code": code,
+                "n_in": self.width,
+                "n_out": n_out,
+                "below": below,
+                **arguments,
+            }
         )
-        self._labels.append("dense" if act == Act.identity else f"dense + {act.name}")
-        self._weights.append((f"{prefix}.W", (self.width, units), layer, index, "w"))
-        self._others.append((f"{prefix}.b", (units,), layer, index, "b"))
-        self.width = units
+        self._layers.append((layer, layer))
+        self.width = n_out
 
-    def finish(self, loss: Loss | None) -> Plan:
+    def _drop_output(self, loss: Loss) -> None:
+        """Leave out a last sigmoid or softmax that the loss contains.
+
+        Raises
+        ------
+        ValueError
+            If another activation, or a second one, would be applied before the loss's own.
+        """
+        contained = OUTPUT_OF[loss]
+        last = self._rows[-1]
+        if contained == Act.softmax and last["op"] == Op.SOFTMAX:
+            self._rows.pop()
+            self._layers.pop()
+        elif last["op"] == Op.DENSE and last["code"] == contained:
+            last["code"] = Act.identity
+        elif last["op"] == Op.ACTIVATION and last["code"] == contained:
+            self._rows.pop()
+            self._layers.pop()
+        last = self._rows[-1]
+        if last["op"] != Op.DENSE or last["code"] != Act.identity:
+            name = Act.softmax.name if last["op"] == Op.SOFTMAX else Act(last["code"]).name
+            raise ValueError(
+                f"the loss {loss.name} applies {contained.name} to the network's last output "
+                f"itself, but before it comes the activation {name!r}: leave that out"
+            )
+
+    def finish(self, loss: Loss | None, smoothing: float = 0.0) -> Plan:
         """Lay out the vectors and the workspace, and put the loss on top.
 
         Raises
         ------
         ValueError
-            If the loss works on logits and the last activation would be applied before it.
+            If the loss works on logits and another activation would be applied before it.
         """
-        rows = np.zeros(len(self._rows) + (loss is not None), ROW)
+        if loss in OUTPUT_OF:
+            self._drop_output(loss)
+        count = len(self._rows)
+        rows = np.zeros(count + (loss is not None), ROW)
         for field in ("z", "a", "da", "dx", "below", "w", "b", "state", "scratch"):
             rows[field] = NONE
         for row, values in zip(rows, self._rows, strict=False):
             for field, value in values.items():
                 row[field] = value
-        labels = list(self._labels)
-        last = len(self._rows) - 1
-        act = Act(rows[last]["code"])
-        fused = OUTPUT_OF.get(loss) if loss is not None else None
-        if loss is not None and fused and act != Act.identity:
-            if act.name != fused:
-                raise ValueError(
-                    f"the loss {loss.name} applies {fused} to the network's last output itself, "
-                    f"but the last layer has the activation {act.name!r}: leave it out"
-                )
-            rows[last]["code"] = Act.identity
-            labels[last] = "dense"
-            act = Act.identity
-
-        # Values: the batch, then what each row writes. A row overwrites z with a, but for a last
-        # sigmoid, below which the logits are wanted.
+        body, layers = rows[:count], list(self._layers)
         space = _Space()
-        offset_input = space.take(self.n_inputs)
-        offset_target = space.take(self.width)
-        for index, row in enumerate(rows[: last + 1]):
-            row["x"] = INPUT if index == 0 else rows[index - 1]["a"]
-            row["a"] = space.take(int(row["n_out"]))
-            keeps_z = index == last and act == Act.sigmoid
-            row["z"] = space.take(int(row["n_out"])) if keeps_z else row["a"]
-
-        # Gradients: a row needs its own and the one below it at the same time, so two buffers
-        # take turns.
-        widths = [int(row["n_out"]) for row in rows[: last + 1]]
-        turns = [space.take(max(widths[turn::2], default=0)) for turn in (0, 1)]
-        scratch = 0
-        for index, row in enumerate(rows[: last + 1]):
-            row["da"] = turns[index % 2]
-            if index > 0:
-                row["dx"] = turns[(index - 1) % 2]
-                row["scratch"] = 0
-                scratch = max(scratch, int(row["n_in"] * row["n_out"]))
+        offset_input, offset_target = space.take(self.n_inputs), space.take(self.width)
+        self._place_values(body, space)
+        scratch = self._place_gradients(body, space)
         if loss is not None:
-            head = rows[last + 1]
-            head["op"], head["code"], head["below"] = Op.LOSS, loss, last
+            head = rows[count]
+            head["op"], head["code"], head["below"], head["arg0"] = (
+                Op.LOSS,
+                loss,
+                count - 1,
+                smoothing,
+            )
             head["n_in"], head["n_out"] = self.width, 1
-            head["x"], head["dx"] = rows[last]["a"], rows[last]["da"]
-            labels.append(loss.name)
-
-        parameters, offset = [], 0
-        for name, shape, layer, index, field in [*self._weights, *self._others]:
-            parameters.append(Parameter(name, shape, offset, layer))
-            rows[index][field] = offset
-            offset += parameters[-1].size
+            head["x"], head["dx"] = body[-1]["a"], body[-1]["da"]
+            layers.append((-1, -1))
+        parameters = self._place_parameters(body)
+        penalised = [int(row["n_in"]) for row in body if row["arg1"] or row["arg2"]]
+        last = body[-1]
+        before = "x" if last["op"] == Op.SOFTMAX else "z" if last["code"] == Act.sigmoid else "a"
         return Plan(
             rows=rows,
-            labels=tuple(labels),
-            parameters=tuple(parameters),
-            n_params=offset,
-            n_weights=sum(int(np.prod(shape)) for _, shape, *_ in self._weights),
+            layers=tuple(layers),
+            parameters=parameters,
+            n_params=sum(parameter.size for parameter in parameters),
+            n_weights=sum(p.size for p in parameters if len(p.shape) == 2),
             per_sample=space.size,
             scratch=scratch,
+            widest_penalty=max(penalised, default=0),
             n_inputs=self.n_inputs,
             n_outputs=self.width,
             input=offset_input,
             target=offset_target,
-            logits=int(rows[last]["z"]),
-            output=int(rows[last]["a"]),
+            logits=int(last[before]),
+            output=int(last["a"]),
             loss=loss,
         )
+
+    def _place_values(self, body, space: _Space) -> None:
+        """Give every row its output; z is kept where a derivative or the logits need it."""
+        for index, row in enumerate(body):
+            act = Act(row["code"])
+            row["x"] = INPUT if index == 0 else body[index - 1]["a"]
+            row["a"] = space.take(int(row["n_out"]))
+            if row["op"] == Op.ACTIVATION:
+                row["z"] = row["x"]
+            elif act in NEEDS_Z or (act == Act.sigmoid and index == len(body) - 1):
+                row["z"] = space.take(int(row["n_out"]))
+            else:
+                row["z"] = row["a"]
+
+    def _place_gradients(self, body, space: _Space) -> int:
+        """Give every row its gradient; the elements of scratch that the backward pass takes.
+
+        A row needs its own gradient and the one below it at the same time, so two buffers take
+        turns. Nothing is computed below the lowest row with parameters.
+        """
+        widths = [int(row["n_out"]) for row in body]
+        turns = [space.take(max(widths[turn::2], default=0)) for turn in (0, 1)]
+        lowest = next((i for i, row in enumerate(body) if row["op"] == Op.DENSE), len(body))
+        scratch = 0
+        for index, row in enumerate(body):
+            row["da"] = turns[index % 2]
+            if index > lowest:
+                row["dx"] = turns[(index - 1) % 2]
+                if row["op"] == Op.DENSE:
+                    row["scratch"] = 0
+                    scratch = max(scratch, int(row["n_in"]) * int(row["n_out"]))
+        return scratch
+
+    def _place_parameters(self, body) -> tuple[Parameter, ...]:
+        """Lay out the flat vector: all weights, then all biases."""
+        parameters, offset = [], 0
+        for field, name in (("w", "W"), ("b", "b")):
+            for row, (layer, _) in zip(body, self._layers, strict=True):
+                if row["op"] != Op.DENSE:
+                    continue
+                n_in, n_out = int(row["n_in"]), int(row["n_out"])
+                shape = (n_in, n_out) if field == "w" else (n_out,)
+                parameters.append(Parameter(f"{layer}.{name}", shape, offset, layer))
+                row[field] = offset
+                offset += parameters[-1].size
+        return tuple(parameters)
 
 
 class _Space:

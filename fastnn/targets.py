@@ -235,6 +235,28 @@ def make_data(
     return Data(X, Y=Y, hits=hits)
 
 
+def check_weights(weights, n_rows: int) -> np.ndarray | None:
+    """Weights of the rows as float64, or None.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If there is not one for each row, or one is negative or not finite, or all are 0.
+    """
+    if weights is None:
+        return None
+    weights = _dense_array(weights, "sample_weight")
+    if weights.shape != (n_rows,):
+        raise ShapeError(
+            f"sample_weight must have one number for each of the {n_rows} rows, but its shape "
+            f"is {weights.shape}"
+        )
+    weights = _real_array(weights, np.float64, "sample_weight")
+    if weights.min() < 0 or not weights.max() > 0:
+        raise ValueError("sample_weight must be at least 0, and above 0 for some row")
+    return weights
+
+
 def _encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     """Labels as int32 positions in the sorted classes."""
     problem: Any = None

@@ -184,7 +184,7 @@ def train(
                 _diverged(ws, state, at_start, epoch, n_batches - 1)
             seconds = time.perf_counter() - epoch_began
             state.epoch += 1
-            line = _epoch_values(results, n_rows, ws.plan.mean, data.hits)
+            line = _epoch_values(results, data, ws.plan.mean)
             if validate is not None:
                 line |= validate()
             history.append(**line, lr=state.optimizer.lr, seconds=seconds)
@@ -193,11 +193,11 @@ def train(
                 raise KeyboardInterrupt
 
 
-def _epoch_values(results, n_rows: int, mean: bool, hits) -> dict[str, float]:
+def _epoch_values(results, data: Data, mean: bool) -> dict[str, float]:
     loss, right = results.sum(axis=0)
-    values = {"loss": loss / n_rows if mean else loss}
-    if hits:
-        values["accuracy"] = right / n_rows
+    values = {"loss": loss / data.mass if mean else loss}
+    if data.hits:
+        values["accuracy"] = right / len(data.X)
     return values
 
 

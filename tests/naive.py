@@ -8,29 +8,91 @@ import math
 
 import numpy as np
 
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
-def activate(name, z):
+
+def normal_cdf(z):
+    return math.erfc(-z / math.sqrt(2)) / 2
+
+
+def logistic(z):
+    return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+
+
+def log1p_exp(z):
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+
+
+def activate(act, z):
+    """act is a name, or a pair of a name and its argument."""
+    name, argument = act if isinstance(act, tuple) else (act, None)
     if name == "identity":
         return z
+    if name == "step":
+        return 1.0 if z > 0 else 0.0
     if name == "sigmoid":
-        return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+        return logistic(z)
     if name == "tanh":
         return math.tanh(z)
     if name == "relu":
         return max(0.0, z)
+    if name == "leaky_relu":
+        return z if z > 0 else (0.01 if argument is None else argument) * z
+    if name == "elu":
+        return z if z > 0 else (1.0 if argument is None else argument) * math.expm1(z)
+    if name == "selu":
+        return SELU_SCALE * (z if z > 0 else SELU_ALPHA * math.expm1(z))
+    if name == "gelu":
+        return z * normal_cdf(z)
+    if name == "silu":
+        return z * logistic(z)
+    if name == "softplus":
+        return log1p_exp(z)
+    if name == "mish":
+        return z * math.tanh(log1p_exp(z))
     raise KeyError(name)
 
 
-def slope(name, z):
+def slope(act, z):
+    name, argument = act if isinstance(act, tuple) else (act, None)
     if name == "identity":
         return 1.0
+    if name == "step":
+        return 0.0
     if name == "sigmoid":
-        return activate(name, z) * (1 - activate(name, z))
+        return logistic(z) * logistic(-z)
     if name == "tanh":
         return 1 - math.tanh(z) ** 2
     if name == "relu":
         return 1.0 if z > 0 else 0.0
+    if name == "leaky_relu":
+        return 1.0 if z > 0 else (0.01 if argument is None else argument)
+    if name == "elu":
+        return 1.0 if z > 0 else (1.0 if argument is None else argument) * math.exp(z)
+    if name == "selu":
+        return SELU_SCALE * (1.0 if z > 0 else SELU_ALPHA * math.exp(z))
+    if name == "gelu":
+        return normal_cdf(z) + z * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    if name == "silu":
+        return logistic(z) + z * logistic(z) * logistic(-z)
+    if name == "softplus":
+        return logistic(z)
+    if name == "mish":
+        t = math.tanh(log1p_exp(z))
+        return t + z * (1 - t * t) * logistic(z)
     raise KeyError(name)
+
+
+def activate_row(act, z):
+    """A row of weighted sums to a row of activations; softmax looks at all of them."""
+    return softmax(z) if act == "softmax" else [activate(act, v) for v in z]
+
+
+def delta_row(act, z, a, da):
+    """The derivative by z of what has the derivative da by a."""
+    if act == "softmax":
+        return [sum(da[i] * a[i] * ((i == j) - a[j]) for i in range(len(a))) for j in range(len(a))]
+    return [da[j] * slope(act, z[j]) for j in range(len(z))]
 
 
 def softmax(z):
@@ -49,7 +111,7 @@ def forward(network, x):
             for j in range(len(b))
         ]
         zs.append(z)
-        activations.append([activate(act, v) for v in z])
+        activations.append(activate_row(act, z))
     return zs, activations
 
 
@@ -86,40 +148,65 @@ def row_loss_slope(loss, a, t):
     raise KeyError(loss)
 
 
-def batch_loss(network, loss, X, T):
-    """The cost of a batch: the mean over its rows, but for sse the sum."""
-    total = sum(row_loss(loss, forward(network, x)[1][-1], t) for x, t in zip(X, T, strict=True))
-    return total if loss == "sse" else total / len(X)
+def smooth(loss, T, smoothing):
+    """Targets after label smoothing."""
+    n = len(T[0]) if loss == "cross_entropy" else 2
+    return [[t * (1 - smoothing) + smoothing / n for t in row] for row in T]
 
 
-def gradients(network, loss, X, T):
+def cost(network, loss, X, T, weights=None, penalties=None):
+    """The weighted mean of the rows' losses, but for sse their sum, plus the penalties."""
+    weights = [1.0] * len(X) if weights is None else weights
+    total = sum(
+        w * row_loss(loss, forward(network, x)[1][-1], t)
+        for x, t, w in zip(X, T, weights, strict=True)
+    )
+    if loss != "sse":
+        total /= sum(weights)
+    for (W, _, _), (l1, l2) in zip(network, penalties or [(0, 0)] * len(network), strict=True):
+        for value in np.ravel(W):
+            total += l1 * abs(value) + l2 * value**2
+    return total
+
+
+def gradients(network, loss, X, T, weights=None, penalties=None):
     """[(dW, db), ...] of the cost by backpropagation, row by row."""
+    weights = [1.0] * len(X) if weights is None else weights
     sums = [(np.zeros(np.shape(W)), np.zeros(np.shape(b))) for W, b, _ in network]
-    for x, t in zip(X, T, strict=True):
+    for x, t, weight in zip(X, T, weights, strict=True):
         zs, activations = forward(network, x)
         da = row_loss_slope(loss, activations[-1], t)
         for layer in range(len(network) - 1, -1, -1):
             W, b, act = network[layer]
-            delta = [da[j] * slope(act, zs[layer][j]) for j in range(len(b))]
+            delta = delta_row(act, zs[layer], activations[layer + 1], da)
             below = activations[layer]
             dW, db = sums[layer]
             for j in range(len(b)):
-                db[j] += delta[j]
+                db[j] += weight * delta[j]
                 for i in range(len(below)):
-                    dW[i][j] += below[i] * delta[j]
+                    dW[i][j] += weight * below[i] * delta[j]
             da = [sum(float(W[i][j]) * delta[j] for j in range(len(b))) for i in range(len(below))]
-    share = 1 if loss == "sse" else len(X)
-    return [(dW / share, db / share) for dW, db in sums]
+    share = 1 if loss == "sse" else sum(weights)
+    found = []
+    penalties = penalties or [(0, 0)] * len(network)
+    for (dW, db), (W, _, _), (l1, l2) in zip(sums, network, penalties, strict=True):
+        W = np.asarray(W, float)
+        found.append((dW / share + l1 * np.sign(W) + 2 * l2 * W, db / share))
+    return found
+
+
+#: Activations with a kink at 0, near which differences and rounding tell nothing.
+KINKED = ("step", "relu", "leaky_relu", "elu", "selu")
 
 
 def smallest_z(network, X):
-    """The distance of the nearest hidden ReLU to its kink."""
+    """The distance of the nearest unit with a kink to that kink."""
     return min(
         (
             abs(z)
             for x in X
             for (_, _, act), zs in zip(network, forward(network, x)[0], strict=True)
-            if act == "relu"
+            if (act[0] if isinstance(act, tuple) else act) in KINKED
             for z in zs
         ),
         default=math.inf,
@@ -141,6 +228,18 @@ class Momentum:
     def step(self, w, g):
         self.v = self.momentum * self.v - self.lr * g
         return w + self.v
+
+
+class Nesterov:
+    """The gradient where momentum leads to, seen from there: w is always the look-ahead place."""
+
+    def __init__(self, lr, momentum):
+        self.lr, self.momentum, self.v = lr, momentum, 0.0
+
+    def step(self, w, g):
+        behind = w - self.momentum * self.v
+        self.v = self.momentum * self.v - self.lr * g
+        return behind + self.v + self.momentum * self.v
 
 
 class Adam:

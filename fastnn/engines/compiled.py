@@ -3,9 +3,9 @@
 A compiled engine is a function from names of leaves to addresses, and a driver at one of them.
 Binding turns the rows of a plan into programs, lists of calls:
 
-    train     gather, targets, forward, loss, sum, backward, update     (one minibatch step)
-    gradient  targets, forward, loss, sum, backward
-    evaluate  targets, forward, loss, sum
+    train     gather, targets, forward, loss, sums, backward, update     (one minibatch step)
+    gradient  targets, forward, loss, sums, backward
+    evaluate  targets, forward, loss, sums
     predict   forward, store
 
 The bound tables hold addresses of this process and live in ``Workspace.bound``, never in a file.
@@ -87,10 +87,10 @@ class CompiledEngine:
         results = np.zeros((data.n_batches, 2))
 
         def calls():
-            yield from _to_loss(ws.plan, data.hits)
+            yield from _to_loss(ws.plan, data)
 
         status = self._drive(
-            ws, ("evaluate", data.hits), calls, data, 0, data.n_batches, results=results
+            ws, ("evaluate", *_kind(data)), calls, data, 0, data.n_batches, results=results
         )
         loss, hits = results.sum(axis=0)
         return (np.nan if status else loss), hits
@@ -100,10 +100,10 @@ class CompiledEngine:
         results = np.zeros((1, 2))
 
         def calls():
-            yield from _to_loss(ws.plan, None)
+            yield from _to_loss(ws.plan, data)
             yield from _backward_calls(ws.plan)
 
-        if self._drive(ws, "gradient", calls, data, 0, 1, results=results):
+        if self._drive(ws, ("gradient", *_kind(data)), calls, data, 0, 1, results=results):
             ws.grad.fill(np.nan)
         return results[0, 0]
 
@@ -127,11 +127,11 @@ class CompiledEngine:
         def calls():
             if shuffled:
                 yield "gather_rows", None, 0, 0.0, _MOVE * ws.plan.n_inputs
-            yield from _to_loss(ws.plan, data.hits)
+            yield from _to_loss(ws.plan, data)
             yield from _backward_calls(ws.plan)
             yield _update(ws.plan, rule)
 
-        key = ("train", data.hits, shuffled, rule)
+        key = ("train", *_kind(data), shuffled, rule)
         if self._drive(ws, key, calls, data, first, last, hyper=hyper, results=results):
             return int(ws.bound["context"]["start"][0]) // data.batch_size - first
         return last - first
@@ -151,8 +151,10 @@ class CompiledEngine:
             "rows": ws.plan.rows, "params": ws.params, "grad": ws.grad, "slots": ws.slots,
             "n_params": ws.plan.n_params, "work": ws.work, "capacity": ws.capacity,
             "gather": ws.plan.input, "target": ws.plan.target, "scratch": ws.scratch,
-            "row_loss": ws.row_loss, "row_hit": ws.row_hit, "ran": ws.ran,
+            "row_loss": ws.row_loss, "row_hit": ws.row_hit, "row_weight": ws.row_weight,
+            "penalties": ws.penalties, "ran": ws.ran,
             "n_samples": 1, "batch_size": 1, "order": 0, "labels": 0, "Y": 0, "X": 0,
+            "weights": 0,
             "n_inputs": ws.plan.n_inputs, "n_outputs": ws.plan.n_outputs,
             "mean": int(ws.plan.mean), "source": ws.plan.logits, "out": 0,
             "one": _one(dtype), "product": self._address("product", dtype),
@@ -162,6 +164,7 @@ class CompiledEngine:
         }  # fmt: skip
         if data:
             values |= {"X": data.X, "Y": data.Y, "labels": data.labels, "order": data.order}
+            values |= {"weights": data.weights}
             values |= {"n_samples": len(data.X), "batch_size": data.batch_size}
         for name, value in values.items():
             if value is None:
@@ -207,38 +210,60 @@ def _one(dtype):
 # A call is (leaf, inner, row, fixed cost, cost per row of the batch).
 
 
-def _to_loss(plan, hits):
+def _kind(data):
+    """What a program depends on besides the plan."""
+    return data.hits, data.weights is not None
+
+
+def _to_loss(plan, data):
     yield "gather_targets", None, 0, 0.0, _MOVE * plan.n_outputs
+    if data.weights is not None:
+        yield "gather_weights", None, 0, 0.0, 0.0
     yield from _forward_calls(plan)
-    yield from _loss_calls(plan, hits)
+    index = len(plan.rows) - 1
+    head = plan.rows[index]
+    n = float(head["n_in"])
+    yield _LOSS_LEAVES[Loss(head["code"])], _slope(plan, head), index, 0.0, _EXP * n
+    if data.hits:
+        yield _HIT_LEAVES[data.hits], None, index, 0.0, _MOVE * n
+    yield "sum_rows", None, index, 0.0, 0.0
+    for index, row in enumerate(plan.rows):
+        if row["op"] == Op.DENSE and (row["arg1"] or row["arg2"]):
+            yield "penalise", None, index, _MOVE * float(row["n_in"] * row["n_out"]), 0.0
+            yield "add_penalty", None, index, 0.0, 0.0
 
 
 def _forward_calls(plan):
     for index, row in enumerate(plan.rows):
+        n = float(row["n_out"])
+        inner = Act(row["code"]).name if row["code"] != Act.identity else None
         if row["op"] == Op.DENSE:
-            inner = Act(row["code"]).name if row["code"] != Act.identity else None
-            yield "dense_forward", inner, index, 0.0, float(row["n_in"] * row["n_out"])
+            yield "dense_forward", inner, index, 0.0, row["n_in"] * n
+        elif row["op"] == Op.ACTIVATION:
+            yield "activation_forward", inner, index, 0.0, _EXP * n
+        elif row["op"] == Op.SOFTMAX:
+            yield "softmax_forward", None, index, 0.0, _EXP * n
 
 
-def _loss_calls(plan, hits):
-    index = len(plan.rows) - 1
-    head = plan.rows[index]
-    cost = _EXP * float(head["n_in"])
-    yield _LOSS_LEAVES[Loss(head["code"])], _slope(plan, head), index, 0.0, cost
-    if hits:
-        yield _HIT_LEAVES[hits], None, index, 0.0, _MOVE * float(head["n_in"])
-    yield "sum_rows", None, index, 0.0, 0.0
+_INPUT_LEAVES = {
+    Op.DENSE: "dense_inputs",
+    Op.ACTIVATION: "activation_inputs",
+    Op.SOFTMAX: "softmax_inputs",
+}
 
 
 def _backward_calls(plan):
-    for index in range(len(plan.rows) - 1, -1, -1):
+    for index in range(len(plan.rows) - 2, -1, -1):
         row = plan.rows[index]
+        size = float(row["n_out"])
         if row["op"] == Op.DENSE:
-            size = float(row["n_in"] * row["n_out"])
+            size *= row["n_in"]
             yield "dense_weights", None, index, 0.0, size
-            if row["dx"] != NONE:
-                yield "transpose_weights", None, index, _MOVE * size, 0.0
-                yield "dense_inputs", _slope(plan, row), index, 0.0, size
+        if row["dx"] == NONE:
+            break
+        if row["op"] == Op.DENSE:
+            yield "transpose_weights", None, index, _MOVE * size, 0.0
+        yield _INPUT_LEAVES[Op(row["op"])], _slope(plan, row), index, 0.0, size
 
 
 def _slope(plan, row):

@@ -7,6 +7,7 @@ expression. Rows are samples: X is (m, n_in), W is (n_in, n_out), Z = X W + b.
 from __future__ import annotations
 
 import numpy as np
+from scipy import special
 
 from .tables import INPUT, NONE, Act, Loss, Op, Rule
 
@@ -20,25 +21,25 @@ def identity(z):
     return z
 
 
-def sigmoid(z):
-    """g(z) = 1 / (1 + e^-z), from e^-|z| so that nothing overflows."""
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1 / (1 + e), e / (1 + e))
-
-
-def tanh(z):
-    """g(z) = (e^z - e^-z) / (e^z + e^-z)"""
-    return np.tanh(z)
-
-
-def relu(z):
-    """g(z) = max(0, z)"""
-    return np.maximum(z, 0)
-
-
 def identity_slope(z, a):
     """g'(z) = 1"""
     return np.ones_like(a)
+
+
+def step(z):
+    """g(z) = 1 where z > 0, else 0: the perceptron's activation"""
+    return (z > 0).astype(z.dtype)
+
+
+def step_slope(z, a):
+    """g'(z) = 0: gradient descent cannot train through a step"""
+    return np.zeros_like(a)
+
+
+def sigmoid(z):
+    """g(z) = 1 / (1 + e^-z), from e^-|z| so that nothing overflows"""
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
 
 
 def sigmoid_slope(z, a):
@@ -46,9 +47,19 @@ def sigmoid_slope(z, a):
     return a * (1 - a)
 
 
+def tanh(z):
+    """g(z) = (e^z - e^-z) / (e^z + e^-z)"""
+    return np.tanh(z)
+
+
 def tanh_slope(z, a):
     """g'(z) = 1 - g(z)^2"""
     return 1 - a * a
+
+
+def relu(z):
+    """g(z) = max(0, z)"""
+    return np.maximum(z, 0)
 
 
 def relu_slope(z, a):
@@ -56,19 +67,108 @@ def relu_slope(z, a):
     return (a > 0).astype(a.dtype)
 
 
+def leaky_relu(z, slope):
+    """g(z) = z where z > 0, else slope z (A. L. Maas et al., 2013)"""
+    return np.where(z > 0, z, _like(slope, z) * z)
+
+
+def leaky_relu_slope(z, a, slope):
+    """g'(z) = 1 where z > 0, else slope"""
+    return np.where(a > 0, _like(1, a), _like(slope, a))
+
+
+def elu(z, alpha):
+    """g(z) = z where z > 0, else alpha (e^z - 1) (D.-A. Clevert et al., 2016)"""
+    return np.where(z > 0, z, _like(alpha, z) * np.expm1(np.minimum(z, 0)))
+
+
+def elu_slope(z, a, alpha):
+    """g'(z) = 1 where z > 0, else alpha e^z = g(z) + alpha"""
+    return np.where(a > 0, _like(1, a), a + _like(alpha, a))
+
+
+#: Fixed point of mean 0 and variance 1 (G. Klambauer et al., 2017, eq. 14).
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def selu(z):
+    """g(z) = scale elu(z) with the alpha and scale of self-normalising networks"""
+    return _like(SELU_SCALE, z) * elu(z, SELU_ALPHA)
+
+
+def selu_slope(z, a):
+    """g'(z) = scale where z > 0, else g(z) + scale alpha"""
+    scale, shift = _like(SELU_SCALE, a), _like(SELU_SCALE * SELU_ALPHA, a)
+    return np.where(a > 0, scale, a + shift)
+
+
+def gelu(z):
+    """g(z) = z P(z) with P the normal distribution function (D. Hendrycks and K. Gimpel, 2016)"""
+    return z * special.ndtr(z)
+
+
+def gelu_slope(z, a):
+    """g'(z) = P(z) + z p(z) with p the normal density"""
+    return special.ndtr(z) + z * np.exp(-z * z / 2) * _like(1 / np.sqrt(2 * np.pi), z)
+
+
+def silu(z):
+    """g(z) = z sigmoid(z) (S. Elfwing et al., 2018)"""
+    return z * sigmoid(z)
+
+
+def silu_slope(z, a):
+    """g'(z) = s (1 + z (1 - s)) with s = sigmoid(z)"""
+    s = sigmoid(z)
+    return s * (1 + z * (1 - s))
+
+
+def softplus(z):
+    """g(z) = log(1 + e^z), as max(z, 0) + log(1 + e^-|z|)"""
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def softplus_slope(z, a):
+    """g'(z) = sigmoid(z)"""
+    return sigmoid(z)
+
+
+def mish(z):
+    """g(z) = z tanh(softplus(z)) (D. Misra, 2020)"""
+    return z * np.tanh(softplus(z))
+
+
+def mish_slope(z, a):
+    """g'(z) = t + z (1 - t^2) sigmoid(z) with t = tanh(softplus(z))"""
+    t = np.tanh(softplus(z))
+    return t + z * (1 - t * t) * sigmoid(z)
+
+
 def softmax(z, axis=-1):
-    """e^z / sum e^z, with the maximum subtracted first so that nothing overflows."""
+    """e^z / sum e^z, with the maximum subtracted first so that nothing overflows"""
     e = np.exp(z - z.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
 
 
-ACTIVATIONS = {Act.identity: identity, Act.sigmoid: sigmoid, Act.tanh: tanh, Act.relu: relu}
-SLOPES = {
-    Act.identity: identity_slope,
-    Act.sigmoid: sigmoid_slope,
-    Act.tanh: tanh_slope,
-    Act.relu: relu_slope,
-}
+def softmax_inputs(a, da, axis=-1):
+    """dz = a (da - sum of da a): each output depends on every input of its row"""
+    return a * (da - (da * a).sum(axis=axis, keepdims=True))
+
+
+_WITH_ARGUMENT = {Act.leaky_relu, Act.elu}
+
+
+def activate(act, z, argument=0.0):
+    """g(z) for an elementwise activation."""
+    function = globals()[Act(act).name]
+    return function(z, argument) if act in _WITH_ARGUMENT else function(z)
+
+
+def activation_slope(act, z, a, argument=0.0):
+    """g'(z) for an elementwise activation."""
+    function = globals()[f"{Act(act).name}_slope"]
+    return function(z, a, argument) if act in _WITH_ARGUMENT else function(z, a)
+
 
 # -- losses: (loss of each row in float64, gradient of their sum with respect to a) -------------
 
@@ -107,6 +207,16 @@ LOSSES = {
     Loss.cross_entropy: cross_entropy,
 }
 
+
+def smooth(loss, t, smoothing):
+    """Targets moved towards the uniform ones: t (1 - e) + e / n (C. Szegedy et al., 2016, sec. 7)
+
+    n is the number of classes, which is 2 for each output of the binary cross-entropy.
+    """
+    n = t.shape[1] if loss == Loss.cross_entropy else 2
+    return t * _like(1 - smoothing, t) + _like(smoothing / n, t)
+
+
 # -- one dense row ------------------------------------------------------------------------------
 
 
@@ -123,6 +233,17 @@ def dense_weights(x, dz):
 def dense_inputs(dz, w):
     """dx = dz Wt"""
     return dz @ w.T
+
+
+def penalty(w, l1, l2):
+    """l1 sum |w| + l2 sum w^2"""
+    w = w.astype(np.float64)
+    return l1 * np.abs(w).sum() + l2 * np.square(w).sum()
+
+
+def penalty_slope(w, l1, l2):
+    """l1 sign(w) + 2 l2 w"""
+    return _like(l1, w) * np.sign(w) + _like(2 * l2, w) * w
 
 
 # -- optimizer steps, in place ------------------------------------------------------------------
@@ -142,6 +263,18 @@ def momentum(w, g, slots, hyper):
     w += v
 
 
+def nesterov(w, g, slots, hyper):
+    """v = mu v - lr g, w = w + mu v - lr g: the gradient at the place that momentum leads to
+
+    (I. Sutskever et al., 2013, rearranged so that w is the place where g is taken.)
+    """
+    (v,) = slots
+    rate, mu = (_like(value, w) for value in hyper[:2])
+    v *= mu
+    v -= rate * g
+    w += mu * v - rate * g
+
+
 def adam(w, g, slots, hyper):
     """m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, w = w - lr m / (sqrt v + eps)"""
     m, v = slots
@@ -157,7 +290,12 @@ def _like(value, array):
     return array.dtype.type(value)
 
 
-UPDATES = {Rule.sgd: sgd, Rule.momentum: momentum, Rule.adam: adam}
+UPDATES = {
+    Rule.sgd: sgd,
+    Rule.momentum: momentum,
+    Rule.nesterov: nesterov,
+    Rule.adam: adam,
+}
 
 # -- the engine's functions ---------------------------------------------------------------------
 
@@ -186,9 +324,9 @@ def evaluate(ws, data):
     """(sum of the rows' losses, number of hits) over all rows; NaN if it is not finite."""
     loss = hits = 0.0
     for index in range(data.n_batches):
-        x, target = _batch(ws, data, index)
+        x, target, weights = _batch(ws, data, index)
         _forward(ws, x)
-        loss += _loss(ws, target, 1.0)
+        loss += _loss(ws, data, target, weights)
         hits += _hits(ws, data, target)
     return (loss if np.isfinite(loss) else np.nan), hits
 
@@ -196,9 +334,9 @@ def evaluate(ws, data):
 @_quiet
 def loss_and_grad(ws, data):
     """The sum of the rows' losses of one batch; leaves the gradient in ws.grad."""
-    x, target = _batch(ws, data, 0)
+    x, target, weights = _batch(ws, data, 0)
     _forward(ws, x)
-    loss = _loss(ws, target, _scale(ws.plan, len(x)))
+    loss = _loss(ws, data, target, weights)
     _backward(ws, x)
     if not np.isfinite(loss):
         ws.grad.fill(np.nan)
@@ -220,9 +358,9 @@ def run_batches(ws, data, rule, hyper, results, first, last):
     only where the loss of the next one is not finite.
     """
     for done, index in enumerate(range(first, last)):
-        x, target = _batch(ws, data, index)
+        x, target, weights = _batch(ws, data, index)
         _forward(ws, x)
-        results[done] = _loss(ws, target, _scale(ws.plan, len(x))), _hits(ws, data, target)
+        results[done] = _loss(ws, data, target, weights), _hits(ws, data, target)
         if not np.isfinite(results[done, 0]):
             return done
         _backward(ws, x)
@@ -240,7 +378,7 @@ def _rows_of(data, index):
 
 
 def _batch(ws, data, index):
-    """The rows of a minibatch and their targets, one-hot coded where they are labels."""
+    """Rows, targets (one-hot coded where they are labels) and weights of a minibatch."""
     rows = _rows_of(data, index)
     x, plan = data.X[rows], ws.plan
     target = ws.buffer(plan.target, len(x), plan.n_outputs)
@@ -251,12 +389,8 @@ def _batch(ws, data, index):
     else:
         target[:] = 0
         target[np.arange(len(x)), data.labels[rows]] = 1
-    return x, target
-
-
-def _scale(plan, m):
-    """The loss of a batch is the mean over its rows, or for sse the sum."""
-    return 1 / m if plan.mean else 1.0
+    weights = np.ones(len(x)) if data.weights is None else data.weights[rows]
+    return x, target, weights
 
 
 def _parameters(row, flat):
@@ -271,42 +405,66 @@ def _input(ws, row, x):
 
 def _forward(ws, x):
     for row in ws.plan.rows:
+        if row["op"] == Op.LOSS:
+            break
+        z = _input(ws, row, x)
         if row["op"] == Op.DENSE:
-            w, b = _parameters(row, ws.params)
-            z = dense(_input(ws, row, x), w, b)
-            a = ACTIVATIONS[Act(row["code"])](z)
+            z = dense(z, *_parameters(row, ws.params))
             ws.buffer(row["z"], len(x), row["n_out"])[:] = z
-            ws.buffer(row["a"], len(x), row["n_out"])[:] = a
+        softmaxed = row["op"] == Op.SOFTMAX
+        a = softmax(z) if softmaxed else activate(row["code"], z, row["arg0"])
+        ws.buffer(row["a"], len(x), row["n_out"])[:] = a
 
 
-def _loss(ws, target, scale):
-    """The sum of the rows' losses; starts the backward pass with the gradient of scale times it."""
-    head = ws.plan.rows[-1]
-    m, n = target.shape
-    losses, gradient = LOSSES[Loss(head["code"])](ws.buffer(head["x"], m, n), target)
-    below = ws.plan.rows[head["below"]]
-    ws.buffer(head["dx"], m, n)[:] = gradient * gradient.dtype.type(scale) * _slope(ws, below, m)
-    return float(losses.sum())
+def _loss(ws, data, target, weights):
+    """The weighted sum of the rows' losses, and the penalties; starts the backward pass.
+
+    What is differentiated is the weighted mean, or for sse the sum, plus the penalties. They
+    count in proportion to the rows, so that they count once in what is summed over all batches.
+    """
+    plan, (m, n) = ws.plan, target.shape
+    head = plan.rows[-1]
+    code = Loss(head["code"])
+    if head["arg0"]:
+        target = smooth(code, target, head["arg0"])
+    losses, gradient = LOSSES[code](ws.buffer(head["x"], m, n), target)
+    mass = weights.sum()
+    scale = weights / mass if plan.mean and mass > 0 else weights
+    gradient = gradient * scale[:, None].astype(gradient.dtype)
+    _pass_down(ws, head, gradient)
+    penalties = sum(
+        penalty(_parameters(row, ws.params)[0], row["arg1"], row["arg2"])
+        for row in plan.rows
+        if row["op"] == Op.DENSE and (row["arg1"] or row["arg2"])
+    )
+    return float((losses * weights).sum()) + penalties * (mass if plan.mean else m / len(data.X))
 
 
-def _slope(ws, row, m):
-    z, a = (ws.buffer(row[field], m, row["n_out"]) for field in ("z", "a"))
-    return SLOPES[Act(row["code"])](z, a)
+def _pass_down(ws, row, dx):
+    """Write dx, the da of the row below, already multiplied by that row's slope."""
+    below = ws.plan.rows[row["below"]]
+    if below["op"] != Op.SOFTMAX:
+        z, a = (ws.buffer(below[field], len(dx), below["n_out"]) for field in ("z", "a"))
+        dx = dx * activation_slope(below["code"], z, a, below["arg0"])
+    ws.buffer(row["dx"], len(dx), below["n_out"])[:] = dx
 
 
 def _backward(ws, x):
     m = len(x)
-    for row in ws.plan.rows[::-1]:
-        if row["op"] != Op.DENSE:
-            continue
+    for row in ws.plan.rows[-2::-1]:
         dz = ws.buffer(row["da"], m, row["n_out"])
-        dw, db = _parameters(row, ws.grad)
-        dw[:], db[:] = dense_weights(_input(ws, row, x), dz)
-        if row["dx"] != NONE:
-            w, _ = _parameters(row, ws.params)
-            below = ws.plan.rows[row["below"]]
-            dx = dense_inputs(dz, w) * _slope(ws, below, m)
-            ws.buffer(row["dx"], m, row["n_in"])[:] = dx
+        if row["op"] == Op.DENSE:
+            (w, _), (dw, db) = _parameters(row, ws.params), _parameters(row, ws.grad)
+            dw[:], db[:] = dense_weights(_input(ws, row, x), dz)
+            if row["arg1"] or row["arg2"]:
+                dw += penalty_slope(w, row["arg1"], row["arg2"])
+        if row["dx"] == NONE:
+            break
+        if row["op"] == Op.DENSE:
+            dz = dense_inputs(dz, w)
+        elif row["op"] == Op.SOFTMAX:
+            dz = softmax_inputs(ws.buffer(row["a"], m, row["n_out"]), dz)
+        _pass_down(ws, row, dz)
 
 
 def _hits(ws, data, target):

@@ -16,16 +16,27 @@ class Op(IntEnum):
     """What a row of the plan does."""
 
     DENSE = 1
-    LOSS = 2
+    ACTIVATION = 2
+    SOFTMAX = 3
+    LOSS = 4
 
 
 class Act(IntEnum):
-    """Elementwise activation of a row; the names are the public ones."""
+    """Activation of a row; the names are the public ones. Softmax becomes a row of its own."""
 
     identity = 0
-    sigmoid = 1
-    tanh = 2
-    relu = 3
+    step = 1
+    sigmoid = 2
+    tanh = 3
+    relu = 4
+    leaky_relu = 5
+    elu = 6
+    selu = 7
+    gelu = 8
+    silu = 9
+    softplus = 10
+    mish = 11
+    softmax = 12
 
 
 class Loss(IntEnum):
@@ -37,16 +48,21 @@ class Loss(IntEnum):
     cross_entropy = 3
 
 
+#: Activations whose derivative needs z; those of the others follow from a, which replaces z.
+NEEDS_Z = frozenset({Act.gelu, Act.silu, Act.softplus, Act.mish})
+
+
 class Rule(IntEnum):
     """Optimizer step on the flat vectors."""
 
     sgd = 0
     momentum = 1
-    adam = 2
+    nesterov = 2
+    adam = 3
 
 
 #: Flat vectors beside the parameters that each rule keeps.
-SLOTS = {Rule.sgd: 0, Rule.momentum: 1, Rule.adam: 2}
+SLOTS = {Rule.sgd: 0, Rule.momentum: 1, Rule.nesterov: 1, Rule.adam: 2}
 
 #: Columns of the array with one row of hyperparameters per step (see ``optimizers.py``).
 HYPER_COLUMNS = 4
@@ -62,7 +78,7 @@ INPUT = -2
 ROW = np.dtype(
     [
         ("op", "i8"),  # Op
-        ("code", "i8"),  # Act of a dense row, Loss of the head
+        ("code", "i8"),  # Act of a dense or activation row, Loss of the head
         ("n_in", "i8"),  # columns read
         ("n_out", "i8"),  # columns written
         ("x", "i8"),  # input (m, n_in), or INPUT
@@ -75,10 +91,10 @@ ROW = np.dtype(
         ("b", "i8"),  # biases (n_out,), or NONE
         ("state", "i8"),  # running statistics in the flat state vector, or NONE
         ("scratch", "i8"),  # elements in the part of the workspace that no sample scales
-        ("arg0", "f8"),  # constants of the operation (slopes, rates, epsilons)
-        ("arg1", "f8"),
-        ("arg2", "f8"),
-        ("arg3", "f8"),
+        ("arg0", "f8"),  # argument of the activation; label smoothing of the head
+        ("arg1", "f8"),  # l1 penalty of a dense row
+        ("arg2", "f8"),  # l2 penalty of a dense row
+        ("arg3", "f8"),  # free
     ]
 )
 
@@ -103,7 +119,8 @@ CONTEXT = np.dtype(
         ("input", "u8"),  # (m, n_inputs)
         ("start", "i8"),  # first row of the batch
         ("m", "i8"),  # rows of the batch
-        ("scale", "f8"),  # factor of the gradient: 1/m for means, 1 for sums
+        ("scale", "f8"),  # factor of the gradient: 1/(sum of weights) for means, 1 for sums
+        ("mass", "f8"),  # sum of the batch's weights: m without weights
         ("hyper", "u8"),  # (HYPER_COLUMNS,) float64 of this step
         ("result", "u8"),  # (2,) float64 of this batch: sum of losses, number of hits
         # the model
@@ -120,10 +137,13 @@ CONTEXT = np.dtype(
         ("scratch", "u8"),
         ("row_loss", "u8"),  # (capacity,) float64
         ("row_hit", "u8"),  # (capacity,) float64
+        ("row_weight", "u8"),  # (capacity,) float64: the batch's weights, if there are any
+        ("penalties", "u8"),  # (widest n_in,) float64: penalty of each row of W
         # the data
         ("X", "u8"),  # (n_samples, n_inputs)
         ("Y", "u8"),  # (n_samples, n_outputs), or 0
         ("labels", "u8"),  # (n_samples,) int32, or 0
+        ("weights", "u8"),  # (n_samples,) float64: weights of the rows, or 0
         ("order", "u8"),  # (n_samples,) int64: the shuffled order, or 0
         ("out", "u8"),  # (n_samples, n_outputs) results of a forward pass, or 0
         ("source", "i8"),  # per-sample offset that is copied to `out`

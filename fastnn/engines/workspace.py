@@ -60,6 +60,8 @@ class Workspace:
         self.scratch = aligned_zeros(plan.scratch, dtype)
         self.row_loss = aligned_zeros(self.capacity, np.float64)
         self.row_hit = aligned_zeros(self.capacity, np.float64)
+        self.row_weight = aligned_zeros(self.capacity, np.float64)
+        self.penalties = aligned_zeros(plan.widest_penalty, np.float64)
         self.ran = np.zeros(MOST_PARTS, np.int64)
         self.bound: dict = {}
 
@@ -71,8 +73,12 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays but the parameters."""
-        arrays = (self.grad, self.slots, self.work, self.scratch, self.row_loss, self.row_hit)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in (self.grad, self.slots, *self.temporary()))
+
+    def temporary(self) -> tuple[np.ndarray, ...]:
+        """The arrays whose contents no call may rely on."""
+        rows = (self.row_loss, self.row_hit, self.row_weight)
+        return (self.work, self.scratch, self.penalties, *rows)
 
 
 @dataclass
@@ -86,12 +92,18 @@ class Data:
     X: np.ndarray
     Y: np.ndarray | None = None
     labels: np.ndarray | None = None
+    weights: np.ndarray | None = None  # (n,) float64, at least 0
     order: np.ndarray | None = None
     batch_size: int = 0
     hits: str | None = None  # how a row counts as right: "class", "sign", or not at all
 
     def __post_init__(self):
         self.batch_size = self.batch_size or max(len(self.X), 1)
+
+    @property
+    def mass(self) -> float:
+        """The sum of the weights, or the number of rows."""
+        return float(len(self.X) if self.weights is None else self.weights.sum())
 
     @property
     def n_batches(self) -> int:

@@ -1,6 +1,6 @@
 """The Numba engine: leaves compiled on first use, kept on disk, called by address."""
 
-from . import activations, batches, driver, heads, products, updates
+from . import activations, batches, driver, heads, products, rows, updates
 from .kernels import address, names
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "heads",
     "names",
     "products",
+    "rows",
     "updates",
 ]

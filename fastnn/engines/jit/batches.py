@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from ..tables import Status
-from .elementary import exp, sigmoid
+from .elementary import sigmoid
 from .kernels import leaf
 from .memory import doubles, integers, labels32, like, reals
 from .products import buffer, share
-
-_NOT_FINITE = int(Status.NOT_FINITE)
-_SUM_BLOCK = 128
+from .rows import softmax_of_row
 
 
 @leaf
@@ -78,17 +75,7 @@ def store_softmax(ctx, part, parts):
     n = ctx.n_outputs
     source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
     for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        z, p = source + i * n, target + i * n
-        highest = z[0]
-        for j in range(1, n):
-            highest = z[j] if z[j] > highest else highest
-        for j in range(n):
-            p[j] = exp(z[j] - highest)
-        total = like(z, 0)
-        for j in range(n):
-            total += p[j]
-        for j in range(n):
-            p[j] = p[j] / total
+        softmax_of_row(source + i * n, target + i * n, n)
     return 0
 
 
@@ -125,23 +112,18 @@ def mark_hits_by_sign(ctx, part, parts):
 
 
 @leaf
-def sum_rows(ctx, part, parts):
-    """result = (sum of row_loss, sum of row_hit), in blocks of rows, the blocks in order.
-
-    Only part 0 works. Returns NOT_FINITE if the loss is infinite or not a number.
-    """
+def gather_weights(ctx, part, parts):
+    """row_weight[i] = weights[order[start + i]], their sum, and the scale; part 0 works."""
     if part > 0:
         return 0
-    loss, hit = doubles(ctx, ctx.row_loss), doubles(ctx, ctx.row_hit)
-    result = doubles(ctx, ctx.result)
-    total_loss, total_hit = 0.0, 0.0
-    i = 0
-    while i < ctx.m:
-        block_loss = 0.0
-        for r in range(i, min(i + _SUM_BLOCK, ctx.m)):
-            block_loss += loss[r]
-            total_hit += hit[r]
-        total_loss += block_loss
-        i += _SUM_BLOCK
-    result[0], result[1] = total_loss, total_hit
-    return 0 if total_loss - total_loss == 0.0 else _NOT_FINITE
+    weights, gathered = doubles(ctx, ctx.weights), doubles(ctx, ctx.row_weight)
+    order = integers(ctx, ctx.order)
+    mass = 0.0
+    for i in range(ctx.m):
+        sample = order[ctx.start + i] if ctx.order else ctx.start + i
+        gathered[i] = weights[sample]
+        mass += gathered[i]
+    ctx.mass = mass
+    if ctx.mean:
+        ctx.scale = 1.0 / mass if mass > 0.0 else 0.0
+    return 0

@@ -51,6 +51,7 @@ def drive(ctx, calls, n_calls, first, last):
     for batch in range(first, last):
         ctx.start = batch * ctx.batch_size
         ctx.m = min(ctx.batch_size, ctx.n_samples - ctx.start)
+        ctx.mass = ctx.m
         ctx.scale = 1.0 / ctx.m if ctx.mean else 1.0
         if ctx.order:
             ctx.input = address_of(reals(ctx, ctx.work) + ctx.gather * ctx.capacity)

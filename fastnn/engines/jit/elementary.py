@@ -34,8 +34,35 @@ _exp_tail = make_polynomial(
     tuple(1 / math.factorial(k) for k in range(7, 1, -1)),
     tuple(1 / math.factorial(k) for k in range(13, 1, -1)),
 )
-# 2/(2k+1), down to k = 1, for the series of log((1+s)/(1-s)).
+# 2/(2k+1), down to k = 1, for the series of log((1+s)/(1-s)) with s up to 0.18, or up to 1/3.
 _log_tail = make_polynomial((), tuple(2 / (2 * k + 1) for k in range(10, 0, -1)))
+_log1p_tail = make_polynomial(
+    tuple(2 / (2 * k + 1) for k in range(7, 0, -1)),
+    tuple(2 / (2 * k + 1) for k in range(16, 0, -1)),
+)
+# (1 + 2u) e^(u^2) erfc(u) as a polynomial in (u - 3.75) / (u + 3.75), fitted at the Chebyshev
+# nodes in 160 bits (M. M. Shepherd and J. G. Laframboise, Math. Comp. 36, 1981).
+_erfc_scaled = make_polynomial(
+    (
+        -2.2874723359084774e-04, 3.967046382800549e-04, 1.6886622311156746e-03,
+        -9.845491094959295e-03, 2.839648212065827e-02, -5.86459828677125e-02,
+        9.2296367961203e-02, -1.0881458496174144e-01, 8.227741756036867e-02,
+        3.586310101688852e-03, -1.4024060801000693e-01, 1.2375126184625718,
+    ),
+    (
+        4.434959070009628e-10, 3.110310719839165e-10, -5.28428697963142e-09,
+        -3.743568033634583e-09, 3.8965452548985966e-08, 2.3261913276696566e-08,
+        -2.591069687796658e-07, -5.721597255990987e-08, 1.752057970166318e-06,
+        -9.735619015182663e-07, -1.1444412439171722e-05, 2.2384240314224437e-05,
+        5.1649211390702855e-05, -2.901540809795271e-04, 2.937136342850081e-04,
+        1.7556258530017257e-03, -9.746579552504244e-03, 2.8362277418940665e-02,
+        -5.8693398590212366e-02, 9.230432116037876e-02, -1.0880393014171785e-01,
+        8.227673849014516e-02, 3.585415485463775e-03, -1.4024059858554697e-01,
+        1.2375126308378275,
+    ),
+)  # fmt: skip
+_root_half = make_constant(math.sqrt(0.5), math.sqrt(0.5))
+_density_peak = make_constant(1 / math.sqrt(2 * math.pi), 1 / math.sqrt(2 * math.pi))
 
 
 @subroutine
@@ -66,15 +93,67 @@ def sigmoid(x):
 
 
 @subroutine
+def _expm1_within(x):
+    """e^x - 1 where neither e^x nor 2^n is out of range."""
+    shifted, q = _reduce(x)
+    scale = times_power_of_two(like(x, 1), shifted)
+    return fma(scale, q, scale - like(x, 1))
+
+
+@subroutine
+def expm1(x):
+    """e^x - 1, exact near 0; -1 far below, and infinite above the range."""
+    x = _lowest(x) if x < _lowest(x) else x
+    x = _highest(x) if x > _highest(x) else x
+    return _expm1_within(x)
+
+
+@subroutine
 def tanh(x):
     """(e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e^2|x| - 1, exact near 0."""
     y = abs(x)
     y = _saturated(x) if y > _saturated(x) else y
-    shifted, q = _reduce(y + y)
-    scale = times_power_of_two(like(x, 1), shifted)
-    e = fma(scale, q, scale - like(x, 1))
+    e = _expm1_within(y + y)
     t = e / (e + like(x, 2))
     return -t if x < like(x, 0) else t
+
+
+@subroutine
+def tanh_of_softplus(x):
+    """tanh(log(1 + e^x)) = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1), from e^-|x|."""
+    e = exp(-abs(x))
+    one, two = like(x, 1), like(x, 2)
+    part = one + two * e if x >= like(x, 0) else e * (e + two)
+    rest = two * e * e if x >= like(x, 0) else two
+    return part / (part + rest)
+
+
+@subroutine
+def normal_cdf(x):
+    """The normal distribution function, erfc(-x / sqrt 2) / 2, exact in both tails."""
+    limit = like(x, 40)
+    u = (limit if abs(x) > limit else abs(x)) * _root_half(x)
+    t = (u - like(x, 3.75)) / (u + like(x, 3.75))
+    scaled = _erfc_scaled(t) / (like(x, 1) + like(x, 2) * u)
+    tail = like(x, 0.5) * scaled * _exp_of_half_square(x)
+    return tail if x < like(x, 0) else like(x, 1) - tail
+
+
+@subroutine
+def normal_density(x):
+    """e^(-x^2/2) / sqrt(2 pi)"""
+    return _density_peak(x) * _exp_of_half_square(x)
+
+
+@subroutine
+def _exp_of_half_square(x):
+    """e^(-x^2/2), with what the square loses to rounding put back."""
+    limit = like(x, 40)
+    x = limit if abs(x) > limit else x
+    half = like(x, 0.5)
+    high = x * x
+    low = fma(x, x, -high)
+    return exp(-half * high) * (like(x, 1) - half * low)
 
 
 @subroutine
@@ -94,6 +173,7 @@ def log(x):
 
 @subroutine
 def log1p(x):
-    """log(1 + x) for a float64 in [0, 1], exact for small x."""
-    u = 1.0 + x
-    return log(u) + (x - (u - 1.0)) / u
+    """log(1 + x) for x in [0, 1], as 2 artanh(x / (2 + x)): exact for small x."""
+    s = x / (like(x, 2) + x)
+    z = s * s
+    return fma(s * z, _log1p_tail(z), s + s)

@@ -1,21 +1,30 @@
 """Loss heads: the loss of every row of the batch, and the gradient where backward starts.
 
 Each reads the output of the last row, a (m, n_out), and the targets t (m, n_out). It writes the
-loss of each row in float64 and da = scale dC/da, which the epilogue turns into the last row's dz.
-The cross entropies take logits: their gradient is a - y, and nothing overflows.
+loss of each row in float64, times the row's weight, and da = scale weight dC/da, which the
+epilogue turns into the last row's dz. The cross entropies take logits: their gradient is a - y,
+and nothing overflows. All are split by rows.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..tables import Loss
+from ..tables import Loss, Status
 from .elementary import exp, log, log1p, sigmoid
 from .kernels import leaf, subroutine
-from .memory import doubles, like, row_at
+from .memory import doubles, like, reals, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
 
 _MSE = int(Loss.mse)
+_NOT_FINITE = int(Status.NOT_FINITE)
+_SUM_BLOCK = 128
+
+
+@subroutine
+def weight_of(ctx, i):
+    """The weight of row i of the batch."""
+    return doubles(ctx, ctx.row_weight)[i] if ctx.weights else 1.0
 
 
 @subroutine
@@ -29,43 +38,46 @@ def finish(ctx, row, i):
 
 @leaf
 def squared_error(ctx, part, parts):
-    """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out; split by rows."""
+    """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out."""
     row = row_at(ctx, ctx.row)
     n = row.n_in
     output, target, gradient = buffer(ctx, row.x), buffer(ctx, ctx.target), buffer(ctx, row.dx)
     loss = doubles(ctx, ctx.row_loss)
     share_of_output = 1.0 / n if row.code == _MSE else 1.0
-    factor = like(output, 2.0 * ctx.scale * share_of_output)
     for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
         a, t, da = output + i * n, target + i * n, gradient + i * n
+        weight = share_of_output * weight_of(ctx, i)
+        factor = like(a, 2.0 * ctx.scale * weight)
         total = 0.0
         for j in range(n):
             error = a[j] - t[j]
             total += np.float64(error) * np.float64(error)
             da[j] = factor * error
-        loss[i] = total * share_of_output
+        loss[i] = total * weight
         finish(ctx, row, i)
     return 0
 
 
 @leaf
 def binary_cross_entropy(ctx, part, parts):
-    """l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits; split by rows."""
+    """l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits."""
     row = row_at(ctx, ctx.row)
     n = row.n_in
     output, target, gradient = buffer(ctx, row.x), buffer(ctx, ctx.target), buffer(ctx, row.dx)
     loss = doubles(ctx, ctx.row_loss)
-    factor = like(output, ctx.scale)
+    keep, add = like(output, 1.0 - row.arg0), like(output, row.arg0 / 2)
     for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
         z, t, da = output + i * n, target + i * n, gradient + i * n
+        weight = weight_of(ctx, i)
+        factor = like(z, ctx.scale * weight)
         for j in range(n):
-            da[j] = factor * (sigmoid(z[j]) - t[j])
+            da[j] = factor * (sigmoid(z[j]) - (t[j] * keep + add))
         total = 0.0
         for j in range(n):
             x = np.float64(z[j])
             rise = 0.0 if x < 0.0 else x
-            total += rise - x * np.float64(t[j]) + log1p(exp(-abs(x)))
-        loss[i] = total
+            total += rise - x * np.float64(t[j] * keep + add) + log1p(exp(-abs(x)))
+        loss[i] = total * weight
         finish(ctx, row, i)
     return 0
 
@@ -77,9 +89,11 @@ def cross_entropy(ctx, part, parts):
     n = row.n_in
     output, target, gradient = buffer(ctx, row.x), buffer(ctx, ctx.target), buffer(ctx, row.dx)
     loss = doubles(ctx, ctx.row_loss)
-    scale = like(output, ctx.scale)
+    keep, add = like(output, 1.0 - row.arg0), like(output, row.arg0 / n)
     for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
         z, t, da = output + i * n, target + i * n, gradient + i * n
+        weight = weight_of(ctx, i)
+        factor = like(z, ctx.scale * weight)
         highest = z[0]
         for j in range(1, n):
             highest = z[j] if z[j] > highest else highest
@@ -91,8 +105,70 @@ def cross_entropy(ctx, part, parts):
         log_total = log(np.float64(total))
         entropy = 0.0
         for j in range(n):
-            entropy += np.float64(t[j]) * (log_total - (np.float64(z[j]) - np.float64(highest)))
-            da[j] = scale * (da[j] / total - t[j])
-        loss[i] = entropy
+            tj = t[j] * keep + add
+            entropy += np.float64(tj) * (log_total - (np.float64(z[j]) - np.float64(highest)))
+            da[j] = factor * (da[j] / total - tj)
+        loss[i] = entropy * weight
         finish(ctx, row, i)
     return 0
+
+
+@leaf
+def penalise(ctx, part, parts):
+    """penalties[k] = sum over j of l1 |w_kj| + l2 w_kj^2 for the rows k of W; split by rows."""
+    row = row_at(ctx, ctx.row)
+    n = row.n_out
+    w = reals(ctx, ctx.params) + row.w
+    penalties = doubles(ctx, ctx.penalties)
+    for k in range(share(row.n_in, 1, part, parts), share(row.n_in, 1, part + 1, parts)):
+        absolute, square = 0.0, 0.0
+        for j in range(n):
+            value = np.float64(w[k * n + j])
+            absolute += abs(value)
+            square += value * value
+        penalties[k] = row.arg1 * absolute + row.arg2 * square
+    return 0
+
+
+@subroutine
+def sum_in_blocks(values, n):
+    """The sum of n doubles: in blocks of consecutive ones, then the blocks in order."""
+    total = 0.0
+    i = 0
+    while i < n:
+        block = 0.0
+        for k in range(i, min(i + _SUM_BLOCK, n)):
+            block += values[k]
+        total += block
+        i += _SUM_BLOCK
+    return total
+
+
+@leaf
+def add_penalty(ctx, part, parts):
+    """result[0] += the penalty of a row, in proportion to the rows of the batch; part 0 works."""
+    if part > 0:
+        return 0
+    row = row_at(ctx, ctx.row)
+    weight = ctx.mass if ctx.mean else np.float64(ctx.m) / np.float64(ctx.n_samples)
+    result = doubles(ctx, ctx.result)
+    result[0] = result[0] + weight * sum_in_blocks(doubles(ctx, ctx.penalties), row.n_in)
+    return 0 if result[0] - result[0] == 0.0 else _NOT_FINITE
+
+
+@leaf
+def sum_rows(ctx, part, parts):
+    """result = (sum of row_loss, sum of row_hit); part 0 works.
+
+    Returns NOT_FINITE if the loss is infinite or not a number.
+    """
+    if part > 0:
+        return 0
+    result = doubles(ctx, ctx.result)
+    result[0] = sum_in_blocks(doubles(ctx, ctx.row_loss), ctx.m)
+    hit = doubles(ctx, ctx.row_hit)
+    hits = 0.0
+    for i in range(ctx.m):
+        hits += hit[i]
+    result[1] = hits
+    return 0 if result[0] - result[0] == 0.0 else _NOT_FINITE

@@ -143,6 +143,10 @@ def dense_forward(ctx, part, parts):
             ctx, tile, n_out, x + i * n_in, n_in, 1, w + j, n_out,
             rows, n_in, columns, CARRY,
         )  # fmt: skip
+        if row.z != row.a:
+            for r in range(rows):
+                for c in range(columns):
+                    a[at + r * n_out + c] = tile[r * n_out + c]
         epilogue(ctx, tile, a + at, a + at, rows, columns, n_out, row)
         i += rows
     return 0
@@ -176,7 +180,8 @@ def epilogue(ctx, z, a, da, rows, columns, stride, row):
 def dense_weights(ctx, part, parts):
     """dW = xt dz and db = the column sums of dz, both summed over the rows of the batch.
 
-    x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out).
+    x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out). dW starts
+    with the slope of the penalties, l1 sign(W) + 2 l2 W.
     The rows are summed in blocks of SUM_ROWS, and the blocks in order, whatever the split.
     Split by rows of W, or by columns where W has fewer rows than parts.
     """
@@ -193,9 +198,18 @@ def dense_weights(ctx, part, parts):
     zero = like(x, 0)
     columns = j_end - j
     sums_biases = k == 0
-    for r in range(k, k_end):
-        for c in range(j, j_end):
-            dw[r * n_out + c] = zero
+    if row.arg1 != 0.0 or row.arg2 != 0.0:
+        w = reals(ctx, ctx.params) + row.w
+        l1, l2 = like(x, row.arg1), like(x, 2.0 * row.arg2)
+        for r in range(k, k_end):
+            for c in range(j, j_end):
+                v = w[r * n_out + c]
+                sign = l1 if v > zero else (-l1 if v < zero else zero)
+                dw[r * n_out + c] = sign + l2 * v
+    else:
+        for r in range(k, k_end):
+            for c in range(j, j_end):
+                dw[r * n_out + c] = zero
     if sums_biases:
         for c in range(j, j_end):
             db[c] = zero

@@ -38,6 +38,19 @@ def momentum(ctx, part, parts):
 
 
 @leaf
+def nesterov(ctx, part, parts):
+    """v = mu v - lr g, w = w + mu v - lr g; hyper = (lr, mu)"""
+    w, g, v = reals(ctx, ctx.params), reals(ctx, ctx.grad), reals(ctx, ctx.slots)
+    hyper = doubles(ctx, ctx.hyper)
+    rate, mu = like(w, hyper[0]), like(w, hyper[1])
+    n = ctx.n_params
+    for i in range(share(n, 16, part, parts), share(n, 16, part + 1, parts)):
+        v[i] = mu * v[i] - rate * g[i]
+        w[i] = w[i] + (mu * v[i] - rate * g[i])
+    return 0
+
+
+@leaf
 def adam(ctx, part, parts):
     """m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, w = w - lr m / (sqrt v + eps).
 

@@ -1,0 +1,81 @@
+"""Leaves of the rows without weights: activations that stand alone, and softmax."""
+
+from __future__ import annotations
+
+from .elementary import exp
+from .kernels import leaf, subroutine
+from .memory import like, row_at
+from .products import ROW_BYTES, buffer, epilogue, share
+
+
+@leaf
+def activation_forward(ctx, part, parts):
+    """a = act(x) by the epilogue; x and a are (m, n_out); split by rows of the batch."""
+    row = row_at(ctx, ctx.row)
+    n = row.n_out
+    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    x, a = buffer(ctx, row.x) + begin * n, buffer(ctx, row.a) + begin * n
+    for i in range((end - begin) * n):
+        a[i] = x[i]
+    epilogue(ctx, x, a, a, end - begin, n, n, row)
+    return 0
+
+
+@leaf
+def activation_inputs(ctx, part, parts):
+    """dx = dz, turned into the dz of the row below by the epilogue; split by rows."""
+    row = row_at(ctx, ctx.row)
+    n = row.n_out
+    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    dz, dx = buffer(ctx, row.da) + begin * n, buffer(ctx, row.dx) + begin * n
+    for i in range((end - begin) * n):
+        dx[i] = dz[i]
+    below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
+    z, a = buffer(ctx, below.z) + begin * n, buffer(ctx, below.a) + begin * n
+    epilogue(ctx, z, a, dx, end - begin, n, n, below)
+    return 0
+
+
+@subroutine
+def softmax_of_row(z, a, n):
+    """a = e^(z - max z) / sum of it, for one row of n."""
+    highest = z[0]
+    for j in range(1, n):
+        highest = z[j] if z[j] > highest else highest
+    for j in range(n):
+        a[j] = exp(z[j] - highest)
+    total = like(z, 0)
+    for j in range(n):
+        total += a[j]
+    for j in range(n):
+        a[j] = a[j] / total
+
+
+@leaf
+def softmax_forward(ctx, part, parts):
+    """a = softmax of each row of x; x and a are (m, n_out); split by rows of the batch."""
+    row = row_at(ctx, ctx.row)
+    n = row.n_out
+    x, a = buffer(ctx, row.x), buffer(ctx, row.a)
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+        softmax_of_row(x + i * n, a + i * n, n)
+    return 0
+
+
+@leaf
+def softmax_inputs(ctx, part, parts):
+    """dx = a (da - sum of da a), turned into the dz of the row below by the epilogue."""
+    row = row_at(ctx, ctx.row)
+    n = row.n_out
+    a, da, dx = buffer(ctx, row.a), buffer(ctx, row.da), buffer(ctx, row.dx)
+    below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
+    zb, ab = buffer(ctx, below.z), buffer(ctx, below.a)
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+        at = i * n
+        total = like(a, 0)
+        for j in range(n):
+            total += da[at + j] * a[at + j]
+        for j in range(n):
+            dx[at + j] = a[at + j] * (da[at + j] - total)
+        epilogue(ctx, zb + at, ab + at, dx + at, 1, n, n, below)
+    return 0
