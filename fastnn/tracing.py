@@ -108,7 +108,9 @@ class _Walk:
         for index in range(len(self.plan.rows) - 1, -1, -1):
             row, (layer, activation_layer) = self.plan.rows[index], self.plan.layers[index]
             if index < len(self.plan.rows) - 1:
-                self.named[f"{activation_layer}.da"] = delta
+                # Of a layer with softmax, which takes two rows, da is that of the upper row.
+                if self.plan.layers[index + 1][0] != layer:
+                    self.named[f"{activation_layer}.da"] = delta
                 delta = self._through_activation(index, delta)
             if row["op"] != Op.DENSE:
                 continue

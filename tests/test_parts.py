@@ -8,37 +8,8 @@ import pytest
 from conftest import table
 
 import fastnn
-from fastnn import Dense, Sequential, activations, data
+from fastnn import Dense, Sequential, data
 from fastnn.engines import threads
-
-Z = np.linspace(-6, 6, 1001)
-
-
-@pytest.mark.parametrize("name", ["identity", "sigmoid", "tanh", "relu"])
-def test_activations_and_their_derivatives(name):
-    import naive
-
-    g = getattr(activations, name)
-    assert g is activations.get(g)
-    assert activations.get(name) == g
-    assert repr(g) == name
-    np.testing.assert_allclose(g(Z), [naive.activate(name, z) for z in Z], rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(
-        g.derivative(Z), [naive.slope(name, z) for z in Z], rtol=1e-9, atol=1e-12
-    )
-    away = Z[np.abs(Z) > 0.01]
-    numeric = (g(away + 1e-6) - g(away - 1e-6)) / 2e-6
-    np.testing.assert_allclose(g.derivative(away), numeric, atol=1e-8)
-    assert g(np.float32([1, 2])).dtype == np.float32
-    assert g([1, 2]).dtype == np.float64
-
-
-def test_identities_of_the_notes():
-    s, t = activations.sigmoid, activations.tanh
-    np.testing.assert_allclose(s.derivative(Z), s(Z) * s(-Z), rtol=1e-12)
-    np.testing.assert_allclose(t(Z), 2 * s(2 * Z) - 1, atol=1e-15)
-    assert activations.relu.derivative(0.0) == 0
-    assert s(np.array([-1e4, 1e4])).tolist() == [0.0, 1.0]
 
 
 def test_the_digits_are_scikit_learns():
