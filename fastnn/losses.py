@@ -16,9 +16,9 @@ Examples
 --------
 >>> import numpy as np
 >>> from fastnn import losses
->>> y, a = np.array([[0.0, 1.0]]), np.array([[0.2, 0.8]])
+>>> y, a = np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])
 >>> losses.mse(y, a), losses.mse.derivative(y, a)
-(0.04, array([[ 0.2, -0.2]]))
+(0.25, array([[ 0.5, -0.5]]))
 """
 
 from __future__ import annotations

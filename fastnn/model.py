@@ -135,7 +135,22 @@ class Sequential:
 
     @property
     def plan(self) -> Plan:
-        """The table that the engines execute, with the loss of the last fit if there was one."""
+        """The table that the engines execute, with the loss of the last fit if there was one.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> print(net.plan)
+        plan: 2 -> 1, 3 parameters, 5 workspace elements per row of a batch
+        row  operation  shape   reads  parameters     writes  backward
+        0    dense      2 -> 1  input  W[0:2] b[2:3]  a0      dW db
+        """
         self._built()
         return self._lower(self._loss)
 
@@ -149,6 +164,14 @@ class Sequential:
             If the number of features is not known yet.
         ShapeError, ValueError, TypeError
             If what is assigned has another shape or is not finite.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> net.flat_params = [1, 2, 3]
+        >>> net.logits([[10, 100]])
+        array([[213.]], dtype=float32)
         """
         return self._built()
 
@@ -171,12 +194,40 @@ class Sequential:
         -------
         dict
             ``"0.W"`` (n_in, n_out) and ``"0.b"`` (n_out,) for the first layer, and so on.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> net.parameters()["0.b"][:] = 7
+        >>> net.flat_params
+        array([0., 0., 7.], dtype=float32)
         """
         params = self._built()
         return {p.name: p.view(params) for p in self._lower(None).parameters}
 
     def summary(self) -> None:
-        """Print the layers with their shapes and numbers of parameters."""
+        """Print the layers with their shapes and numbers of parameters.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> Sequential([Dense(15, "sigmoid"), Dense(10)], n_inputs=784).summary()
+        inputs 784, float32, seed 0
+          0  Dense(15, 'sigmoid')           11,775 parameters
+          1  Dense(10)                         160 parameters
+             together                       11,935 parameters
+        """
         params = self._built()
         sizes = [0] * len(self.layers)
         for parameter in self._lower(None).parameters:
@@ -246,6 +297,15 @@ class Sequential:
             If the loss becomes infinite or not a number.
         KeyboardInterrupt
             After Ctrl-C; parameters and ``history`` are kept.
+
+        Examples
+        --------
+        >>> from fastnn import SGD, Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> history = net.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], loss="mse",
+        ...                   optimizer=SGD(0.1), epochs=200, batch_size=None, progress=False)
+        >>> net.predict([[10.0]]).round(2)
+        array([21.], dtype=float32)
         """
         optimizer = optimizers.get(optimizer)
         epochs = whole_number(epochs, "epochs")
@@ -352,6 +412,18 @@ class Sequential:
         -------
         ndarray, shape (m, n_outputs), of the network's dtype
             Row i depends on row i of X alone, to the last bit.
+
+        Raises
+        ------
+        NotFittedError, ShapeError, ValueError, TypeError
+            If there are no parameters yet, or X does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> net.logits([[1.0, 2.0]])
+        array([[0.]], dtype=float32)
         """
         return self._forward(X, self._loss, "logits")
 
@@ -372,6 +444,16 @@ class Sequential:
         ------
         NotFittedError
             If the parameters are still the initial ones.
+        ShapeError, ValueError, TypeError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> _ = net.fit([[0.0], [1.0]], ["no", "yes"], epochs=500, progress=False)
+        >>> net.predict([[-1.0], [2.0]])
+        array(['no', 'yes'], dtype='<U3')
         """
         if self._target is None:
             if self._params is None or np.array_equal(self._params, self._initial_params()):
@@ -401,6 +483,16 @@ class Sequential:
             Before fit.
         ValueError
             If the loss is not a cross entropy.
+        ShapeError, TypeError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> _ = net.fit([[0.0], [1.0]], ["no", "yes"], epochs=500, progress=False)
+        >>> net.predict_proba([[-1.0], [2.0]]).argmax(axis=1)
+        array([0, 1])
         """
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has not been trained: call fit first")
@@ -437,6 +529,14 @@ class Sequential:
             Before fit.
         ShapeError, ValueError, TypeError
             If X or y does not fit the network, or y has a label that fit has not seen.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> _ = net.fit([[0.0], [1.0]], ["no", "yes"], epochs=500, progress=False)
+        >>> net.evaluate([[-1.0], [2.0]], ["no", "no"])["accuracy"]
+        0.5
         """
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has no loss yet: call fit first")
@@ -536,10 +636,11 @@ class Sequential:
         >>> net = Sequential([Dense(1, "sigmoid", init="zeros")], n_inputs=2)
         >>> trace = net.trace([[1.0, 2.0]], [1.0], loss="binary_cross_entropy")
         >>> sorted(trace)
-        ['0.a', '0.da', '0.dW', '0.db', '0.dz', '0.z']
+        ['0.a', '0.dW', '0.da', '0.db', '0.dz', '0.z']
         >>> float(trace["0.a"][0, 0]), float(trace["0.dz"][0, 0])
         (0.5, -0.5)
         """
+        self._built()
         if y is None:
             X = check_features(X, self.n_inputs, self.dtype)
             return trace(self._lower(None), self._built(), Data(X), self._loss)
@@ -557,6 +658,25 @@ class Sequential:
         Parameters
         ----------
         path : str or path
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        OSError
+            If the file cannot be written; an older one is then untouched.
+        TypeError
+            If the labels are neither text nor numbers.
+
+        Examples
+        --------
+        >>> import tempfile, os, fastnn
+        >>> net = fastnn.Sequential([fastnn.Dense(2)], n_inputs=3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(os.path.join(folder, "net.safetensors"))
+        ...     back = fastnn.load(os.path.join(folder, "net.safetensors"))
+        >>> bool((back.flat_params == net.flat_params).all())
+        True
         """
         self._built()
         target = self._target
@@ -600,6 +720,13 @@ def load(path) -> Sequential:
         If there is no such file.
     ModelFileError
         If the file is truncated, damaged, or not a model of fastnn.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.load("no such file")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no model file 'no such file'
     """
     tensors, about = files.read(path)
     try:

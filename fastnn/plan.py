@@ -18,6 +18,9 @@ import numpy as np
 
 from .engines.tables import INPUT, NEEDS_Z, NONE, ROW, Act, Loss, Op
 
+#: More parameters than this fit into no machine, and offsets stay far from overflow.
+MOST_PARAMETERS = 2**48
+
 #: Losses on logits, and the output function that each already contains.
 OUTPUT_OF = {Loss.binary_cross_entropy: Act.sigmoid, Loss.cross_entropy: Act.softmax}
 
@@ -303,6 +306,11 @@ class Lowering:
                 parameters.append(Parameter(f"{layer}.{name}", shape, offset, layer))
                 row[field] = offset
                 offset += parameters[-1].size
+                if offset > MOST_PARAMETERS:
+                    raise ValueError(
+                        f"the network has more than 2**48 parameters: layer {layer} alone takes "
+                        f"{n_in} x {n_out} weights; make the layers smaller"
+                    )
         return tuple(parameters)
 
 

@@ -30,6 +30,18 @@ def learning_curves(history: History, path=None) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        If Matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, Sequential, plots
+    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], progress=False)
+    >>> len(plots.learning_curves(history).axes)
+    1
     """
     panels = [("loss", history.loss_name.replace("_", " "))]
     if "accuracy" in history:

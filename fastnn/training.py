@@ -44,6 +44,13 @@ class History(Mapping):
         Threads it could use.
     n_rows : int
         Rows of an epoch.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, Sequential
+    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=False)
+    >>> list(history), len(history["loss"])
+    (['loss', 'lr', 'seconds'], 3)
     """
 
     def __init__(self, loss_name: str, engine: str, n_threads: int, n_rows: int):

@@ -5,7 +5,7 @@ import pytest
 from conftest import table
 
 import fastnn
-from fastnn import SGD, Adam, Dense, Sequential, errors
+from fastnn import SGD, Activation, Adam, Dense, Sequential, errors, initializers, losses
 
 X, Y = table(20)
 
@@ -85,6 +85,31 @@ FIT = {
                           lambda: net().fit(X, Y, validation_data=(X, np.full(20, 9)))),
     "new label": (ValueError, "label 7, which is none", lambda: trained().fit(X, Y + 5)),
     "sparse": (TypeError, "sparse", lambda: net().fit(__import__("scipy").sparse.eye(20), Y)),
+    "weights length": (errors.ShapeError, "each of the 20 rows",
+                       lambda: net().fit(X, Y, sample_weight=np.ones(19))),
+    "weights negative": (ValueError, "sample_weight must be at least 0",
+                         lambda: net().fit(X, Y, sample_weight=-np.ones(20))),
+    "weights zero": (ValueError, "above 0 for some row",
+                     lambda: net().fit(X, Y, sample_weight=np.zeros(20))),
+    "weights NaN": (ValueError, r"sample_weight\[0\] is nan",
+                    lambda: net().fit(X, Y, sample_weight=np.full(20, np.nan))),
+    "weights text": (TypeError, "sample_weight must hold real numbers",
+                     lambda: net().fit(X, Y, sample_weight=["a"] * 20)),
+    "batch NaN": (TypeError, "batch_size must be a whole number, not nan",
+                  lambda: net().fit(X, Y, batch_size=float("nan"))),
+    "batch text": (TypeError, "batch_size must be a whole number, not 'all'",
+                   lambda: net().fit(X, Y, batch_size="all")),
+    "epochs NaN": (TypeError, "epochs must be a whole number, not nan",
+                   lambda: net().fit(X, Y, epochs=float("nan"))),
+    "epochs negative": (ValueError, "epochs must be at least 1, not -3",
+                        lambda: net().fit(X, Y, epochs=-3)),
+    "loss class": (TypeError, "loss must be", lambda: net().fit(X, Y, loss=losses.CrossEntropy)),
+    "one class only": (ValueError, r"1 classes, 'a', but the network tells 3 apart",
+                       lambda: net().fit(X, ["a"] * 20)),
+    "one class, one output": (ValueError, "one unit for two classes",
+                              lambda: Sequential([Dense(1)]).fit(X, ["a"] * 20)),
+    "dates": (TypeError, "real numbers",
+              lambda: net().fit(X.astype("datetime64[s]"), Y)),
     "masked": (ValueError, "masked", lambda: net().fit(np.ma.masked_less(X, 0), Y)),
 }  # fmt: skip
 
@@ -96,6 +121,16 @@ USE = {
     "logits before fit": (errors.NotFittedError, "n_inputs", lambda: net().logits(X)),
     "params before fit": (errors.NotFittedError, "n_inputs", lambda: net().flat_params),
     "save before fit": (errors.NotFittedError, "n_inputs", lambda: net().save("x")),
+    "no rows to predict": (errors.ShapeError, "empty", lambda: trained().predict(X[:0])),
+    "no rows to evaluate": (errors.ShapeError, "empty", lambda: trained().evaluate(X[:0], Y[:0])),
+    "trace before fit": (errors.NotFittedError, "n_inputs", lambda: net().trace(X)),
+    "trace features": (errors.ShapeError, "6 features", lambda: trained().trace(X[:, :6])),
+    "gradient before fit": (errors.NotFittedError, "n_inputs",
+                            lambda: net().loss_and_grad(X, Y)),
+    "numerical gradient before fit": (errors.NotFittedError, "n_inputs",
+                                      lambda: fastnn.numerical_gradient(net(), X, Y)),
+    "step of differences": (ValueError, "step must be above 0",
+                            lambda: fastnn.check_gradients(trained(), X, Y, step=0)),
     "predict features": (errors.ShapeError, "6 features", lambda: trained().predict(X[:, :6])),
     "predict NaN": (ValueError, "nan", lambda: trained().predict(with_nan(np.nan))),
     "evaluate label": (ValueError, "label 9", lambda: trained().evaluate(X, np.full(20, 9))),
@@ -120,6 +155,31 @@ MAKE = {
     "init": (ValueError, "unknown initialiser 'he'; did you mean 'he_normal'",
              lambda: Dense(3, init="he")),
     "bias": (ValueError, "bias_init must be finite", lambda: Dense(3, bias_init=np.inf)),
+    "activation class": (TypeError, r"write LeakyReLU\(\)",
+                         lambda: Dense(3, fastnn.activations.LeakyReLU)),
+    "no activation": (TypeError, "needs a name", lambda: Activation(None)),
+    "slope": (ValueError, "slope must be at least 0", lambda: fastnn.activations.LeakyReLU(-1)),
+    "alpha": (ValueError, "alpha must be above 0", lambda: fastnn.activations.ELU(0)),
+    "l1": (ValueError, "l1 must be at least 0", lambda: Dense(3, l1=-1)),
+    "l2": (ValueError, "l2 must be finite", lambda: Dense(3, l2=np.nan)),
+    "l2 text": (TypeError, "l2 must be a number", lambda: Dense(3, l2="0.1")),
+    "std": (ValueError, "std must be above 0", lambda: initializers.Normal(0)),
+    "range": (ValueError, "low must be below high", lambda: initializers.Uniform(1, 1)),
+    "mode": (ValueError, "mode must be", lambda: initializers.xavier_normal(mode="fan_out")),
+    "init class": (TypeError, "an initialiser is", lambda: Dense(3, init=initializers.Normal)),
+    "bias name": (ValueError, "bias_init must be", lambda: Dense(3, bias_init="he_normal")),
+    "orthogonal biases": (ValueError, "orthogonal is for weights",
+                          lambda: Sequential([Dense(3, bias_init=initializers.orthogonal)],
+                                             n_inputs=2)),
+    "smoothing": (ValueError, "label_smoothing must be below 1", lambda: losses.CrossEntropy(1)),
+    "nesterov": (ValueError, "nesterov needs a momentum", lambda: SGD(0.1, nesterov=True)),
+    "nesterov text": (TypeError, "nesterov must be", lambda: SGD(0.1, 0.9, nesterov="yes")),
+    "no dense layer": (ValueError, "last layer must be Dense",
+                       lambda: Sequential([Activation("relu")])),
+    "too many parameters": (ValueError, r"more than 2\*\*48 parameters",
+                            lambda: Sequential([Dense(2**31 - 1)], n_inputs=2**31 - 1)),
+    "more than memory": (ValueError, "cannot be allocated",
+                         lambda: Sequential([Dense(2**22)], n_inputs=2**22)),
     "lr zero": (ValueError, "lr must be above 0", lambda: Adam(0)),
     "lr negative": (ValueError, "lr must be above 0", lambda: SGD(-1)),
     "lr NaN": (ValueError, "lr must be finite", lambda: SGD(float("nan"))),
@@ -192,6 +252,15 @@ GOOD = {
     "strided": np.repeat(X, 2, axis=1)[:, ::2], "reversed": X[::-1].copy()[::-1],
     "lists": X.tolist(), "objects": X.astype(object), "unmasked": np.ma.array(X),
 }  # fmt: skip
+
+
+def test_memory_mapped_rows(engine, tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    n, expected = net(), net()
+    n.fit(mapped, Y, epochs=2, progress=False)
+    expected.fit(X, Y, epochs=2, progress=False)
+    np.testing.assert_array_equal(n.flat_params, expected.flat_params)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -14,11 +14,17 @@ from cases import make_case
 from conftest import DTYPES, only, table
 
 import fastnn
-from fastnn import SGD, Adam, Dense, Sequential, engines, training
+from fastnn import SGD, Activation, Adam, Dense, Sequential, engines, training
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
+from fastnn.engines.tables import Act
 
-OPTIMIZERS = [SGD(0.05), SGD(0.05, momentum=0.9), Adam(0.01)]
+OPTIMIZERS = [
+    SGD(0.05),
+    SGD(0.05, momentum=0.9),
+    Adam(0.01),
+    SGD(0.05, momentum=0.9, nesterov=True),
+]
 
 
 def train(dtype="float32", optimizer=OPTIMIZERS[2], widths=(19, 33, 17, 5), batch_size=50):
@@ -135,7 +141,7 @@ def test_a_poisoned_workspace_changes_nothing(engine, monkeypatch):
 
     def poison(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        for array in (self.grad, self.work, self.scratch, self.row_loss, self.row_hit):
+        for array in (self.grad, *self.temporary()):
             array.fill(np.nan)
 
     monkeypatch.setattr(Workspace, "__init__", poison)
@@ -154,7 +160,7 @@ def test_a_poisoned_gradient_and_workspace_between_steps(engine, workspaces):
     ws = workspaces[-1]
     data = Data(np.ascontiguousarray(X, np.float32), labels=y.astype(np.int32))
     for _ in range(2):
-        for array in (ws.grad, ws.work, ws.scratch, ws.row_loss):
+        for array in (ws.grad, *ws.temporary()):
             array.fill(np.nan)
         assert engine_now.loss_and_grad(ws, data) / 50 == expected[0]
         np.testing.assert_array_equal(ws.grad, expected[1])
@@ -330,11 +336,37 @@ def test_one_network_predicts_from_several_threads(compiled):
     assert not wrong
 
 
-def test_each_leaf_gives_the_type_of_the_network(compiled):
-    """Every row, loss and rule in both types: outputs, gradients and slots keep the dtype."""
-    for dtype in DTYPES:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch):
+    """Networks that use every leaf there is, and nothing is of another type afterwards."""
+    if compiled != "numba":
+        pytest.skip("lists Numba's kernels")
+    from fastnn.engines import jit
+    from fastnn.engines.jit import kernels
+
+    used = set()
+    monkeypatch.setattr(engines.current(), "_address", lambda *a: used.add(a) or jit.address(*a))
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 2)
+    seen = kernels._addresses.copy()
+    monkeypatch.setattr(kernels, "_addresses", seen)
+    X, y = table(30, 19, 5, seed=3)
+    acts = [act.name for act in Act]
+    layers = [Dense(6, act, l1=1e-3, l2=1e-3) for act in acts]
+    layers += [Activation("relu"), Activation("tanh"), Dense(5)]
+    for loss in ("cross_entropy", "binary_cross_entropy", "mse", "sse"):
         for optimizer in OPTIMIZERS:
-            net, _ = train(dtype, optimizer)
+            net = Sequential(layers, dtype=dtype)
+            net.fit(
+                X, y, loss=loss, optimizer=optimizer, epochs=2, batch_size=7, progress=False,
+                sample_weight=np.ones(30),
+            )  # fmt: skip
             assert net.flat_params.dtype == dtype
             assert net._state.slots.dtype == dtype
-            assert net.predict_proba(np.ones((2, 19))).dtype == dtype
+            assert net.logits(X).dtype == dtype
+            assert net.loss_and_grad(X, y)[1].dtype == dtype
+            if "entropy" in loss:
+                assert net.predict_proba(X).dtype == dtype
+    single = Sequential([Dense(1)], dtype=dtype)
+    single.fit(X, y > 2, epochs=1, progress=False)
+    assert {name for name, _ in used} | {"launch"} == set(jit.names())

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import table
+from keep_files import HERE, networks, rows
 
 import fastnn
 from fastnn import Dense, Sequential
@@ -158,3 +159,40 @@ def test_a_truncated_or_foreign_file_is_refused(tmp_path):
     save_file({"w": np.zeros(3)}, path)
     with pytest.raises(ModelFileError, match="no model of fastnn"):
         fastnn.load(path)
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_files_of_earlier_versions_are_read(engine, path):
+    """Equal parameters for ever, equal answers to rounding."""
+    net = fastnn.load(path)
+    kept = np.load(path.with_suffix(".npz"))
+    np.testing.assert_array_equal(net.flat_params, kept["flat_params"])
+    assert net.flat_params.dtype == kept["flat_params"].dtype
+    np.testing.assert_allclose(net.logits(rows()), kept["logits"], rtol=1e-4, atol=1e-6)
+    predicted = net.predict(rows())
+    assert predicted.dtype == kept["predict"].dtype
+    if predicted.dtype.kind == "f":
+        np.testing.assert_allclose(predicted, kept["predict"], rtol=1e-4, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(predicted, kept["predict"])
+
+
+@pytest.mark.parametrize("case", list(networks()), ids=lambda case: case[0])
+def test_networks_of_every_kind_come_back(tmp_path, engine, case):
+    _, net, arguments = case
+    net.fit(rows(), epochs=1, progress=False, **arguments)
+    net.save(tmp_path / "m")
+    back = fastnn.load(tmp_path / "m")
+    np.testing.assert_array_equal(back.flat_params, net.flat_params)
+    np.testing.assert_array_equal(back.logits(rows()), net.logits(rows()))
+    np.testing.assert_array_equal(back.predict(rows()), net.predict(rows()))
+    y = arguments["y"]
+    assert back.evaluate(rows(), y) == net.evaluate(rows(), y)
+    assert [layer.config() for layer in back.layers] == [layer.config() for layer in net.layers]
+    assert repr(back) == repr(net)
+
+
+def test_every_kind_of_network_has_a_kept_file():
+    assert {path.stem for path in HERE.glob("*.safetensors")} == {
+        f"1-{name}" for name, _, _ in networks()
+    }

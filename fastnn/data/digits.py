@@ -21,6 +21,13 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     -----
     E. Alpaydin and C. Kaynak, 1998, https://doi.org/10.24432/C50P49, as bundled by scikit-learn;
     licensed CC BY 4.0.
+
+    Examples
+    --------
+    >>> from fastnn.data import load_digits
+    >>> X, y = load_digits()
+    >>> X.shape, y[:5]
+    ((1797, 64), array([0, 1, 2, 3, 4]))
     """
     with files(__package__).joinpath("digits.npz").open("rb") as file:
         arrays = np.load(file)

@@ -23,6 +23,18 @@ def stratified_split(labels, test_share: float = 0.25, seed: int = 0):
     -------
     train, test : ndarray of int64
         In random order.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the share is not between 0 and 1, or the seed is not a whole number.
+
+    Examples
+    --------
+    >>> from fastnn.data import stratified_split
+    >>> train, test = stratified_split([0, 0, 0, 0, 1, 1, 1, 1])
+    >>> len(train), len(test)
+    (6, 2)
     """
     real_number(test_share, "test_share", positive=True, below=1)
     seed = random.check_seed(seed)

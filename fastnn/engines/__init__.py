@@ -39,6 +39,12 @@ def available() -> dict[str, str]:
     -------
     dict
         The name of each engine and what it is, the best first.
+
+    Examples
+    --------
+    >>> from fastnn import engines
+    >>> "numpy" in engines.available()
+    True
     """
     found = {}
     if importlib.util.find_spec("numba") is not None:
@@ -54,6 +60,12 @@ def set_engine(name: str) -> None:
     ------
     ValueError
         If there is no such engine, or it cannot run here.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.set_engine("numpy")
+    >>> fastnn.set_engine("auto")
     """
     global _chosen
     _chosen = _check(name, "engine")
@@ -61,7 +73,21 @@ def set_engine(name: str) -> None:
 
 @contextlib.contextmanager
 def use_engine(name: str):
-    """Choose the engine within a ``with`` block, for the running thread or task alone."""
+    """Choose the engine within a ``with`` block, for the running thread or task alone.
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine, or it cannot run here.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> with fastnn.use_engine("numpy"):
+    ...     history = fastnn.Sequential([fastnn.Dense(1)]).fit([[1.0]], [2.0], progress=False)
+    >>> history.engine
+    'numpy'
+    """
     token = _within.set(_check(name, "engine"))
     try:
         yield

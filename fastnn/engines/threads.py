@@ -48,6 +48,17 @@ def get_num_threads() -> int:
     What :func:`set_num_threads` said, else ``FASTNN_NUM_THREADS``, else all cores of the process
     but no more than ``OMP_NUM_THREADS`` or ``NUMBA_NUM_THREADS``, with which joblib limits its
     workers.
+
+    Raises
+    ------
+    ValueError
+        If ``FASTNN_NUM_THREADS`` is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.get_num_threads() >= 1
+    True
     """
     if _chosen is not None:
         return _chosen
@@ -71,6 +82,14 @@ def set_num_threads(n: int | None) -> None:
     ------
     ValueError, TypeError
         If n is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.set_num_threads(1)
+    >>> fastnn.get_num_threads()
+    1
+    >>> fastnn.set_num_threads(None)
     """
     global _chosen
     if n is not None:

@@ -1,0 +1,79 @@
+"""Write the model files that later versions must still read: ``python tests/keep_files.py``.
+
+Run it when a layer, loss or initialiser is added, under a new name; never over an old file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from fastnn import SGD, Activation, Adam, Dense, Sequential, initializers
+from fastnn.activations import ELU, LeakyReLU
+from fastnn.engines.tables import Act
+from fastnn.losses import BinaryCrossEntropy, CrossEntropy
+
+HERE = Path(__file__).parent / "files"
+
+
+def rows():
+    """The rows that every kept network was trained on, and is asked about."""
+    grid = np.linspace(-1, 1, 60).reshape(12, 5)
+    return np.sin(7 * grid) + grid
+
+
+def networks():
+    """Name, network and arguments of its fit."""
+    X = rows()
+    labels = np.array(["ant", "bee", "cat"])[np.arange(12) % 3]
+    acts = [act.name for act in Act]
+    yield (
+        "every-activation",
+        Sequential([*[Dense(4, act) for act in acts], Activation("relu"), Dense(3)], seed=1),
+        {"y": labels, "loss": CrossEntropy(0.1), "optimizer": Adam(0.01)},
+    )
+    yield (
+        "arguments-float64",
+        Sequential(
+            [
+                Dense(6, LeakyReLU(0.2), init=initializers.Normal(0.3), l1=0.01),
+                Dense(5, ELU(0.5), init=initializers.Uniform(-0.5, 0.5), l2=0.02),
+                Dense(4, "tanh", init=initializers.xavier_uniform(mode="average")),
+                Dense(2, init="orthogonal", bias_init=initializers.Constant(0.1)),
+            ],
+            seed=2,
+            dtype="float64",
+        ),
+        {"y": X[:, :2] ** 2, "loss": "mse", "optimizer": SGD(0.01, 0.9, nesterov=True)},
+    )
+    yield (
+        "two-classes",
+        Sequential([Dense(4, "gelu"), Dense(1, "sigmoid")], seed=3),
+        {"y": np.arange(12) % 2 == 0, "loss": BinaryCrossEntropy(0.05), "optimizer": "adam"},
+    )
+    yield (
+        "multilabel",
+        Sequential([Dense(3)], seed=2**63),
+        {"y": (X[:, :3] > 0).astype(int), "loss": "binary_cross_entropy", "optimizer": "sgd"},
+    )
+
+
+def keep() -> None:
+    """Train every network and write it with its answers."""
+    HERE.mkdir(exist_ok=True)
+    for name, net, arguments in networks():
+        path = HERE / f"1-{name}.safetensors"
+        if path.exists():
+            print(f"{path.name} is there already and stays")
+            continue
+        net.fit(rows(), epochs=3, batch_size=5, progress=False, **arguments)
+        net.save(path)
+        np.savez(
+            path.with_suffix(".npz"),
+            flat_params=net.flat_params,
+            logits=net.logits(rows()),
+            predict=net.predict(rows()),
+        )
+
+
+if __name__ == "__main__":
+    keep()
