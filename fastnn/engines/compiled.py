@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import EngineError
 from . import threads
-from .tables import CALL, CONTEXT, NONE, Act, Loss, Op, Rule, Status
+from .tables import CALL, CONTEXT, MOST_PARTS, NONE, Act, Loss, Op, Rule, Status
 
 #: Arithmetic operations that are worth a part: about 30 us of one core's work.
 GRAIN = 600_000.0
@@ -157,7 +157,8 @@ class CompiledEngine:
             "weights": 0,
             "n_inputs": ws.plan.n_inputs, "n_outputs": ws.plan.n_outputs,
             "mean": int(ws.plan.mean), "source": ws.plan.logits, "out": 0,
-            "one": _one(dtype), "product": self._address("product", dtype),
+            "one": _one(dtype), "pack": ws.pack_for(min(parts, MOST_PARTS)),
+            "product": self._address("product", dtype),
             "hyper": hyper, "result": results,
             "parts": parts, "grain": GRAIN,
             **extra,

@@ -154,6 +154,7 @@ CONTEXT = np.dtype(
         ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
         # the machine
         ("one", "u8"),  # address of the number 1 in the network's type
+        ("pack", "u8"),  # PACK_BYTES for each part, for panels of a product
         ("product", "u8"),  # address of the matrix product
         ("launch", "u8"),  # address of the parallel launcher, or 0 for a plain loop
         ("parts", "i8"),  # most parts a call is split into
@@ -161,6 +162,9 @@ CONTEXT = np.dtype(
         ("ran", "u8"),  # (MOST_PARTS,) int64: how often each part has run
     ]
 )
+
+#: Bytes that a part may use to copy a panel of a matrix together: 256 rows of three vectors.
+PACK_BYTES = 256 * 3 * 64
 
 #: More parts than this are never made.
 MOST_PARTS = 256

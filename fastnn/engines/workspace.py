@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tables import MOST_PARTS
+from .tables import MOST_PARTS, PACK_BYTES
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
@@ -62,8 +62,15 @@ class Workspace:
         self.row_hit = aligned_zeros(self.capacity, np.float64)
         self.row_weight = aligned_zeros(self.capacity, np.float64)
         self.penalties = aligned_zeros(plan.widest_penalty, np.float64)
+        self.pack = aligned_zeros(0, np.uint8)
         self.ran = np.zeros(MOST_PARTS, np.int64)
         self.bound: dict = {}
+
+    def pack_for(self, parts: int) -> np.ndarray:
+        """Room for so many parts to copy panels together; grows when there are more parts."""
+        if self.pack.size < parts * PACK_BYTES:
+            self.pack = aligned_zeros(parts * PACK_BYTES, np.uint8)
+        return self.pack
 
     def buffer(self, offset: int, m: int, columns: int) -> np.ndarray:
         """The first m rows of the per-sample buffer at an offset, as a view (m, columns)."""

@@ -51,7 +51,7 @@ def product_leaf(function):
 
     def signature(real):
         p = Pointer(real)
-        return _WORD(p, _WORD, p, _WORD, _WORD, p, *[_WORD] * 5)
+        return _WORD(p, _WORD, p, _WORD, _WORD, p, *[_WORD] * 5, p)
 
     return _register(function, signature)
 

@@ -9,7 +9,7 @@ pass has the same bits alone and in any batch.
 
 from __future__ import annotations
 
-from ..tables import INPUT, ROW
+from ..tables import INPUT, PACK_BYTES, ROW
 from .kernels import leaf, product_leaf, subroutine
 from .memory import (
     address_of,
@@ -19,13 +19,18 @@ from .memory import (
     reals,
     row_at,
 )
-from .simd import make_tile, vector_lanes
+from .simd import VECTOR_BYTES, make_tile, vector_lanes
 
 #: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
 SUM_ROWS = 256
 
 #: Rows of a batch between two calls of an epilogue: what a product leaves in the cache.
-TILE_ROWS = 64
+TILE_ROWS = 256
+
+#: A panel of b is copied together if it serves so many rows and its rows lie so far apart.
+PACK_ROWS, PACK_STRIDE = 32, 256
+#: Rows of b that are copied at a time; together with a tile of a they fit into the caches.
+PACK_DEPTH = PACK_BYTES // (3 * VECTOR_BYTES)
 
 #: How a product uses what is in c already (see :func:`product`).
 FRESH, CARRY = 0, 1
@@ -41,41 +46,63 @@ _tile_1x1_masked = make_tile(1, 1, masked=True)
 
 
 @product_leaf
-def product(c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry):
+def product(c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry, pack):
     """c[i, j] += sum over k of a[i, k] b[k, j], for i < rows, k < depth, j < columns.
 
     With CARRY the chain over k starts from c; with FRESH it starts from 0 and is then added to c.
 
     c_row, b_row  elements from one row of c or b to the next
     a_row, a_k    elements from a[i, k] to a[i+1, k] and to a[i, k+1]
-    Reads a, b and c; writes c; c must not overlap a or b.
+    pack          room for PACK_DEPTH rows of three vectors
+    Reads a, b and c; writes c and pack; c must not overlap a or b.
     """
     n = vector_lanes(c)
     j = 0
     while j < columns:
         left = columns - j
-        # All rows for one panel of columns: the panel of b stays in the cache.
-        i = 0
-        while i < rows:
-            tall = rows - i >= 8
-            ci, ai, bj = c + (i * c_row + j), a + i * a_row, b + j
-            if left >= 3 * n:
-                if tall:
-                    _tile_8x3(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-                else:
-                    _tile_1x3(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-            elif left >= n:
-                if tall:
-                    _tile_8x1(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-                else:
-                    _tile_1x1(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-            elif tall:
-                _tile_8x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-            else:
-                _tile_1x1_masked(ci, c_row, ai, a_row, a_k, bj, b_row, depth, left, carry)
-            i += 8 if tall else 1
-        j += 3 * n if left >= 3 * n else n
+        wide = left >= 3 * n
+        if wide and rows >= PACK_ROWS and b_row >= PACK_STRIDE and (carry or depth <= PACK_DEPTH):
+            # Rows of b that lie far apart share few cache sets and pages: copy them together.
+            k = 0
+            while k < depth:
+                some = min(PACK_DEPTH, depth - k)
+                for r in range(some):
+                    source, target = b + ((k + r) * b_row + j), pack + r * (3 * n)
+                    for t in range(3 * n):
+                        target[t] = source[t]
+                at = a + k * a_k
+                panel(c + j, c_row, at, a_row, a_k, pack, 3 * n, rows, some, left, carry)
+                k += some
+        else:
+            # All rows for one panel of columns: the panel of b stays in the cache.
+            panel(c + j, c_row, a, a_row, a_k, b + j, b_row, rows, depth, left, carry)
+        j += 3 * n if wide else n
     return 0
+
+
+@subroutine
+def panel(c, c_row, a, a_row, a_k, b, b_row, rows, depth, left, carry):
+    """The product for one panel of columns: three vectors, one, or what is left of one."""
+    n = vector_lanes(c)
+    i = 0
+    while i < rows:
+        tall = rows - i >= 8
+        ci, ai = c + i * c_row, a + i * a_row
+        if left >= 3 * n:
+            if tall:
+                _tile_8x3(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
+            else:
+                _tile_1x3(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
+        elif left >= n:
+            if tall:
+                _tile_8x1(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
+            else:
+                _tile_1x1(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
+        elif tall:
+            _tile_8x1_masked(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
+        else:
+            _tile_1x1_masked(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
+        i += 8 if tall else 1
 
 
 @subroutine
@@ -94,8 +121,9 @@ def share(count, step, part, parts):
 
 
 @subroutine
-def multiply(ctx, c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry):
+def multiply(ctx, part, c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry):
     """Call the product by its address, so that it is compiled once and not in every leaf."""
+    pack = ctx.pack + part * PACK_BYTES
     return call_product(
         ctx.product,
         (
@@ -110,6 +138,7 @@ def multiply(ctx, c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry
             depth,
             columns,
             carry,
+            pack,
         ),
     )
 
@@ -140,7 +169,7 @@ def dense_forward(ctx, part, parts):
         at = i * n_out + j
         tile = z + at
         multiply(
-            ctx, tile, n_out, x + i * n_in, n_in, 1, w + j, n_out,
+            ctx, part, tile, n_out, x + i * n_in, n_in, 1, w + j, n_out,
             rows, n_in, columns, CARRY,
         )  # fmt: skip
         if row.z != row.a:
@@ -218,12 +247,12 @@ def dense_weights(ctx, part, parts):
         rows = min(SUM_ROWS, m - i)
         dzi = dz + (i * n_out + j)
         multiply(
-            ctx, dw + (k * n_out + j), n_out, x + (i * n_in + k), 1, n_in, dzi, n_out,
+            ctx, part, dw + (k * n_out + j), n_out, x + (i * n_in + k), 1, n_in, dzi, n_out,
             k_end - k, rows, columns, FRESH,
         )  # fmt: skip
         if sums_biases:
             one = reals(ctx, ctx.one)
-            multiply(ctx, db + j, n_out, one, 0, 0, dzi, n_out, 1, rows, columns, FRESH)
+            multiply(ctx, part, db + j, n_out, one, 0, 0, dzi, n_out, 1, rows, columns, FRESH)
         i += rows
     return 0
 
@@ -236,9 +265,14 @@ def transpose_weights(ctx, part, parts):
     w = reals(ctx, ctx.params) + row.w
     wt = reals(ctx, ctx.scratch) + row.scratch
     start, end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
-    for j in range(n_out):
+    # Eight rows of Wt at a time: the cache lines that are written stay in the cache.
+    j = 0
+    while j < n_out:
+        j_end = min(j + 8, n_out)
         for k in range(start, end):
-            wt[j * n_in + k] = w[k * n_out + j]
+            for jj in range(j, j_end):
+                wt[jj * n_in + k] = w[k * n_out + jj]
+        j = j_end
     return 0
 
 
@@ -269,7 +303,7 @@ def dense_inputs(ctx, part, parts):
                 dx[r * n_in + c] = zero
         at = i * n_in + k
         multiply(
-            ctx, dx + at, n_in, dz + i * n_out, n_out, 1, wt + k, n_in,
+            ctx, part, dx + at, n_in, dz + i * n_out, n_out, 1, wt + k, n_in,
             rows, n_out, columns, CARRY,
         )  # fmt: skip
         epilogue(ctx, z + at, a + at, dx + at, rows, columns, n_in, below)
