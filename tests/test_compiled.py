@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 from cases import make_case
-from conftest import DTYPES, only, table
+from conftest import COMPILED, DTYPES, only, table
 
 import fastnn
 from fastnn import SGD, Activation, Adam, Dense, Sequential, engines, training
@@ -77,29 +77,23 @@ def test_long_batches_split_alike(compiled, workspaces, monkeypatch):
         assert workspaces[-1].ran[parts - 1] > 0
 
 
-def test_the_pool_runs_the_parts(compiled, monkeypatch):
-    """With two threads the launcher is used, and it is Numba's pool that runs it."""
-    if compiled != "numba":
-        pytest.skip("this engine has a pool of its own")
+def test_the_parts_run_on_different_threads_of_the_pool(compiled, workspaces, monkeypatch):
+    """The launcher is parallel indeed: two parts, two threads."""
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
-    monkeypatch.setattr(compiled_module, "PARTS", 4)
-    seen = []
-    engine = engines.current()
-    original = engine._launch
+    monkeypatch.setattr(compiled_module, "PARTS", 2)
+    if compiled == "numba":
+        import numba
 
-    @contextlib.contextmanager
-    def watched(*arguments):
-        with original(*arguments) as address:
-            seen.append(address)
-            yield address
-
-    monkeypatch.setattr(engine, "_launch", watched)
-    train()
-    assert seen
-    assert all(address != 0 for address in seen)
-    import numba
-
-    assert numba.threading_layer() in ("omp", "tbb")
+        if numba.config.NUMBA_NUM_THREADS < 2:
+            pytest.skip("a machine with one core has a pool of one thread")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "get_num_threads", lambda: 2)
+        train()
+    for ws in workspaces:
+        assert set(ws.ran_on[:2]) == {0, 1}
+        assert (ws.ran_on[2:] == -1).all()
+    if compiled == "numba":
+        assert numba.threading_layer() in ("omp", "tbb")
 
 
 def test_the_number_of_threads_changes_no_bit(compiled, monkeypatch):
@@ -123,6 +117,29 @@ def test_a_row_is_predicted_alike_alone_and_in_any_batch(compiled):
         np.testing.assert_array_equal(together[i : i + 1], net.logits(X[i : i + 1]))
     np.testing.assert_array_equal(together[5:38], net.logits(X[5:38]))
     np.testing.assert_array_equal(net.predict_proba(X)[3:4], net.predict_proba(X[3:4]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_networks_whose_panels_are_copied_together(dtype, monkeypatch):
+    """Rows and columns beyond one panel and one depth block, ragged at every edge."""
+    X, y = table(150, 300, 5, seed=2)
+    net = Sequential([Dense(333, "tanh"), Dense(261, "tanh"), Dense(5)], n_inputs=300, dtype=dtype)
+    with only("numpy"):
+        expected = net.logits(X), net.loss_and_grad(X, y)[1]
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    first = {}
+    for name in COMPILED:
+        for parts in (1, 3):
+            monkeypatch.setattr(compiled_module, "PARTS", parts)
+            with only(name):
+                logits, gradient = net.logits(X), net.loss_and_grad(X, y)[1]
+                alone = np.concatenate([net.logits(X[i : i + 1]) for i in range(0, 150, 10)])
+            eps = 500 * np.finfo(dtype).eps
+            assert np.abs(logits - expected[0]).max() < eps * np.abs(expected[0]).max()
+            assert np.abs(gradient - expected[1]).max() < eps * np.abs(expected[1]).max()
+            np.testing.assert_array_equal(logits[::10], alone)
+            np.testing.assert_array_equal(logits, first.setdefault("logits", logits))
+            np.testing.assert_array_equal(gradient, first.setdefault("gradient", gradient))
 
 
 def test_slicing_a_run_changes_no_bit(compiled, monkeypatch):

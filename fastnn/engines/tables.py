@@ -160,6 +160,8 @@ CONTEXT = np.dtype(
         ("parts", "i8"),  # most parts a call is split into
         ("grain", "f8"),  # arithmetic operations that are worth a part
         ("ran", "u8"),  # (MOST_PARTS,) int64: how often each part has run
+        ("statuses", "u8"),  # (MOST_PARTS,) int64: what each part returned
+        ("ran_on", "u8"),  # (MOST_PARTS,) int64: the thread of the pool that ran it last
     ]
 )
 

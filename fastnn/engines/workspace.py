@@ -44,8 +44,9 @@ class Workspace:
         The state of the optimizer.
     work : ndarray, shape (plan.per_sample * capacity,)
         Per-sample buffers; any call may overwrite any of it.
-    ran : ndarray, shape (MOST_PARTS,)
-        How often part p of a call has run, for tests of threading.
+    ran, ran_on : ndarray, shape (MOST_PARTS,)
+        How often part p of a call has run, and on which thread of the pool it ran last (-1: never
+        on the pool), for tests of threading.
     """
 
     def __init__(self, plan, params: np.ndarray, rows: int, n_slots: int | None = None):
@@ -64,6 +65,8 @@ class Workspace:
         self.penalties = aligned_zeros(plan.widest_penalty, np.float64)
         self.pack = aligned_zeros(0, np.uint8)
         self.ran = np.zeros(MOST_PARTS, np.int64)
+        self.statuses = np.zeros(MOST_PARTS, np.int64)
+        self.ran_on = np.full(MOST_PARTS, -1, np.int64)
         self.bound: dict = {}
 
     def pack_for(self, parts: int) -> np.ndarray:

@@ -6,10 +6,10 @@ share; whether the parts run side by side or one after another cannot change a b
 
 from __future__ import annotations
 
-from numba import prange
+from numba import get_thread_id, prange
 
 from ..tables import CALL, HYPER_COLUMNS, MOST_PARTS, ROW, Status
-from .kernels import driver, launcher
+from .kernels import driver, launcher, subroutine
 from .memory import address_of, call_launch, call_leaf, doubles, integers, reals
 
 _CALL_BYTES = CALL.itemsize
@@ -28,15 +28,38 @@ _LEAF, _INNER, _ROW = _words("leaf"), _words("inner"), _words("row")
 _FIXED, _PER_ROW = _words("fixed"), _words("per_row")
 
 
+@subroutine
+def run_part(leaf, ctx, part, parts, thread):
+    """Call a leaf for one part; note its status, and that and where it ran.
+
+    A function of its own, because Numba takes stores through our pointers for dead code when
+    they stand in a parallel loop.
+    """
+    ran, ran_on = integers(ctx, ctx.ran), integers(ctx, ctx.ran_on)
+    ran[part] = ran[part] + 1
+    ran_on[part] = thread
+    integers(ctx, ctx.statuses)[part] = call_leaf(leaf, (address_of(ctx), part, parts))
+
+
+@subroutine
+def sum_of_statuses(ctx, parts):
+    """0 if every part succeeded."""
+    statuses = integers(ctx, ctx.statuses)
+    status = 0
+    for part in range(parts):
+        status += statuses[part]
+    return status
+
+
 @launcher
 def launch(leaf, ctx, parts):
-    """Run the parts of a leaf on the threads of Numba's pool; a failed part's status wins."""
-    ran = integers(ctx, ctx.ran)
-    status = 0
+    """Run the parts of a leaf on the threads of Numba's pool; the sum of their statuses.
+
+    Each status has a place of its own: a reduction in the loop would allocate memory.
+    """
     for part in prange(parts):
-        ran[part] = ran[part] + 1
-        status |= call_leaf(leaf, (address_of(ctx), part, parts))
-    return status
+        run_part(leaf, ctx, part, parts, get_thread_id())
+    return sum_of_statuses(ctx, parts)
 
 
 @driver
@@ -69,11 +92,9 @@ def drive(ctx, calls, n_calls, first, last):
             if parts > 1 and ctx.launch:
                 status = call_launch(ctx.launch, (entry[_LEAF], address_of(ctx), parts))
             else:
-                status = 0
-                ran = integers(ctx, ctx.ran)
                 for part in range(parts):
-                    ran[part] = ran[part] + 1
-                    status |= call_leaf(entry[_LEAF], (address_of(ctx), part, parts))
+                    run_part(entry[_LEAF], ctx, part, parts, -1)
+                status = sum_of_statuses(ctx, parts)
             if status != _OK:
                 return status
         ctx.hyper += _HYPER_BYTES

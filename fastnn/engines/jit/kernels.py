@@ -63,7 +63,12 @@ def driver(function):
 
 def launcher(function):
     """Register ``function(leaf, ctx, parts) -> status``, the one that may run in parallel."""
-    return _register(function, lambda real: _WORD(_WORD, context_type(real), _WORD), _nrt=True)
+    return _register(
+        function,
+        lambda real: _WORD(_WORD, context_type(real), _WORD),
+        parallel=True,
+        _nrt=True,
+    )
 
 
 def subroutine(function):

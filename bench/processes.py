@@ -1,0 +1,117 @@
+"""Objects that live in a process of their own, with a time limit on every call."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+from contextlib import suppress
+
+
+class WorkerError(Exception):
+    """A worker failed, died or took too long; the text is one line that says which and how."""
+
+
+class Worker:
+    """An object in a freshly started process.
+
+    Parameters
+    ----------
+    name : str
+        What error messages call it.
+    module, kind : str
+        The class of the object; the module is imported by the new process alone.
+    args : tuple
+        Arguments of the class.
+    time_limit : float
+        Seconds that the start, or a call, may take.
+
+    Raises
+    ------
+    WorkerError
+        If the object cannot be made.
+    """
+
+    def __init__(self, name: str, module: str, kind: str, args: tuple = (), *, time_limit: float):
+        self.name = name
+        self.time_limit = time_limit
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, module, kind, args))
+        self._process.daemon = True
+        self._process.start()
+        theirs.close()
+        self._answer("its start")
+
+    def call(self, method: str, *args):
+        """What the object's method returns.
+
+        Raises
+        ------
+        WorkerError
+            If it raises, if its process dies, or after the time limit; the process is then gone.
+        """
+        try:
+            self._connection.send((method, args))
+        except OSError:
+            self._fail("its process is gone")
+        return self._answer(method)
+
+    def _answer(self, what: str):
+        try:
+            if not self._connection.poll(self.time_limit):
+                self._fail(f"{what} took longer than {self.time_limit:g} s")
+            good, value = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._process.join(5)
+            self._fail(f"its process died during {what} ({_cause(self._process.exitcode)})")
+        if not good:
+            self._fail(f"{what} failed: {value}")
+        return value
+
+    def _fail(self, text: str):
+        self.close()
+        raise WorkerError(f"{self.name}: {text}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _cause(status: int | None) -> str:
+    if status is not None and status < 0:
+        with suppress(ValueError):
+            return signal.Signals(-status).name
+    return f"exit status {status}"
+
+
+def _serve(connection, module: str, kind: str, args: tuple) -> None:
+    """Make the object, then answer calls until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no result
+    target = None
+    with suppress(EOFError, ConnectionError):
+        while True:
+            try:
+                if target is None:
+                    answer, target = None, getattr(importlib.import_module(module), kind)(*args)
+                else:
+                    method, arguments = connection.recv()
+                    answer = getattr(target, method)(*arguments)
+            except EOFError:
+                raise
+            except Exception as error:  # whatever a peer raises is reported, and ends it
+                text = " ".join(str(error).split())[:300]
+                connection.send((False, f"{type(error).__name__}: {text}"))
+                return
+            connection.send((True, answer))

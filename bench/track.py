@@ -1,0 +1,82 @@
+"""asv for this repository: any of its commands, in a clean environment, and two of our own.
+
+python bench/track.py run main~5..main     the same as ``asv run`` in bench/, and so on
+python bench/track.py here                 measure the working tree with this Python
+python bench/track.py quick                every benchmark once on little work: a test
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import machine
+
+BENCH = Path(__file__).resolve().parent
+#: The commands of asv that measure commits, not the working tree.
+MEASURING = ("run", "continuous", "find", "profile")
+
+
+def git(*arguments: str) -> str | None:
+    """What git says, or None if it cannot."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=BENCH, capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def asv(*arguments: str) -> int:
+    """Run asv in this folder; its exit status."""
+    if arguments and arguments[0] != "machine":
+        # Answers asv's questions about a new machine; a known machine stays as it is.
+        known = Path.home() / ".asv-machine.json"
+        if not known.exists():
+            subprocess.run([sys.executable, "-m", "asv", "machine", "--yes"], cwd=BENCH)
+    return subprocess.run([sys.executable, "-m", "asv", *arguments], cwd=BENCH).returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; the exit status is asv's."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0 if arguments else 2
+    if find_spec("asv") is None:
+        print("track: asv is not installed: pip install asv virtualenv", file=sys.stderr)
+        return 2
+    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    if commit is None:
+        print("track: this is no git clone with a commit: asv needs its history", file=sys.stderr)
+        return 2
+    removed = machine.clean_environment()
+    if removed:
+        print(f"track: removed from the environment: {', '.join(removed)}")
+    command, *rest = arguments
+    existing = f"existing:{sys.executable}"
+    if command == "quick":
+        os.environ["FASTNN_BENCH_QUICK"] = "1"
+        return asv("check", "-E", existing) or asv(
+            "run", "--quick", "--dry-run", "-E", existing, *rest
+        )
+    if command == "here":
+        if changed:
+            print("track: the tree has changes that are in no commit: results are shown, not kept")
+            return asv("run", "-E", existing, "--dry-run", *rest)
+        return asv("run", "-E", existing, "--set-commit-hash", commit, *rest)
+    if changed and command in MEASURING:
+        print(
+            f"track: the tree has changes that are in no commit; asv {command} measures commits, "
+            "so they have no part in it (python bench/track.py here measures the tree)",
+            file=sys.stderr,
+        )
+    return asv(*arguments)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("track: stopped")
