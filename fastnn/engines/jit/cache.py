@@ -23,11 +23,15 @@ from pathlib import Path
 import llvmlite
 import numba
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 
 _MAGIC = b"fastnn-kernel-1\n"
 
 
+@functools.cache
 def _codegen():
+    # Loaded code calls Numba's runtime, which compiling would have started by the way.
+    rtsys.initialize(cpu_target.target_context)
     return cpu_target.target_context.codegen()
 
 
