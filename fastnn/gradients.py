@@ -10,7 +10,9 @@ from .model import Sequential
 
 def _double(net: Sequential) -> Sequential:
     """The same network in float64, where differences of the loss are exact enough."""
-    twin = Sequential(net.layers, n_inputs=net.n_inputs, seed=net.seed, dtype="float64")
+    twin = Sequential(
+        net.layers, n_inputs=net.n_inputs, seed=net.seed, dtype="float64", l1=net.l1, l2=net.l2
+    )
     twin.flat_params[:] = net.flat_params
     twin._loss, twin._target = net._loss, net._target
     return twin

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from . import engines, files, layers, losses, optimizers
-from .checks import whole_number
+from .checks import real_number, whole_number
 from .engines.tables import SLOTS
 from .engines.workspace import Data, Workspace, aligned_zeros
 from .errors import ModelFileError, NotFittedError, ShapeError
@@ -46,6 +46,9 @@ class Sequential:
         bit. None draws a seed, which then stands in ``seed``.
     dtype : {"float32", "float64"}
         Type of the parameters and of all arithmetic.
+    l1, l2 : float, default 0
+        Penalties on the weights of all layers, l1 sum |W| + l2 sum W^2, beside what a layer has
+        of its own.
 
     Attributes
     ----------
@@ -73,10 +76,12 @@ class Sequential:
     array([0, 1, 1, 0])
     """
 
-    def __init__(self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32"):
+    def __init__(self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0):
         self.layers = _check_layers(layers)
         self.seed = check_seed(seed)
         self.dtype = _check_dtype(dtype)
+        self.l1 = real_number(l1, "l1", least=0)
+        self.l2 = real_number(l2, "l2", least=0)
         self.n_inputs: int | None = None
         self.n_outputs: int = [n.units for n in self.layers if isinstance(n, Dense)][-1]
         self.history: History | None = None
@@ -118,7 +123,7 @@ class Sequential:
         """The plan for a loss; the layout of the parameters is the same for all."""
         if loss not in self._plans:
             assert self.n_inputs is not None
-            lowering = Lowering(self.n_inputs)
+            lowering = Lowering(self.n_inputs, self.l1, self.l2)
             for index, layer in enumerate(self.layers):
                 layer.lower(lowering, index)
             code = None if loss is None else loss.code
@@ -239,7 +244,11 @@ class Sequential:
 
     def __repr__(self) -> str:
         inputs = "" if self.n_inputs is None else f", n_inputs={self.n_inputs}"
-        return f"Sequential({self.layers!r}{inputs}, seed={self.seed}, dtype='{self.dtype}')"
+        penalties = "".join(
+            f", {name}={value:g}" for name, value in (("l1", self.l1), ("l2", self.l2)) if value
+        )
+        rest = f"seed={self.seed}, dtype='{self.dtype}'{penalties}"
+        return f"Sequential({self.layers!r}{inputs}, {rest})"
 
     # -- training -----------------------------------------------------------------------------
 
@@ -685,6 +694,8 @@ class Sequential:
             "n_inputs": self.n_inputs,
             "seed": self.seed,
             "dtype": self.dtype.name,
+            "l1": self.l1,
+            "l2": self.l2,
             "loss": None if self._loss is None else self._loss.config(),
             "target": None,
         }
@@ -733,6 +744,7 @@ def load(path) -> Sequential:
         net = Sequential(
             [layers.from_config(config) for config in about["layers"]],
             seed=about["seed"], dtype=about["dtype"],
+            l1=about.get("l1", 0), l2=about.get("l2", 0),
         )  # fmt: skip
         net.n_inputs = whole_number(about["n_inputs"], "n_inputs")
         plan = net._lower(None)

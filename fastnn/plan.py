@@ -141,17 +141,20 @@ class Lowering:
     ----------
     n_inputs : int
         Columns of X.
+    l1, l2 : float
+        Penalties on the weights of every layer, beside its own.
     """
 
-    def __init__(self, n_inputs: int):
+    def __init__(self, n_inputs: int, l1: float = 0.0, l2: float = 0.0):
         self.n_inputs = n_inputs
+        self._l1, self._l2 = l1, l2
         self.width = n_inputs
         self._rows: list[dict] = []
         self._layers: list[tuple[int, int]] = []
 
     def dense(self, layer: int, units: int, l1: float = 0.0, l2: float = 0.0) -> None:
         """Add z = x W + b, with penalties l1 sum |W| + l2 sum W^2."""
-        self._add(layer, Op.DENSE, units, arg1=l1, arg2=l2)
+        self._add(layer, Op.DENSE, units, arg1=l1 + self._l1, arg2=l2 + self._l2)
 
     def activation(self, layer: int, act: Act, argument: float = 0.0) -> None:
         """Add a = act(z): to the dense row below if it has none yet, else as a row of its own."""

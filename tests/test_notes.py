@@ -259,6 +259,21 @@ def test_penalties_shrink_weights_and_l1_makes_zeros_of_them():
     assert sizes["l1"][1] > sizes["l2"][1] > sizes["none"][1] - 0.05
 
 
+def test_penalties_for_all_layers_add_to_their_own(engine, tmp_path):
+    X, y = table(20)
+    for_all = Sequential([Dense(4, "tanh", l1=0.01), Dense(3)], n_inputs=7, l1=0.02, l2=0.03)
+    each = Sequential([Dense(4, "tanh", l1=0.03, l2=0.03), Dense(3, l1=0.02, l2=0.03)], n_inputs=7)
+    plain = Sequential([Dense(4, "tanh"), Dense(3)], n_inputs=7)
+    loss, gradient = for_all.loss_and_grad(X, y)
+    assert loss == each.loss_and_grad(X, y)[0] > plain.loss_and_grad(X, y)[0]
+    np.testing.assert_array_equal(gradient, each.loss_and_grad(X, y)[1])
+    assert fastnn.check_gradients(for_all, X, y) < 1e-6
+    for_all.save(tmp_path / "m")
+    back = fastnn.load(tmp_path / "m")
+    assert repr(back) == repr(for_all)
+    assert back.loss_and_grad(X, y)[0] == loss
+
+
 def test_identities_between_activations():
     z = np.linspace(-8, 8, 1001)
     s, t = activations.sigmoid, activations.tanh
