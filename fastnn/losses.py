@@ -61,6 +61,11 @@ class LossFunction:
         """The public name."""
         return self.code.name
 
+    @property
+    def mean(self) -> bool:
+        """Whether the loss is a mean over rows (or their sum)."""
+        return self.code != Loss.sse
+
     def __call__(self, y, a) -> float:
         """The loss of given outputs.
 
@@ -82,7 +87,7 @@ class LossFunction:
         """
         y, a = self._prepare(y, a)
         rows = self._rows(y, a)
-        return float(rows.sum() if self.code == Loss.sse else rows.mean())
+        return float(rows.mean() if self.mean else rows.sum())
 
     def derivative(self, y, a) -> np.ndarray:
         """The derivative of each row's loss by its outputs.

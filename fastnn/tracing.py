@@ -95,7 +95,7 @@ class _Walk:
     def backward(self, target, a, loss: LossFunction, output: Act | None) -> None:
         """Deltas from the top down; the 1/m of a mean goes into dW and db."""
         m = len(target)
-        share = 1 / m if self.plan_mean(loss) else 1.0
+        share = 1 / m if loss.mean else 1.0
         top = self.plan.layers[-1][1]
         self.named[f"{top}.da"] = loss.derivative(target, a).astype(a.dtype)
         if output is not None:
@@ -125,11 +125,6 @@ class _Walk:
             if not any(below["op"] == Op.DENSE for below in self.plan.rows[:index]):
                 break
             delta = reference.dense_inputs(delta, w)
-
-    @staticmethod
-    def plan_mean(loss: LossFunction) -> bool:
-        """Whether the loss is a mean over rows."""
-        return loss.name != "sse"
 
     def _through_activation(self, index: int, da: np.ndarray) -> np.ndarray:
         row, z, a = self.plan.rows[index], self._sums[index], self._outputs[index]

@@ -15,6 +15,7 @@ from .elementary import exp, log, log1p, sigmoid
 from .kernels import leaf, subroutine
 from .memory import doubles, like, reals, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
+from .rows import exponentials
 
 _MSE = int(Loss.mse)
 _NOT_FINITE = int(Status.NOT_FINITE)
@@ -94,14 +95,7 @@ def cross_entropy(ctx, part, parts):
         z, t, da = output + i * n, target + i * n, gradient + i * n
         weight = weight_of(ctx, i)
         factor = like(z, ctx.scale * weight)
-        highest = z[0]
-        for j in range(1, n):
-            highest = z[j] if z[j] > highest else highest
-        for j in range(n):
-            da[j] = exp(z[j] - highest)
-        total = like(z, 0)
-        for j in range(n):
-            total += da[j]
+        highest, total = exponentials(z, da, n)
         log_total = log(np.float64(total))
         entropy = 0.0
         for j in range(n):

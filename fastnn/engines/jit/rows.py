@@ -37,16 +37,23 @@ def activation_inputs(ctx, part, parts):
 
 
 @subroutine
-def softmax_of_row(z, a, n):
-    """a = e^(z - max z) / sum of it, for one row of n."""
+def exponentials(z, e, n):
+    """e = e^(z - max z) for one row of n; gives (max z, the sum of e)."""
     highest = z[0]
     for j in range(1, n):
         highest = z[j] if z[j] > highest else highest
     for j in range(n):
-        a[j] = exp(z[j] - highest)
+        e[j] = exp(z[j] - highest)
     total = like(z, 0)
     for j in range(n):
-        total += a[j]
+        total += e[j]
+    return highest, total
+
+
+@subroutine
+def softmax_of_row(z, a, n):
+    """a = e^(z - max z) / sum of it, for one row of n."""
+    _, total = exponentials(z, a, n)
     for j in range(n):
         a[j] = a[j] / total
 
