@@ -1,8 +1,9 @@
-"""asv for this repository: any of its commands, in a clean environment, and two of our own.
+"""asv for this repository: any of its commands, in a clean environment, and three of our own.
 
 python bench/track.py run main~5..main     the same as ``asv run`` in bench/, and so on
 python bench/track.py here                 measure the working tree with this Python
 python bench/track.py quick                every benchmark once on little work: a test
+python bench/track.py offline              publish with the page's scripts beside it (by npm)
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import machine
+import offline
 
 BENCH = Path(__file__).resolve().parent
+RESULTS = BENCH / "results" / "asv"
 #: The commands of asv that measure commits, not the working tree.
 MEASURING = ("run", "continuous", "find", "profile")
 
@@ -66,6 +69,15 @@ def main(arguments: list[str]) -> int:
             print("track: the tree has changes that are in no commit: results are shown, not kept")
             return asv("run", "-E", existing, "--dry-run", *rest)
         return asv("run", "-E", existing, "--set-commit-hash", commit, *rest)
+    if command == "offline":
+        failed = asv("publish", *rest)
+        if not failed:
+            try:
+                offline.lay_beside(RESULTS / "html" / "index.html", RESULTS / "npm")
+            except offline.OfflineError as problem:
+                print(f"track: {problem}", file=sys.stderr)
+                return 2
+        return failed
     if changed and command in MEASURING:
         print(
             f"track: the tree has changes that are in no commit; asv {command} measures commits, "

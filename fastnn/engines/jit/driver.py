@@ -11,6 +11,7 @@ from numba import get_thread_id, prange
 from ..tables import CALL, HYPER_COLUMNS, MOST_PARTS, ROW, Status
 from .kernels import driver, launcher, subroutine
 from .memory import address_of, call_launch, call_leaf, doubles, integers, reals
+from .simd import flush_denormals, restore_denormals
 
 _CALL_BYTES = CALL.itemsize
 _ROW_BYTES = ROW.itemsize
@@ -42,6 +43,14 @@ def run_part(leaf, ctx, part, parts, thread):
 
 
 @subroutine
+def run_part_on_thread(leaf, ctx, part, parts, thread):
+    """:func:`run_part` on a thread of the pool, whose arithmetic may be set in any way."""
+    before = flush_denormals()
+    run_part(leaf, ctx, part, parts, thread)
+    restore_denormals(before)
+
+
+@subroutine
 def sum_of_statuses(ctx, parts):
     """0 if every part succeeded."""
     statuses = integers(ctx, ctx.statuses)
@@ -58,19 +67,13 @@ def launch(leaf, ctx, parts):
     Each status has a place of its own: a reduction in the loop would allocate memory.
     """
     for part in prange(parts):
-        run_part(leaf, ctx, part, parts, get_thread_id())
+        run_part_on_thread(leaf, ctx, part, parts, get_thread_id())
     return sum_of_statuses(ctx, parts)
 
 
-@driver
-def drive(ctx, calls, n_calls, first, last):
-    """Run a program on the batches first, ..., last-1.
-
-    ctx     the context; its per-call and per-batch fields are written here
-    calls   address of n_calls entries of CALL
-    Returns 0, or the status of the first call that failed; then ctx.start tells the batch.
-    hyper and result must point at the row of batch `first`, and move on with the batches.
-    """
+@subroutine
+def run_batches(ctx, calls, n_calls, first, last):
+    """:func:`drive` within its floating-point mode."""
     for batch in range(first, last):
         ctx.start = batch * ctx.batch_size
         ctx.m = min(ctx.batch_size, ctx.n_samples - ctx.start)
@@ -100,3 +103,18 @@ def drive(ctx, calls, n_calls, first, last):
         ctx.hyper += _HYPER_BYTES
         ctx.result += _RESULT_BYTES
     return _OK
+
+
+@driver
+def drive(ctx, calls, n_calls, first, last):
+    """Run a program on the batches first, ..., last-1, with denormal numbers taken for zeros.
+
+    ctx     the context; its per-call and per-batch fields are written here
+    calls   address of n_calls entries of CALL
+    Returns 0, or the status of the first call that failed; then ctx.start tells the batch.
+    hyper and result must point at the row of batch `first`, and move on with the batches.
+    """
+    before = flush_denormals()
+    status = run_batches(ctx, calls, n_calls, first, last)
+    restore_denormals(before)
+    return status

@@ -6,6 +6,8 @@ registers the host has, and elementwise arithmetic gives the same bits in all of
 
 from __future__ import annotations
 
+import platform
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -86,6 +88,58 @@ def times_power_of_two(typingctx, y, n):
         return builder.fmul(first, power(builder.sub(exponent, half)))
 
     return y(y, y), codegen
+
+
+#: The control register's bits that turn denormal operands and results into zeros: FTZ and DAZ of
+#: x86's MXCSR, FZ of ARM's FPCR.
+_FLUSH = {"x86_64": 0x8040, "aarch64": 1 << 24}
+_MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+
+
+@intrinsic
+def flush_denormals(typingctx):
+    """Let this thread compute with zeros in place of denormals; returns what to restore."""
+
+    def codegen(context, builder, sig, args):
+        before = _read_control(builder)
+        _write_control(builder, builder.or_(before, _int(_FLUSH.get(_MACHINE, 0))))
+        return before
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def restore_denormals(typingctx, before):
+    """Undo :func:`flush_denormals`, whose result this takes."""
+
+    def codegen(context, builder, sig, args):
+        _write_control(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), codegen
+
+
+def _read_control(builder):
+    if _MACHINE == "aarch64":
+        return _call(builder, "llvm.aarch64.get.fpcr", _WORD, [])
+    if _MACHINE != "x86_64":
+        return _int(0)
+    place = cgutils.alloca_once(builder, ir.IntType(32))
+    _call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [_bytes_at(builder, place)])
+    return builder.zext(builder.load(place), _WORD)
+
+
+def _write_control(builder, value):
+    if _MACHINE == "aarch64":
+        _call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [value])
+    elif _MACHINE == "x86_64":
+        place = cgutils.alloca_once(builder, ir.IntType(32))
+        builder.store(builder.trunc(value, ir.IntType(32)), place)
+        _call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [_bytes_at(builder, place)])
+
+
+def _bytes_at(builder, pointer):
+    return builder.bitcast(pointer, ir.IntType(8).as_pointer())
 
 
 def make_constant(float32: float, float64: float):
