@@ -58,8 +58,8 @@ class Plan:
         In the order of the flat vector.
     n_params, n_weights : int
         Size of the flat vector, and of the prefix that holds the weight matrices.
-    per_sample, scratch : int
-        Elements of workspace for each row of a batch, and beside that.
+    per_sample : int
+        Elements of workspace for each row of a batch.
     widest_penalty : int
         The most rows of a weight matrix with an l1 or l2 penalty.
     n_inputs, n_outputs : int
@@ -78,7 +78,6 @@ class Plan:
     n_params: int
     n_weights: int
     per_sample: int
-    scratch: int
     widest_penalty: int
     n_inputs: int
     n_outputs: int
@@ -231,7 +230,7 @@ class Lowering:
         space = _Space()
         offset_input, offset_target = space.take(self.n_inputs), space.take(self.width)
         self._place_values(body, space)
-        scratch = self._place_gradients(body, space)
+        self._place_gradients(body, space)
         if loss is not None:
             head = rows[count]
             head["op"], head["code"], head["below"], head["arg0"] = (
@@ -254,7 +253,6 @@ class Lowering:
             n_params=sum(parameter.size for parameter in parameters),
             n_weights=sum(p.size for p in parameters if len(p.shape) == 2),
             per_sample=space.size,
-            scratch=scratch,
             widest_penalty=max(penalised, default=0),
             n_inputs=self.n_inputs,
             n_outputs=self.width,
@@ -278,8 +276,8 @@ class Lowering:
             else:
                 row["z"] = row["a"]
 
-    def _place_gradients(self, body, space: _Space) -> int:
-        """Give every row its gradient; the elements of scratch that the backward pass takes.
+    def _place_gradients(self, body, space: _Space) -> None:
+        """Give every row its gradient.
 
         A row needs its own gradient and the one below it at the same time, so two buffers take
         turns. Nothing is computed below the lowest row with parameters.
@@ -287,15 +285,12 @@ class Lowering:
         widths = [int(row["n_out"]) for row in body]
         turns = [space.take(max(widths[turn::2], default=0)) for turn in (0, 1)]
         lowest = next((i for i, row in enumerate(body) if row["op"] == Op.DENSE), len(body))
-        scratch = 0
         for index, row in enumerate(body):
             row["da"] = turns[index % 2]
             if index > lowest:
                 row["dx"] = turns[(index - 1) % 2]
                 if row["op"] == Op.DENSE:
                     row["scratch"] = 0
-                    scratch = max(scratch, int(row["n_in"]) * int(row["n_out"]))
-        return scratch
 
     def _place_parameters(self, body) -> tuple[Parameter, ...]:
         """Lay out the flat vector: all weights, then all biases."""

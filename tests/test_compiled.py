@@ -386,4 +386,6 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
                 assert net.predict_proba(X).dtype == dtype
     single = Sequential([Dense(1)], dtype=dtype)
     single.fit(X, y > 2, epochs=1, progress=False)
+    wide = Sequential([Dense(40), Dense(40), Dense(5)], dtype=dtype)
+    wide.fit(X, y, epochs=1, batch_size=7, progress=False)
     assert {name for name, _ in used} | {"launch"} == set(jit.names())

@@ -21,7 +21,20 @@ import numpy as np
 
 from ..errors import EngineError
 from . import threads
-from .tables import CALL, CONTEXT, MOST_PARTS, NONE, Act, Loss, Op, Rule, Status
+from .tables import (
+    CALL,
+    CONTEXT,
+    FEW_OUTPUTS,
+    MOST_COLUMNS,
+    MOST_PARTS,
+    NONE,
+    Act,
+    Loss,
+    Op,
+    Rule,
+    Status,
+)
+from .workspace import transposes_gradient
 
 #: Arithmetic operations that are worth a part: about 30 us of one core's work.
 GRAIN = 600_000.0
@@ -101,7 +114,7 @@ class CompiledEngine:
 
         def calls():
             yield from _to_loss(ws.plan, data)
-            yield from _backward_calls(ws.plan)
+            yield from _backward_calls(ws.plan, ws.capacity)
 
         if self._drive(ws, ("gradient", *_kind(data)), calls, data, 0, 1, results=results):
             ws.grad.fill(np.nan)
@@ -128,7 +141,7 @@ class CompiledEngine:
             if shuffled:
                 yield "gather_rows", None, 0, 0.0, _MOVE * ws.plan.n_inputs
             yield from _to_loss(ws.plan, data)
-            yield from _backward_calls(ws.plan)
+            yield from _backward_calls(ws.plan, ws.capacity)
             yield _update(ws.plan, rule)
 
         key = ("train", *_kind(data), shuffled, rule)
@@ -158,7 +171,8 @@ class CompiledEngine:
             "weights": 0,
             "n_inputs": ws.plan.n_inputs, "n_outputs": ws.plan.n_outputs,
             "mean": int(ws.plan.mean), "source": ws.plan.logits, "out": 0,
-            "one": _one(dtype), "pack": ws.pack_for(min(parts, MOST_PARTS)),
+            "one": _ones[dtype], "zeros": _zeros[dtype],
+            "pack": ws.pack_for(min(parts, MOST_PARTS)),
             "product": self._address("product", dtype),
             "hyper": hyper, "result": results,
             "parts": parts, "grain": GRAIN,
@@ -203,10 +217,7 @@ class CompiledEngine:
 PARTS: int | None = None
 
 _ones = {np.dtype(t): np.ones(1, t) for t in (np.float32, np.float64)}
-
-
-def _one(dtype):
-    return _ones[dtype]
+_zeros = {np.dtype(t): np.zeros(MOST_COLUMNS, t) for t in (np.float32, np.float64)}
 
 
 # A call is (leaf, inner, row, fixed cost, cost per row of the batch).
@@ -240,7 +251,8 @@ def _forward_calls(plan):
         n = float(row["n_out"])
         inner = Act(row["code"]).name if row["code"] != Act.identity else None
         if row["op"] == Op.DENSE:
-            yield "dense_forward", inner, index, 0.0, row["n_in"] * n
+            leaf = "narrow_forward" if n <= FEW_OUTPUTS else "dense_forward"
+            yield leaf, inner, index, 0.0, row["n_in"] * n
         elif row["op"] == Op.ACTIVATION:
             yield "activation_forward", inner, index, 0.0, _EXP * n
         elif row["op"] == Op.SOFTMAX:
@@ -254,18 +266,24 @@ _INPUT_LEAVES = {
 }
 
 
-def _backward_calls(plan):
+def _backward_calls(plan, capacity):
     for index in range(len(plan.rows) - 2, -1, -1):
         row = plan.rows[index]
         size = float(row["n_out"])
         if row["op"] == Op.DENSE:
+            leaf = "narrow_weights" if size <= FEW_OUTPUTS else "dense_weights"
             size *= row["n_in"]
-            yield "dense_weights", None, index, 0.0, size
+            yield leaf, None, index, 0.0, size
         if row["dx"] == NONE:
             break
+        leaf = _INPUT_LEAVES[Op(row["op"])]
         if row["op"] == Op.DENSE:
-            yield "transpose_weights", None, index, _MOVE * size, 0.0
-        yield _INPUT_LEAVES[Op(row["op"])], _slope(plan, row), index, 0.0, size
+            if transposes_gradient(row, capacity):
+                yield "transpose_gradient", None, index, 0.0, _MOVE * float(row["n_out"])
+                leaf = "dense_inputs_transposed"
+            else:
+                yield "transpose_weights", None, index, _MOVE * size, 0.0
+        yield leaf, _slope(plan, row), index, 0.0, size
 
 
 def _slope(plan, row):

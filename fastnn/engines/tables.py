@@ -154,6 +154,7 @@ CONTEXT = np.dtype(
         ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
         # the machine
         ("one", "u8"),  # address of the number 1 in the network's type
+        ("zeros", "u8"),  # address of MOST_COLUMNS zeros in the network's type
         ("pack", "u8"),  # PACK_BYTES for each part, for panels of a product
         ("product", "u8"),  # address of the matrix product
         ("launch", "u8"),  # address of the parallel launcher, or 0 for a plain loop
@@ -165,8 +166,15 @@ CONTEXT = np.dtype(
     ]
 )
 
-#: Bytes that a part may use to copy a panel of a matrix together: 256 rows of three vectors.
-PACK_BYTES = 256 * 3 * 64
+#: Bytes that a part may use to copy panels of two matrices together: 256 rows of three vectors,
+#: and 256 x 256 elements.
+PACK_BYTES = 256 * 3 * 64 + 256 * 256 * 8
+
+#: Columns of the widest block of a product: 16 panels of three vectors.
+MOST_COLUMNS = 16 * 3 * 16
+
+#: With so few outputs a dense row adds its products over k in 16 lanes: a rule for the bits of z.
+FEW_OUTPUTS = 4
 
 #: More parts than this are never made.
 MOST_PARTS = 256

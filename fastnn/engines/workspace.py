@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tables import MOST_PARTS, PACK_BYTES
+from .tables import MOST_PARTS, NONE, PACK_BYTES
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
@@ -19,6 +19,24 @@ def aligned_zeros(size: int, dtype) -> np.ndarray:
     raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def transposes_gradient(row, capacity: int) -> bool:
+    """Whether dX = dZ Wt of a dense row transposes dZ and the result, and not W, which is more.
+
+    row is a row of a plan, capacity the rows of the largest batch.
+    """
+    return capacity * (int(row["n_in"]) + int(row["n_out"])) < int(row["n_in"]) * int(row["n_out"])
+
+
+def _scratch(plan, capacity: int) -> int:
+    """Elements that the backward pass takes beside its per-sample buffers."""
+    most = 0
+    for row in plan.rows:
+        if row["scratch"] != NONE:
+            n_in, n_out = int(row["n_in"]), int(row["n_out"])
+            most = max(most, min(capacity * (n_in + n_out), n_in * n_out))
+    return most
 
 
 class Workspace:
@@ -58,7 +76,7 @@ class Workspace:
         n_slots = n_slots or 0
         self.slots = aligned_zeros(n_slots * plan.n_params, dtype).reshape(n_slots, plan.n_params)
         self.work = aligned_zeros(plan.per_sample * self.capacity, dtype)
-        self.scratch = aligned_zeros(plan.scratch, dtype)
+        self.scratch = aligned_zeros(_scratch(plan, self.capacity), dtype)
         self.row_loss = aligned_zeros(self.capacity, np.float64)
         self.row_hit = aligned_zeros(self.capacity, np.float64)
         self.row_weight = aligned_zeros(self.capacity, np.float64)

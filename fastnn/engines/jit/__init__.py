@@ -1,6 +1,6 @@
 """The Numba engine: leaves compiled on first use, kept on disk, called by address."""
 
-from . import activations, batches, driver, heads, products, rows, updates
+from . import activations, batches, driver, heads, narrow, products, rows, updates
 from .kernels import address, names
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "driver",
     "heads",
     "names",
+    "narrow",
     "products",
     "rows",
     "updates",

@@ -22,17 +22,10 @@ from pathlib import Path
 
 import llvmlite
 import numba
-from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
+
+from . import target
 
 _MAGIC = b"fastnn-kernel-1\n"
-
-
-@functools.cache
-def _codegen():
-    # Loaded code calls Numba's runtime, which compiling would have started by the way.
-    rtsys.initialize(cpu_target.target_context)
-    return cpu_target.target_context.codegen()
 
 
 @functools.cache
@@ -43,7 +36,7 @@ def key() -> str:
         [*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "tables.py"]
     ):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    processor = [str(part) for part in _codegen().magic_tuple()]
+    processor = [target.level(), *(str(part) for part in target.codegen(True).magic_tuple())]
     versions = [numba.__version__, llvmlite.__version__, platform.python_version(), sys.platform]
     digest.update(json.dumps([processor, versions]).encode())
     return digest.hexdigest()[:32]
@@ -76,8 +69,8 @@ def directory() -> Path | None:
         return None
 
 
-def load(name: str):
-    """The kernel of that name as (code library, symbol), or None."""
+def load(name: str, codegen):
+    """The kernel of that name as (code library of `codegen`, symbol), or None."""
     try:
         place = root()
         if place is None:
@@ -90,7 +83,7 @@ def load(name: str):
         return None
     header, machine_code, bitcode = parts
     state = (header["library"], "object", (machine_code, bitcode))
-    return _codegen().unserialize_library(state), header["symbol"]
+    return codegen.unserialize_library(state), header["symbol"]
 
 
 def store(name: str, library, symbol: str) -> None:

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.core import types
 
-from . import cache
+from . import cache, target
 from .memory import Pointer, context_type, row_type
 
 _WORD = types.int64
@@ -51,7 +51,7 @@ def product_leaf(function):
 
     def signature(real):
         p = Pointer(real)
-        return _WORD(p, _WORD, p, _WORD, _WORD, p, *[_WORD] * 5, p)
+        return _WORD(p, _WORD, p, _WORD, p, _WORD, _WORD, p, *[_WORD] * 5, p)
 
     return _register(function, signature)
 
@@ -97,7 +97,8 @@ def address(name: str, dtype) -> int:
         return known
     with _lock:
         if key not in _addresses:
-            compiled = cache.load(f"{key[0]}-{key[1]}")
+            parallel = bool(_functions[name][2].get("parallel"))
+            compiled = cache.load(f"{key[0]}-{key[1]}", target.codegen(parallel))
             if compiled is None:
                 announce_compilation()
                 library, symbol = compile_function(name, key[1])
@@ -117,8 +118,7 @@ def compile_function(name: str, dtype: str):
     """Compile a registered function: (Numba code library, symbol of its C entry point)."""
     function, signature, options = _functions[name]
     real = getattr(types, dtype)
-    compiled = numba.cfunc(signature(real), **options)(function)
-    return compiled._library, compiled.native_name
+    return target.compile_callback(function, signature(real), options)
 
 
 _announced = False

@@ -223,4 +223,4 @@ call_inner = _call(5)
 #: ``call_launch(address, (leaf, context, parts))`` -> status.
 call_launch = _call(3)
 #: ``call_product(address, (c, c_row, a, a_row, a_k, ...))``: see ``products.product``.
-call_product = _call(12)
+call_product = _call(14)

@@ -10,6 +10,7 @@ pass has the same bits alone and in any batch.
 from __future__ import annotations
 
 from ..tables import INPUT, PACK_BYTES, ROW
+from . import target
 from .kernels import leaf, product_leaf, subroutine
 from .memory import (
     address_of,
@@ -19,90 +20,147 @@ from .memory import (
     reals,
     row_at,
 )
-from .simd import VECTOR_BYTES, make_tile, vector_lanes
+from .tiles import make_tile, transpose_block, vector_lanes
+
+#: Rows of the tallest tile, and vectors of the widest.
+HEIGHT, WIDTH = target.tile_rows(), 3
+
+#: Steps of k between two passes over the result: a panel of b, three vectors wide, stays in the
+#: first cache.
+DEPTH = 256
+
+#: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile.
+FETCH_ROWS = 64
+
+#: The block of a result that is finished before the next is begun, so that it, a block of a and a
+#: block of b stay in the second cache: rows, and panels of WIDTH vectors.
+BLOCK_ROWS, BLOCK_PANELS = 256, 16
 
 #: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
-SUM_ROWS = 256
-
-#: Rows of a batch between two calls of an epilogue: what a product leaves in the cache.
-TILE_ROWS = 256
-
-#: A panel of b is copied together if it serves so many rows and its rows lie so far apart.
-PACK_ROWS, PACK_STRIDE = 32, 256
-#: Rows of b that are copied at a time; together with a tile of a they fit into the caches.
-PACK_DEPTH = PACK_BYTES // (3 * VECTOR_BYTES)
-
-#: How a product uses what is in c already (see :func:`product`).
-FRESH, CARRY = 0, 1
+SUM_ROWS = DEPTH
 
 ROW_BYTES = ROW.itemsize
 
-_tile_8x3 = make_tile(8, 3, masked=False)
-_tile_8x1 = make_tile(8, 1, masked=False)
-_tile_8x1_masked = make_tile(8, 1, masked=True)
-_tile_1x3 = make_tile(1, 3, masked=False)
-_tile_1x1 = make_tile(1, 1, masked=False)
-_tile_1x1_masked = make_tile(1, 1, masked=True)
+
+def make_panel(width, masked=False):
+    """The product for one panel of columns: `width` vectors, or with `masked` a part of one."""
+    tall = make_tile(HEIGHT, width, masked, fetches=True)
+    copying = make_tile(HEIGHT, width, copies=True) if width > 1 else tall
+    four, two, one = (make_tile(rows, width, masked) for rows in (4, 2, 1))
+    has_four = HEIGHT > 4
+
+    def panel(
+        c, c_row, first, first_row, a, a_row, a_k, a_pack, packed,
+        b, b_row, rows, depth, columns, adds, pack, ahead,
+    ):  # fmt: skip
+        n = vector_lanes(c)
+        group = max(n, HEIGHT)
+        copies = width > 1 and rows >= 3 * HEIGHT and b_row > width * n
+        ahead_row = b_row if rows <= FETCH_ROWS else 0
+        i = 0
+        while i + HEIGHT <= rows:
+            ci, fi, ai, ar, ak = c + i * c_row, first + i * first_row, a + i * a_row, a_row, a_k
+            if i < packed:
+                ai, ar, ak = a_pack + (i // group * DEPTH * group + i % group), 1, group
+            if copies and i == 0:
+                # The rows of b lie far apart: copy them together on the way.
+                copying(
+                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, pack, 0
+                )
+                b, b_row = pack, width * n
+            else:
+                tall(
+                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds,
+                    ahead + i // HEIGHT % width * n, ahead_row,
+                )  # fmt: skip
+            i += HEIGHT
+        while i < rows:
+            ci, fi, ai = c + i * c_row, first + i * first_row, a + i * a_row
+            if has_four and rows - i >= 4:
+                four(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                i += 4
+            elif rows - i >= 2:
+                two(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                i += 2
+            else:
+                one(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                i += 1
+
+    return subroutine(panel)
 
 
-@product_leaf
-def product(c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry, pack):
-    """c[i, j] += sum over k of a[i, k] b[k, j], for i < rows, k < depth, j < columns.
-
-    With CARRY the chain over k starts from c; with FRESH it starts from 0 and is then added to c.
-
-    c_row, b_row  elements from one row of c or b to the next
-    a_row, a_k    elements from a[i, k] to a[i+1, k] and to a[i, k+1]
-    pack          room for PACK_DEPTH rows of three vectors
-    Reads a, b and c; writes c and pack; c must not overlap a or b.
-    """
-    n = vector_lanes(c)
-    j = 0
-    while j < columns:
-        left = columns - j
-        wide = left >= 3 * n
-        if wide and rows >= PACK_ROWS and b_row >= PACK_STRIDE and (carry or depth <= PACK_DEPTH):
-            # Rows of b that lie far apart share few cache sets and pages: copy them together.
-            k = 0
-            while k < depth:
-                some = min(PACK_DEPTH, depth - k)
-                for r in range(some):
-                    source, target = b + ((k + r) * b_row + j), pack + r * (3 * n)
-                    for t in range(3 * n):
-                        target[t] = source[t]
-                at = a + k * a_k
-                panel(c + j, c_row, at, a_row, a_k, pack, 3 * n, rows, some, left, carry)
-                k += some
-        else:
-            # All rows for one panel of columns: the panel of b stays in the cache.
-            panel(c + j, c_row, a, a_row, a_k, b + j, b_row, rows, depth, left, carry)
-        j += 3 * n if wide else n
-    return 0
+_panel_3, _panel_2, _panel_1 = make_panel(3), make_panel(2), make_panel(1)
+_panel_masked = make_panel(1, masked=True)
 
 
 @subroutine
-def panel(c, c_row, a, a_row, a_k, b, b_row, rows, depth, left, carry):
-    """The product for one panel of columns: three vectors, one, or what is left of one."""
-    n = vector_lanes(c)
+def pack_rows(to, a, a_k, rows, depth, group):
+    """Copy `rows` rows of a, in groups whose columns then lie one after another.
+
+    to[i*DEPTH + k*group + r] = a[i + r + k*a_k] for i = 0, group, ..., r < group, k < depth.
+    """
     i = 0
     while i < rows:
-        tall = rows - i >= 8
-        ci, ai = c + i * c_row, a + i * a_row
-        if left >= 3 * n:
-            if tall:
-                _tile_8x3(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
+        at, target = a + i, to + i * DEPTH
+        for k in range(depth):
+            for r in range(group):
+                target[k * group + r] = at[k * a_k + r]
+        i += group
+
+
+@product_leaf
+def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, columns, adds, pack):
+    """c[i, j] = first[i, j] + sum over k of a[i, k] b[k, j], for i < rows, k < depth, j < columns.
+
+    The sum is a chain over ascending k that starts from `first`. If `adds` is 1, its end is
+    added to c; then depth is DEPTH at most.
+
+    c_row, b_row  elements from one row of c or b to the next
+    first_row     the same for first; 0 repeats one row
+    a_row, a_k    elements from a[i, k] to a[i+1, k] and to a[i, k+1]; one of them is 1
+    pack          PACK_BYTES of room; rows is BLOCK_ROWS at most
+    Reads a, b, first and c; writes c and pack; c may overlap first, but not a or b.
+    """
+    n = vector_lanes(c)
+    a_pack = pack + DEPTH * WIDTH * n
+    group = max(n, HEIGHT)
+    packed = rows // group * group if columns >= 4 * WIDTH * n and a_k != 1 else 0
+    k = 0
+    while k == 0 or k < depth:
+        some = min(DEPTH, depth - k)
+        ak, bk = a + k * a_k, b + k * b_row
+        pack_rows(a_pack, ak, a_k, packed, some, group)
+        j = 0
+        while j < columns:
+            left = columns - j
+            cj, fj, bj = c + j, first + j, bk + j
+            if left >= 3 * n and left != 4 * n:
+                _panel_3(
+                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                    bj, b_row, rows, some, left, adds, pack, bj + 3 * n,
+                )  # fmt: skip
+                j += 3 * n
+            elif left >= 2 * n:
+                _panel_2(
+                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                    bj, b_row, rows, some, left, adds, pack, bj + 2 * n,
+                )  # fmt: skip
+                j += 2 * n
+            elif left >= n:
+                _panel_1(
+                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                    bj, b_row, rows, some, left, adds, pack, bj + n,
+                )  # fmt: skip
+                j += n
             else:
-                _tile_1x3(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
-        elif left >= n:
-            if tall:
-                _tile_8x1(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
-            else:
-                _tile_1x1(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
-        elif tall:
-            _tile_8x1_masked(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
-        else:
-            _tile_1x1_masked(ci, c_row, ai, a_row, a_k, b, b_row, depth, left, carry)
-        i += 8 if tall else 1
+                _panel_masked(
+                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                    bj, b_row, rows, some, left, adds, pack, bj,
+                )  # fmt: skip
+                j += n
+        first, first_row = c, c_row
+        k += DEPTH
+    return 0
 
 
 @subroutine
@@ -121,14 +179,32 @@ def share(count, step, part, parts):
 
 
 @subroutine
-def multiply(ctx, part, c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns, carry):
+def share_of_matrix(ctx, rows, columns, part, parts):
+    """The part of a result (rows, columns) that a part computes: i, i_end, j, j_end.
+
+    By columns where there are enough for wide panels, so that each element of b is read by one
+    part only; else by rows; a matrix with few of both by columns again.
+    """
+    n = vector_lanes(reals(ctx, ctx.params))
+    wide = WIDTH * n
+    if columns >= 2 * wide * parts or rows < HEIGHT * parts:
+        step = wide if columns >= 8 * wide * parts else n
+        return 0, rows, share(columns, step, part, parts), share(columns, step, part + 1, parts)
+    return share(rows, HEIGHT, part, parts), share(rows, HEIGHT, part + 1, parts), 0, columns
+
+
+@subroutine
+def multiply(
+    ctx, part, c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, columns, adds
+):
     """Call the product by its address, so that it is compiled once and not in every leaf."""
-    pack = ctx.pack + part * PACK_BYTES
     return call_product(
         ctx.product,
         (
             address_of(c),
             c_row,
+            address_of(first),
+            first_row,
             address_of(a),
             a_row,
             a_k,
@@ -137,48 +213,49 @@ def multiply(ctx, part, c, c_row, a, a_row, a_k, b, b_row, rows, depth, columns,
             rows,
             depth,
             columns,
-            carry,
-            pack,
+            adds,
+            ctx.pack + part * PACK_BYTES,
         ),
     )
 
 
 @leaf
 def dense_forward(ctx, part, parts):
-    """z = x W + b, then a = act(z) by the epilogue, tile by tile.
+    """z = x W + b, then a = act(z) by the epilogue, block by block.
 
     x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out).
-    Split by rows of the batch, or by columns where there are fewer rows than parts.
     """
     row = row_at(ctx, ctx.row)
     n_in, n_out = row.n_in, row.n_out
     x, z, a = buffer(ctx, row.x), buffer(ctx, row.z), buffer(ctx, row.a)
     w = reals(ctx, ctx.params) + row.w
     b = reals(ctx, ctx.params) + row.b
-    i, i_end, j, j_end = 0, ctx.m, 0, n_out
-    if ctx.m >= parts:
-        i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
-    else:
-        j, j_end = share(n_out, 16, part, parts), share(n_out, 16, part + 1, parts)
-    columns = j_end - j
-    while i < i_end and columns > 0:
-        rows = min(TILE_ROWS, i_end - i)
-        for r in range(i, i + rows):
-            for c in range(j, j_end):
-                z[r * n_out + c] = b[c]
-        at = i * n_out + j
-        tile = z + at
-        multiply(
-            ctx, part, tile, n_out, x + i * n_in, n_in, 1, w + j, n_out,
-            rows, n_in, columns, CARRY,
-        )  # fmt: skip
-        if row.z != row.a:
-            for r in range(rows):
-                for c in range(columns):
-                    a[at + r * n_out + c] = tile[r * n_out + c]
-        epilogue(ctx, tile, a + at, a + at, rows, columns, n_out, row)
-        i += rows
+    i_begin, i_end, j, j_end = share_of_matrix(ctx, ctx.m, n_out, part, parts)
+    while j < j_end:
+        columns = min(block_columns(x), j_end - j)
+        i = i_begin
+        while i < i_end:
+            rows = min(BLOCK_ROWS, i_end - i)
+            at = i * n_out + j
+            multiply(
+                ctx, part, z + at, n_out, b + j, 0, x + i * n_in, n_in, 1, w + j, n_out,
+                rows, n_in, columns, 0,
+            )  # fmt: skip
+            if row.z != row.a:
+                for r in range(rows):
+                    source, target = z + (at + r * n_out), a + (at + r * n_out)
+                    for c in range(columns):
+                        target[c] = source[c]
+            epilogue(ctx, z + at, a + at, a + at, rows, columns, n_out, row)
+            i += rows
+        j += columns
     return 0
+
+
+@subroutine
+def block_columns(pointer):
+    """Columns of a block of a result."""
+    return BLOCK_PANELS * WIDTH * vector_lanes(pointer)
 
 
 @subroutine
@@ -212,49 +289,78 @@ def dense_weights(ctx, part, parts):
     x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out). dW starts
     with the slope of the penalties, l1 sign(W) + 2 l2 W.
     The rows are summed in blocks of SUM_ROWS, and the blocks in order, whatever the split.
-    Split by rows of W, or by columns where W has fewer rows than parts.
     """
     row = row_at(ctx, ctx.row)
     n_in, n_out, m = row.n_in, row.n_out, ctx.m
     x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
     dw = reals(ctx, ctx.grad) + row.w
     db = reals(ctx, ctx.grad) + row.b
-    k, k_end, j, j_end = 0, n_in, 0, n_out
-    if n_in >= parts:
-        k, k_end = share(n_in, 1, part, parts), share(n_in, 1, part + 1, parts)
-    else:
-        j, j_end = share(n_out, 16, part, parts), share(n_out, 16, part + 1, parts)
-    zero = like(x, 0)
-    columns = j_end - j
-    sums_biases = k == 0
-    if row.arg1 != 0.0 or row.arg2 != 0.0:
-        w = reals(ctx, ctx.params) + row.w
-        l1, l2 = like(x, row.arg1), like(x, 2.0 * row.arg2)
-        for r in range(k, k_end):
-            for c in range(j, j_end):
-                v = w[r * n_out + c]
-                sign = l1 if v > zero else (-l1 if v < zero else zero)
-                dw[r * n_out + c] = sign + l2 * v
-    else:
-        for r in range(k, k_end):
-            for c in range(j, j_end):
-                dw[r * n_out + c] = zero
-    if sums_biases:
-        for c in range(j, j_end):
-            db[c] = zero
-    i = 0
-    while i < m:
-        rows = min(SUM_ROWS, m - i)
-        dzi = dz + (i * n_out + j)
-        multiply(
-            ctx, part, dw + (k * n_out + j), n_out, x + (i * n_in + k), 1, n_in, dzi, n_out,
-            k_end - k, rows, columns, FRESH,
-        )  # fmt: skip
-        if sums_biases:
-            one = reals(ctx, ctx.one)
-            multiply(ctx, part, db + j, n_out, one, 0, 0, dzi, n_out, 1, rows, columns, FRESH)
-        i += rows
+    zeros, one = reals(ctx, ctx.zeros), reals(ctx, ctx.one)
+    k_begin, k_end, j, j_end = share_of_matrix(ctx, n_in, n_out, part, parts)
+    penalised = row.arg1 != 0.0 or row.arg2 != 0.0
+    while j < j_end:
+        columns = min(block_columns(x), j_end - j)
+        k = k_begin
+        while k < k_end:
+            some = min(BLOCK_ROWS, k_end - k)
+            at = k * n_out + j
+            if penalised:
+                penalty_slope(ctx, row, at, some, columns)
+            i = 0
+            while i < m:
+                rows = min(SUM_ROWS, m - i)
+                adds = 1 if penalised or i > 0 else 0
+                multiply(
+                    ctx, part, dw + at, n_out, zeros, 0, x + (i * n_in + k), 1, n_in,
+                    dz + (i * n_out + j), n_out, some, rows, columns, adds,
+                )  # fmt: skip
+                i += rows
+            k += some
+        if k_begin == 0 and k_end > 0:
+            i = 0
+            while i < m:
+                rows = min(SUM_ROWS, m - i)
+                multiply(
+                    ctx, part, db + j, n_out, zeros, 0, one, 1, 0,
+                    dz + (i * n_out + j), n_out, 1, rows, columns, 1 if i > 0 else 0,
+                )  # fmt: skip
+                i += rows
+        j += columns
     return 0
+
+
+@subroutine
+def penalty_slope(ctx, row, at, rows, columns):
+    """dW = l1 sign(W) + 2 l2 W for a block of W that begins at element `at`."""
+    w = reals(ctx, ctx.params) + (row.w + at)
+    dw = reals(ctx, ctx.grad) + (row.w + at)
+    zero, l1, l2 = like(w, 0), like(w, row.arg1), like(w, 2.0 * row.arg2)
+    for r in range(rows):
+        source, target = w + r * row.n_out, dw + r * row.n_out
+        for c in range(columns):
+            v = source[c]
+            sign = l1 if v > zero else (-l1 if v < zero else zero)
+            target[c] = sign + l2 * v
+
+
+@subroutine
+def transpose(target, target_row, source, source_row, rows, columns):
+    """target[j, i] = source[i, j] for i < rows, j < columns."""
+    n = vector_lanes(target)
+    i = 0
+    while i < rows:
+        j = 0
+        if rows - i >= n:
+            while columns - j >= n:
+                transpose_block(
+                    target + (j * target_row + i), target_row, source + (i * source_row + j),
+                    source_row,
+                )  # fmt: skip
+                j += n
+        for r in range(i, min(i + n, rows)):
+            for c in range(j, columns):
+                target[c * target_row + r] = source[r * source_row + c]
+        i += n
 
 
 @leaf
@@ -264,24 +370,16 @@ def transpose_weights(ctx, part, parts):
     n_in, n_out = row.n_in, row.n_out
     w = reals(ctx, ctx.params) + row.w
     wt = reals(ctx, ctx.scratch) + row.scratch
-    start, end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
-    # Eight rows of Wt at a time: the cache lines that are written stay in the cache.
-    j = 0
-    while j < n_out:
-        j_end = min(j + 8, n_out)
-        for k in range(start, end):
-            for jj in range(j, j_end):
-                wt[jj * n_in + k] = w[k * n_out + jj]
-        j = j_end
+    k, k_end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
+    transpose(wt + k, n_in, w + k * n_out, n_out, k_end - k, n_out)
     return 0
 
 
 @leaf
 def dense_inputs(ctx, part, parts):
-    """dx = dz Wt, turned into the dz of the row below by the epilogue, tile by tile.
+    """dx = dz Wt, turned into the dz of the row below by the epilogue, block by block.
 
     dz (m, n_out), Wt (n_out, n_in) in the scratch; writes dx (m, n_in), the da of row `below`.
-    Split by rows of the batch, or by columns where there are fewer rows than parts.
     """
     row = row_at(ctx, ctx.row)
     n_in, n_out = row.n_in, row.n_out
@@ -289,23 +387,66 @@ def dense_inputs(ctx, part, parts):
     wt = reals(ctx, ctx.scratch) + row.scratch
     below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
     z, a = buffer(ctx, below.z), buffer(ctx, below.a)
-    i, i_end, k, k_end = 0, ctx.m, 0, n_in
-    if ctx.m >= parts:
-        i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
-    else:
-        k, k_end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
-    columns = k_end - k
-    zero = like(dz, 0)
-    while i < i_end and columns > 0:
-        rows = min(TILE_ROWS, i_end - i)
-        for r in range(i, i + rows):
-            for c in range(k, k_end):
-                dx[r * n_in + c] = zero
-        at = i * n_in + k
-        multiply(
-            ctx, part, dx + at, n_in, dz + i * n_out, n_out, 1, wt + k, n_in,
-            rows, n_out, columns, CARRY,
-        )  # fmt: skip
-        epilogue(ctx, z + at, a + at, dx + at, rows, columns, n_in, below)
-        i += rows
+    zeros = reals(ctx, ctx.zeros)
+    i_begin, i_end, k, k_end = share_of_matrix(ctx, ctx.m, n_in, part, parts)
+    while k < k_end:
+        columns = min(block_columns(dz), k_end - k)
+        i = i_begin
+        while i < i_end:
+            rows = min(BLOCK_ROWS, i_end - i)
+            at = i * n_in + k
+            multiply(
+                ctx, part, dx + at, n_in, zeros, 0, dz + i * n_out, n_out, 1, wt + k, n_in,
+                rows, n_out, columns, 0,
+            )  # fmt: skip
+            epilogue(ctx, z + at, a + at, dx + at, rows, columns, n_in, below)
+            i += rows
+        k += columns
+    return 0
+
+
+@leaf
+def transpose_gradient(ctx, part, parts):
+    """dzt (n_out, m) into the row's scratch, where that is less than to transpose W."""
+    row = row_at(ctx, ctx.row)
+    n_out, m = row.n_out, ctx.m
+    dz = buffer(ctx, row.da)
+    dzt = reals(ctx, ctx.scratch) + row.scratch
+    j, j_end = share(n_out, 16, part, parts), share(n_out, 16, part + 1, parts)
+    transpose(dzt + j * m, m, dz + j, n_out, m, j_end - j)
+    return 0
+
+
+@leaf
+def dense_inputs_transposed(ctx, part, parts):
+    """dxt = W dzt, block by block transposed into dx and turned into the dz of the row below.
+
+    W (n_in, n_out), dzt (n_out, m) in the scratch, and dxt (n_in, m) behind it; writes dx
+    (m, n_in), the da of row `below`: the same bits as :func:`dense_inputs`.
+    """
+    row = row_at(ctx, ctx.row)
+    n_in, n_out, m = row.n_in, row.n_out, ctx.m
+    dx = buffer(ctx, row.dx)
+    w = reals(ctx, ctx.params) + row.w
+    dzt = reals(ctx, ctx.scratch) + row.scratch
+    dxt = dzt + n_out * ctx.capacity
+    below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
+    z, a = buffer(ctx, below.z), buffer(ctx, below.a)
+    zeros = reals(ctx, ctx.zeros)
+    k, k_end = share(n_in, HEIGHT, part, parts), share(n_in, HEIGHT, part + 1, parts)
+    while k < k_end:
+        some = min(BLOCK_ROWS, k_end - k)
+        i = 0
+        while i < m:
+            rows = min(block_columns(dx), m - i)
+            to = dxt + (k * m + i)
+            multiply(
+                ctx, part, to, m, zeros, 0, w + k * n_out, n_out, 1, dzt + i, m,
+                some, n_out, rows, 0,
+            )  # fmt: skip
+            at = i * n_in + k
+            transpose(dx + at, n_in, to, m, some, rows)
+            epilogue(ctx, z + at, a + at, dx + at, rows, some, n_in, below)
+            i += rows
+        k += some
     return 0

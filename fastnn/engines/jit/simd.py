@@ -1,7 +1,6 @@
-"""Arithmetic as LLVM sees it: fused multiply-add, bit patterns, and the tile of a product.
+"""Arithmetic as LLVM sees it: fused multiply-add, polynomials, bit patterns, denormals.
 
-Nothing here depends on the machine: LLVM splits a vector of :func:`lanes` elements into whatever
-registers the host has, and elementwise arithmetic gives the same bits in all of them.
+Elementwise arithmetic gives the same bits in any width of vector that LLVM makes of a loop.
 """
 
 from __future__ import annotations
@@ -12,28 +11,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-#: Bytes of the vectors that tiles are made of.
-VECTOR_BYTES = 64
-
 _WORD = ir.IntType(64)
-_REAL = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _BITS = {types.float32: types.int32, types.float64: types.int64}
-
-
-@intrinsic
-def vector_lanes(typingctx, pointer):
-    """Elements of one vector of the type that a pointer points to."""
-    n_lanes = lanes(pointer.dtype)
-
-    def codegen(context, builder, sig, args):
-        return _int(n_lanes)
-
-    return types.int64(pointer), codegen
-
-
-def lanes(real) -> int:
-    """Elements of one vector: 16 of float32, 8 of float64."""
-    return VECTOR_BYTES * 8 // real.bitwidth
 
 
 @intrinsic
@@ -41,7 +20,7 @@ def fma(typingctx, a, b, c):
     """a * b + c with one rounding."""
 
     def codegen(context, builder, sig, args):
-        return _fma(builder, *args)
+        return fused(builder, *args)
 
     return a(a, a, a), codegen
 
@@ -102,7 +81,7 @@ def flush_denormals(typingctx):
 
     def codegen(context, builder, sig, args):
         before = _read_control(builder)
-        _write_control(builder, builder.or_(before, _int(_FLUSH.get(_MACHINE, 0))))
+        _write_control(builder, builder.or_(before, word(_FLUSH.get(_MACHINE, 0))))
         return before
 
     return types.int64(), codegen
@@ -121,21 +100,21 @@ def restore_denormals(typingctx, before):
 
 def _read_control(builder):
     if _MACHINE == "aarch64":
-        return _call(builder, "llvm.aarch64.get.fpcr", _WORD, [])
+        return call_llvm(builder, "llvm.aarch64.get.fpcr", _WORD, [])
     if _MACHINE != "x86_64":
-        return _int(0)
+        return word(0)
     place = cgutils.alloca_once(builder, ir.IntType(32))
-    _call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [_bytes_at(builder, place)])
+    call_llvm(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [_bytes_at(builder, place)])
     return builder.zext(builder.load(place), _WORD)
 
 
 def _write_control(builder, value):
     if _MACHINE == "aarch64":
-        _call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [value])
+        call_llvm(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [value])
     elif _MACHINE == "x86_64":
         place = cgutils.alloca_once(builder, ir.IntType(32))
         builder.store(builder.trunc(value, ir.IntType(32)), place)
-        _call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [_bytes_at(builder, place)])
+        call_llvm(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [_bytes_at(builder, place)])
 
 
 def _bytes_at(builder, pointer):
@@ -165,7 +144,7 @@ def make_polynomial(float32: tuple, float64: tuple):
             coefficients = float32 if x == types.float32 else float64
             value = context.get_constant(x, coefficients[0])
             for coefficient in coefficients[1:]:
-                value = _fma(builder, value, args[0], context.get_constant(x, coefficient))
+                value = fused(builder, value, args[0], context.get_constant(x, coefficient))
             return value
 
         return x(x), codegen
@@ -173,110 +152,7 @@ def make_polynomial(float32: tuple, float64: tuple):
     return polynomial
 
 
-def make_tile(n_rows: int, n_vectors: int, masked: bool):
-    """The register tile of a matrix product, as an intrinsic.
-
-    ``tile(c, c_row, a, a_row, a_k, b, b_row, depth, columns, carry)`` computes, for r < n_rows
-    and all columns j of n_vectors vectors, the chain
-
-        t[r, j] = fma(a[r*a_row + k*a_k], b[k*b_row + j], t[r, j])
-
-    for k = 0, 1, ... depth-1 in that order, in registers. If carry is 1, t starts as
-    c[r*c_row + j] and replaces it; if it is 0, t starts as 0 and is added to it. With `masked`,
-    only the first `columns` lanes of the last vector are read and written.
-    Reads a, b and c; writes c; c must not overlap a or b.
-    """
-
-    @intrinsic
-    def tile(typingctx, c, c_row, a, a_row, a_k, b, b_row, depth, columns, carry):
-        real = c.dtype
-        n_lanes = lanes(real)
-
-        def codegen(context, builder, sig, args):
-            c, c_row, a, a_row, a_k, b, b_row, depth, columns, carry = args
-            element = _REAL[real]
-            vector = ir.VectorType(element, n_lanes)
-            width = real.bitwidth // 8
-            mask = _lane_mask(builder, columns, n_lanes) if masked else None
-
-            def vector_address(base, row_stride, row, v):
-                offset = builder.add(builder.mul(row, row_stride), _int(v * n_lanes))
-                return builder.inttoptr(
-                    builder.add(base, builder.mul(offset, _int(width))), vector.as_pointer()
-                )
-
-            def load(base, row_stride, row, v):
-                pointer = vector_address(base, row_stride, row, v)
-                if masked and v == n_vectors - 1:
-                    return _masked_load(builder, pointer, mask, vector, width)
-                return builder.load(pointer, align=width)
-
-            def store(value, base, row_stride, row, v):
-                pointer = vector_address(base, row_stride, row, v)
-                if masked and v == n_vectors - 1:
-                    _masked_store(builder, value, pointer, mask, width)
-                else:
-                    builder.store(value, pointer, align=width)
-
-            carries = builder.icmp_signed("!=", carry, _int(0))
-            zeros = ir.Constant(vector, None)
-            places = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
-            start = [builder.select(carries, load(c, c_row, _int(r), v), zeros) for r, v in places]
-            before = builder.block
-            loop = builder.append_basic_block("depth")
-            after = builder.append_basic_block("stored")
-            builder.cbranch(builder.icmp_signed(">", depth, _int(0)), loop, after)
-
-            builder.position_at_end(loop)
-            k = builder.phi(_WORD)
-            k.add_incoming(_int(0), before)
-            totals = []
-            for value in start:
-                total = builder.phi(vector)
-                total.add_incoming(value, before)
-                totals.append(total)
-            b_vectors = [load(b, b_row, k, v) for v in range(n_vectors)]
-            sums = []
-            a_column = builder.mul(k, a_k)
-            for r in range(n_rows):
-                offset = builder.add(builder.mul(_int(r), a_row), a_column)
-                pointer = builder.inttoptr(
-                    builder.add(a, builder.mul(offset, _int(width))), element.as_pointer()
-                )
-                factor = _broadcast(builder, builder.load(pointer), vector)
-                for v in range(n_vectors):
-                    sums.append(_fma(builder, factor, b_vectors[v], totals[r * n_vectors + v]))
-            following = builder.add(k, _int(1))
-            k.add_incoming(following, builder.block)
-            for total, value in zip(totals, sums, strict=True):
-                total.add_incoming(value, builder.block)
-            builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
-            last = builder.block
-
-            builder.position_at_end(after)
-            results = []
-            for value, value_after in zip(start, sums, strict=True):
-                result = builder.phi(vector)
-                result.add_incoming(value, before)
-                result.add_incoming(value_after, last)
-                results.append(result)
-            with builder.if_else(carries) as (then, otherwise):
-                with then:
-                    for (r, v), t in zip(places, results, strict=True):
-                        store(t, c, c_row, _int(r), v)
-                with otherwise:
-                    for (r, v), t in zip(places, results, strict=True):
-                        total = builder.fadd(load(c, c_row, _int(r), v), t)
-                        store(total, c, c_row, _int(r), v)
-            return context.get_dummy_value()
-
-        word = types.int64
-        return types.none(c, word, a, word, word, b, word, word, word, word), codegen
-
-    return tile
-
-
-def _call(builder, name, result, args):
+def call_llvm(builder, name, result, args):
     """Call an LLVM intrinsic by its full name (llvmlite knows no vectors in names)."""
     function_type = ir.FunctionType(result, [arg.type for arg in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
@@ -288,41 +164,11 @@ def _name(type_):
     return "f32" if isinstance(type_, ir.FloatType) else "f64"
 
 
-def _fma(builder, a, b, c):
-    return _call(builder, f"llvm.fma.{_name(a.type)}", a.type, [a, b, c])
+def fused(builder, a, b, c):
+    """a b + c with one rounding, of numbers or vectors."""
+    return call_llvm(builder, f"llvm.fma.{_name(a.type)}", a.type, [a, b, c])
 
 
-def _int(value: int):
+def word(value: int):
+    """An int64 constant."""
     return ir.Constant(_WORD, value)
-
-
-def _broadcast(builder, value, vector):
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
-def _lane_mask(builder, columns, n_lanes):
-    """A vector of booleans: lane < columns."""
-    indices = ir.VectorType(_WORD, n_lanes)
-    lane_numbers = ir.Constant(indices, list(range(n_lanes)))
-    return builder.icmp_signed("<", lane_numbers, _broadcast(builder, columns, indices))
-
-
-def _masked_load(builder, pointer, mask, vector, align):
-    return _call(
-        builder,
-        f"llvm.masked.load.{_name(vector)}.p0",
-        vector,
-        [pointer, ir.Constant(ir.IntType(32), align), mask, ir.Constant(vector, None)],
-    )
-
-
-def _masked_store(builder, value, pointer, mask, align):
-    _call(
-        builder,
-        f"llvm.masked.store.{_name(value.type)}.p0",
-        ir.VoidType(),
-        [value, pointer, ir.Constant(ir.IntType(32), align), mask],
-    )

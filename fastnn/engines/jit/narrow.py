@@ -1,0 +1,128 @@
+"""The dense row of very few outputs, whose columns would leave most lanes of a tile idle.
+
+Forward, each output is a dot product over SUM_LANES lanes, added by one fixed tree: a rule of
+its own for the bits, chosen by n_out alone. Backward, dW has the bits of
+:func:`.products.dense_weights`, but is computed as its transpose.
+"""
+
+from __future__ import annotations
+
+from ..tables import PACK_BYTES
+from .kernels import leaf, subroutine
+from .memory import like, reals, row_at
+from .products import (
+    BLOCK_ROWS,
+    DEPTH,
+    SUM_ROWS,
+    WIDTH,
+    block_columns,
+    buffer,
+    epilogue,
+    multiply,
+    penalty_slope,
+    share,
+)
+from .tiles import SUM_LANES, make_dots, sum_of_lanes, vector_lanes
+
+_dots_8, _dots_1 = make_dots(8), make_dots(1)
+
+
+@leaf
+def narrow_forward(ctx, part, parts):
+    """z = x W + b, then a = act(z) by the epilogue; split by rows of the batch.
+
+    x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out).
+    """
+    row = row_at(ctx, ctx.row)
+    n_in, n_out = row.n_in, row.n_out
+    x, z, a = buffer(ctx, row.x), buffer(ctx, row.z), buffer(ctx, row.a)
+    w = reals(ctx, ctx.params) + row.w
+    b = reals(ctx, ctx.params) + row.b
+    column = reals(ctx, ctx.pack + part * PACK_BYTES)
+    sums = column + DEPTH
+    i, i_end = share(ctx.m, 8, part, parts), share(ctx.m, 8, part + 1, parts)
+    while i < i_end:
+        rows = min(BLOCK_ROWS, i_end - i)
+        for j in range(n_out):
+            dot_products(sums, column, x + i * n_in, w + j, rows, n_in, n_out)
+            for r in range(rows):
+                at = (i + r) * n_out + j
+                z[at] = sum_of_lanes(sums + r * SUM_LANES) + b[j]
+                a[at] = z[at]
+        at = i * n_out
+        epilogue(ctx, z + at, a + at, a + at, rows, n_out, n_out, row)
+        i += rows
+    return 0
+
+
+@subroutine
+def dot_products(sums, column, x, w, rows, n_in, n_out):
+    """sums (rows, SUM_LANES) of the products of x (rows, n_in) with a column of W (n_in, n_out)."""
+    zero = like(sums, 0)
+    for r in range(rows * SUM_LANES):
+        sums[r] = zero
+    k = 0
+    while k < n_in:
+        some = min(DEPTH, n_in - k)
+        for kk in range(some):
+            column[kk] = w[(k + kk) * n_out]
+        i = 0
+        while i + 8 <= rows:
+            _dots_8(sums + i * SUM_LANES, x + (i * n_in + k), n_in, column, some)
+            i += 8
+        while i < rows:
+            _dots_1(sums + i * SUM_LANES, x + (i * n_in + k), n_in, column, some)
+            i += 1
+        k += some
+
+
+@leaf
+def narrow_weights(ctx, part, parts):
+    """dW = xt dz and db = the column sums of dz, as :func:`.products.dense_weights`.
+
+    x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out).
+    Computes dWt = dzt x, whose columns fill the lanes; split by rows of W.
+    """
+    row = row_at(ctx, ctx.row)
+    n_in, n_out, m = row.n_in, row.n_out, ctx.m
+    x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
+    dw = reals(ctx, ctx.grad) + row.w
+    db = reals(ctx, ctx.grad) + row.b
+    zeros, one = reals(ctx, ctx.zeros), reals(ctx, ctx.one)
+    # Behind the room that a product of so few rows uses itself.
+    dwt = reals(ctx, ctx.pack + part * PACK_BYTES) + DEPTH * WIDTH * vector_lanes(dw)
+    k, k_end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
+    if k == 0 and k_end > 0:
+        i = 0
+        while i < m:
+            rows = min(SUM_ROWS, m - i)
+            multiply(
+                ctx, part, db, n_out, zeros, 0, one, 1, 0, dz + i * n_out, n_out,
+                1, rows, n_out, 1 if i > 0 else 0,
+            )  # fmt: skip
+            i += rows
+    penalised = row.arg1 != 0.0 or row.arg2 != 0.0
+    while k < k_end:
+        columns = min(block_columns(x), k_end - k)
+        if penalised:
+            penalty_slope(ctx, row, k * n_out, columns, n_out)
+            turn(dwt, dw + k * n_out, columns, n_out)
+        i = 0
+        while i < m:
+            rows = min(SUM_ROWS, m - i)
+            multiply(
+                ctx, part, dwt, columns, zeros, 0, dz + i * n_out, 1, n_out, x + (i * n_in + k),
+                n_in, n_out, rows, columns, 1 if penalised or i > 0 else 0,
+            )  # fmt: skip
+            i += rows
+        turn(dw + k * n_out, dwt, n_out, columns)
+        k += columns
+    return 0
+
+
+@subroutine
+def turn(target, source, rows, columns):
+    """target (columns, rows) = the transpose of source (rows, columns)."""
+    for i in range(rows):
+        for j in range(columns):
+            target[j * rows + i] = source[i * columns + j]

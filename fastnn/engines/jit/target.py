@@ -1,0 +1,127 @@
+"""The processor that kernels are compiled for: this one, or one with fewer vector instructions.
+
+``FASTNN_SIMD`` forces a lower level: ``avx2`` or ``plain`` where the processor has AVX-512. The
+results do not depend on it, to the last bit; it is there to prove just that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import numba
+from llvmlite import binding
+from numba.core.ccallback import CFunc
+from numba.core.codegen import JITCPUCodegen
+from numba.core.descriptors import TargetDescriptor
+from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
+
+#: Levels, the best first: bytes of a vector, rows of the tallest tile that the registers hold,
+#: LLVM's name of a processor that has just this, and features that it must have.
+LEVELS = {
+    "avx512": (64, 8, "x86-64-v4", ("avx512f", "avx512vl", "avx512dq", "fma")),
+    "avx2": (32, 4, "x86-64-v3", ("avx2", "fma")),
+    "neon": (16, 8, "generic", ("neon",)),
+    "plain": (16, 4, "", ()),
+}
+
+
+def host_level() -> str:
+    """The best level that this processor has."""
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM cannot tell
+        features = {}
+    return next(
+        name for name, (*_, needed) in LEVELS.items() if all(features.get(f) for f in needed)
+    )
+
+
+@functools.cache
+def level() -> str:
+    """The level that kernels are compiled for.
+
+    Raises
+    ------
+    ValueError
+        If ``FASTNN_SIMD`` is not a level, or this processor does not have it.
+    """
+    host = host_level()
+    chosen = os.environ.get("FASTNN_SIMD") or host
+    if chosen not in LEVELS:
+        raise ValueError(f"FASTNN_SIMD must be one of {', '.join(LEVELS)}, not {chosen!r}")
+    order = list(LEVELS)
+    foreign = {chosen, host} == {"avx2", "neon"} or (chosen == "neon" and host != "neon")
+    if order.index(chosen) < order.index(host) or foreign:
+        raise ValueError(f"FASTNN_SIMD={chosen}: this processor has {host}, not {chosen}")
+    return chosen
+
+
+def vector_bytes() -> int:
+    """Bytes of the vectors that tiles are made of."""
+    return LEVELS[level()][0]
+
+
+def tile_rows() -> int:
+    """Rows of the tallest tile."""
+    return LEVELS[level()][1]
+
+
+class _LowerCodegen(JITCPUCodegen):
+    """Machine code for a processor with fewer instructions than this one."""
+
+    def _customize_tm_options(self, options):
+        super()._customize_tm_options(options)
+        options["cpu"] = LEVELS[level()][2]
+
+    def _customize_tm_features(self):
+        return ""
+
+
+class _Target(TargetDescriptor):
+    """Numba's own target, with our code generator in its context."""
+
+    options = cpu_target.options
+
+    @property
+    def typing_context(self):
+        return cpu_target.typing_context
+
+    @functools.cached_property
+    def target_context(self):
+        context = cpu_target.target_context
+        return context.subtarget(_internal_codegen=_LowerCodegen("fastnn.exec"))
+
+
+@functools.cache
+def _target():
+    return cpu_target if level() == host_level() else _Target("cpu")
+
+
+class _Callback(CFunc):
+    @property
+    def _targetdescr(self):
+        return _target()
+
+
+def compile_callback(function, signature, options):
+    """(Numba code library, symbol of its C entry point) of a function compiled for the level."""
+    if options.get("parallel"):
+        compiled = numba.cfunc(signature, **options)(function)
+    else:
+        compiled = _Callback(function, (signature.args, signature.return_type), {}, options)
+        compiled.compile()
+    return compiled._library, compiled.native_name
+
+
+@functools.cache
+def codegen(parallel: bool = False):
+    """The code generator that loads what :func:`compile_callback` made.
+
+    A parallel function, the launcher, is always compiled for this processor: it computes nothing,
+    and Numba compiles the body of its loop by itself.
+    """
+    # Loaded code calls Numba's runtime, which compiling would have started by the way.
+    rtsys.initialize(cpu_target.target_context)
+    return (cpu_target if parallel else _target()).target_context.codegen()

@@ -1,0 +1,149 @@
+"""The same bits from every engine, width of vector, number of parts and state of the processor."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import digests
+import numpy as np
+import pytest
+from conftest import DTYPES
+
+from fastnn import Adam, Dense, Sequential
+from fastnn.engines import compiled as compiled_module
+
+KEPT = json.loads(digests.KEPT.read_text())
+
+
+def test_the_kept_digests_are_those_of_the_list():
+    assert set(KEPT) == {f"{n}, {t}" for n in digests.NETWORKS for t in DTYPES}
+    assert len(set(KEPT.values())) == len(KEPT)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", digests.NETWORKS)
+def test_every_number_of_parts_gives_the_kept_digest(
+    compiled, name, dtype, parts, workspaces, monkeypatch
+):
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", parts)
+    assert digests.digest(name, dtype) == KEPT[f"{name}, {dtype}"]
+    assert any(ws.ran[parts - 1] > 0 and (ws.ran[parts:] == 0).all() for ws in workspaces)
+
+
+REGISTER = {"avx512": "zmm", "avx2": "ymm", "plain": "xmm"}
+
+
+@pytest.fixture(scope="module")
+def lower_levels():
+    """What tests/digests.py prints with each lower level of vector instructions, run together."""
+    target = pytest.importorskip("fastnn.engines.jit.target")
+    order = list(target.LEVELS)
+    lower = order[order.index(target.host_level()) + 1 :]
+    levels = [level for level in lower if level != "neon"]
+    code = (
+        "import digests, json\n"
+        "from fastnn.engines.jit import kernels\n"
+        "asm = kernels.compile_function('product', 'float32')[0].get_asm_str()\n"
+        "print(json.dumps([digests.all_digests(), [r for r in ('xmm', 'ymm', 'zmm') if r in asm]]))"
+    )
+    running = {
+        level: subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "FASTNN_SIMD": level, "FASTNN_ENGINE": "numba"},
+            cwd=Path(__file__).parent,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for level in levels
+    }
+    return {level: json.loads(process.communicate()[0]) for level, process in running.items()}
+
+
+def test_fewer_vector_instructions_give_the_kept_digests(lower_levels):
+    for level, (found, registers) in lower_levels.items():
+        assert found == KEPT, level
+        if level in REGISTER and registers:
+            assert registers[-1] == REGISTER[level]
+
+
+@pytest.mark.parametrize("level", ["avx1024", "neon"])
+def test_a_level_that_is_not_there_is_refused(level):
+    pytest.importorskip("numba")
+    code = "from fastnn.engines.jit import target; target.level()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "FASTNN_SIMD": level},
+        capture_output=True,
+        text=True,
+    )
+    if level == "neon" and done.returncode == 0:
+        pytest.skip("this processor has neon")
+    assert f"FASTNN_SIMD{' must be one of' if level == 'avx1024' else '=neon'}" in done.stderr
+
+
+def slice_by_slice(net, X, sizes):
+    """Predictions of consecutive slices of X, one call each."""
+    bounds = np.cumsum([0, *sizes])
+    return np.concatenate([net.logits(X[a:b]) for a, b in itertools.pairwise(bounds)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_out", [1, 2, 4, 5, 15, 16, 17, 33, 48, 100])
+@pytest.mark.parametrize("n_in", [1, 3, 16, 100, 300])
+def test_a_row_has_the_same_bits_alone_and_in_any_batch(compiled, n_in, n_out, dtype):
+    net = Sequential([Dense(n_out)], n_inputs=n_in, dtype=dtype)
+    net.flat_params = digests.numbers(net.flat_params.size, 7919)
+    X = digests.numbers(70 * n_in, 104729).reshape(70, n_in).astype(dtype)
+    together = net.logits(X)
+    np.testing.assert_array_equal(slice_by_slice(net, X, [1] * 70), together)
+    np.testing.assert_array_equal(slice_by_slice(net, X, [3, 8, 13, 17, 29]), together)
+    exact = X.astype(np.float64) @ net.parameters()["0.W"].astype(np.float64)
+    exact += net.parameters()["0.b"]
+    np.testing.assert_allclose(together, exact, rtol=0, atol=1e-13 if dtype == "float64" else 1e-5)
+
+
+def tiny_products():
+    """Logits whose exact values are denormal in float32."""
+    net = Sequential([Dense(40)], n_inputs=30)
+    net.flat_params = np.full(net.flat_params.size, 1e-20, np.float32)
+    net.parameters()["0.b"][...] = 0
+    X = np.full((64, 30), 1e-20, np.float32)
+    return net.logits(X)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_denormals_are_zero_on_every_thread_and_the_caller_keeps_them(compiled, parts, monkeypatch):
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", parts)
+    assert (tiny_products() == 0).all()
+    assert np.float32(1e-30) * np.float32(1e-10) > 0
+
+
+def test_pytorchs_flush_denormal_changes_no_bit(compiled, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 2)
+    try:
+        for flag in (True, False):
+            torch.set_flush_denormal(flag)
+            for name in ("odd", "few outputs"):
+                assert digests.digest(name, "float32") == KEPT[f"{name}, float32"]
+            assert (tiny_products() == 0).all()
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_a_run_has_the_same_bits_in_slices(compiled):
+    X = digests.numbers(120 * 9, 7919).reshape(120, 9)
+    y = np.arange(120) % 3
+    whole = Sequential([Dense(20, "tanh"), Dense(3)], seed=1)
+    whole.fit(X, y, optimizer=Adam(0.01), epochs=4, batch_size=50, progress=False)
+    sliced = Sequential([Dense(20, "tanh"), Dense(3)], seed=1)
+    for _ in range(4):
+        sliced.fit(X, y, optimizer=Adam(0.01), epochs=1, batch_size=50, progress=False)
+    np.testing.assert_array_equal(sliced.flat_params, whole.flat_params)
