@@ -27,3 +27,12 @@ def blas() -> dict:
         f"{pool.get('architecture', '?')}, {pool['num_threads']} threads"
         for number, pool in enumerate(found, 1)
     }
+
+
+def operands(product: str, rows: int, n_in: int, n_out: int):
+    """The two matrices that a product of a dense layer multiplies, float32, as BLAS takes them."""
+    rng = np.random.default_rng(0)
+    x, dz, w = (
+        rng.random(shape, np.float32) for shape in ((rows, n_in), (rows, n_out), (n_in, n_out))
+    )
+    return {"forward": (x, w), "weights": (x.T, dz), "inputs": (dz, w.T)}[product]

@@ -63,3 +63,54 @@ class Predictor:
 
     def calls(self, rows: int, count: int) -> np.ndarray:
         return timed(self.net.predict_proba, self.X[:rows], count)
+
+
+LEAVES_OF = {
+    "forward": ("dense_forward", "narrow_forward"),
+    "weights": ("dense_weights", "narrow_weights"),
+    "inputs": (
+        "transpose_weights", "transpose_gradient", "dense_inputs", "dense_inputs_transposed",
+    ),
+}  # fmt: skip
+
+
+class Multiplier:
+    """The three products of a dense layer, each run again and again by the compiled driver."""
+
+    def __init__(self, threads: int, engine: str):
+        self.engine = engine
+        fastnn.set_engine(engine)
+        fastnn.set_num_threads(threads)
+
+    about = Trainer.about
+
+    def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
+        """Seconds of one product, the mean of `count` in a row."""
+        from fastnn.engines import current
+        from fastnn.engines.tables import SLOTS, Rule
+        from fastnn.engines.workspace import Data, Workspace
+
+        net = fastnn.Sequential(
+            [fastnn.Dense(n_in), fastnn.Dense(n_out)], n_inputs=1, dtype="float32"
+        )
+        ws = Workspace(net._lower(fastnn.losses.mse), net.flat_params, rows, SLOTS[Rule.sgd])
+        data = Data(
+            np.ones((rows * count, 1), np.float32), Y=np.zeros((rows * count, n_out), np.float32),
+            batch_size=rows, order=np.arange(rows * count),
+        )  # fmt: skip
+        hyper, results = np.zeros((count, 4)), np.zeros((count, 2))
+        engine = current()
+
+        def run(first, last):
+            engine.run_batches(ws, data, Rule.sgd, hyper, results, first, last)
+
+        run(0, 1)
+        kept = {engine._address(leaf, net.flat_params.dtype) for leaf in LEAVES_OF[product]}
+        (key,) = [k for k in ws.bound if k[0] == engine.name]
+        table, work = ws.bound[key]
+        chosen = np.array([entry for entry in table if int(entry["leaf"]) in kept and entry["row"]])
+        ws.bound[key] = chosen.astype(table.dtype), work
+        run(0, 1)
+        began = time.perf_counter()
+        run(0, count)
+        return (time.perf_counter() - began) / count

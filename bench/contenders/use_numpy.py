@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import time
+
 import numpy as np
 from workloads import make_data, make_weights
 
-from contenders.common import blas, timed
+from contenders.common import blas, operands, timed
 
 
 class Predictor:
@@ -46,3 +49,58 @@ def probabilities(weights, x: np.ndarray) -> np.ndarray:
     np.exp(z, out=z)
     z /= z.sum(axis=1, keepdims=True)
     return z
+
+
+class Multiplier:
+    """``numpy.matmul`` into a matrix that is there already."""
+
+    def __init__(self, threads: int):
+        from threadpoolctl import threadpool_limits
+
+        self._limit = threadpool_limits(threads, user_api="blas")
+
+    about = Predictor.about
+
+    def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
+        """Seconds of one product, the mean of `count` in a row."""
+        a, b = operands(product, rows, n_in, n_out)
+        out = a @ b
+        began = time.perf_counter()
+        for _ in range(count):
+            np.matmul(a, b, out=out)
+        return (time.perf_counter() - began) / count
+
+
+class CompiledMultiplier:
+    """OpenBLAS's sgemm as SciPy hands it out, called from a compiled loop."""
+
+    def __init__(self, threads: int):
+        from threadpoolctl import threadpool_limits
+
+        _compiled_loop()  # loads the library that is to be limited
+        self._limit = threadpool_limits(threads, user_api="blas")
+
+    about = Predictor.about
+
+    def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
+        """Seconds of one product, the mean of `count` in a row."""
+        a, b = operands(product, rows, n_in, n_out)
+        out = a @ b
+        loop = _compiled_loop()
+        loop(a, b, out, 1)
+        began = time.perf_counter()
+        loop(a, b, out, count)
+        return (time.perf_counter() - began) / count
+
+
+@functools.cache
+def _compiled_loop():
+    import numba
+    import scipy.linalg.blas  # noqa: F401 (Numba's dot calls it)
+
+    @numba.njit
+    def loop(a, b, out, count):
+        for _ in range(count):
+            np.dot(a, b, out)
+
+    return loop

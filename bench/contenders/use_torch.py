@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from workloads import make_data, make_weights, row_order
 
-from contenders.common import timed
+from contenders.common import operands, timed
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -90,3 +90,21 @@ class Predictor:
     def calls(self, rows: int, count: int) -> np.ndarray:
         with torch.inference_mode():
             return timed(self.model, self.X[:rows], count)
+
+
+class Multiplier:
+    """``torch.mm`` into a tensor that is there already."""
+
+    def __init__(self, threads: int):
+        torch.set_num_threads(threads)
+
+    about = Trainer.about
+
+    def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
+        """Seconds of one product, the mean of `count` in a row."""
+        a, b = (torch.from_numpy(matrix) for matrix in operands(product, rows, n_in, n_out))
+        out = a @ b
+        began = time.perf_counter()
+        for _ in range(count):
+            torch.mm(a, b, out=out)
+        return (time.perf_counter() - began) / count
