@@ -106,10 +106,10 @@ class Multiplier:
 
         run(0, 1)
         kept = {engine._address(leaf, net.flat_params.dtype) for leaf in LEAVES_OF[product]}
-        (key,) = [k for k in ws.bound if k[0] == engine.name]
-        table, work = ws.bound[key]
-        chosen = np.array([entry for entry in table if int(entry["leaf"]) in kept and entry["row"]])
-        ws.bound[key] = chosen.astype(table.dtype), work
+        (key,) = [k for k in ws.bound if isinstance(k, tuple)]
+        program = ws.bound[key]
+        wanted = [int(call["leaf"]) in kept and call["row"] > 0 for call in program.table]
+        ws.bound[key] = type(program)(program.table[wanted])
         run(0, 1)
         began = time.perf_counter()
         run(0, count)

@@ -13,9 +13,7 @@ The bound tables hold addresses of this process and live in ``Workspace.bound``,
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-from typing import Any
 
 import numpy as np
 
@@ -146,71 +144,117 @@ class CompiledEngine:
 
         key = ("train", *_kind(data), shuffled, rule)
         if self._drive(ws, key, calls, data, first, last, hyper=hyper, results=results):
-            return int(ws.bound["context"]["start"][0]) // data.batch_size - first
+            return ws.bound[self.name]["start"] // data.batch_size - first
         return last - first
 
     # -- binding and calling ------------------------------------------------------------------
 
     def _drive(self, ws, key, calls, data, first, last, hyper=None, results=None, **extra):
         """Fill the context and run a program; the status is OK or NOT_FINITE."""
-        dtype = ws.params.dtype
-        table, most_work = self._bind(ws, key, calls)
-        context = ws.bound.setdefault("context", np.zeros(1, CONTEXT))
+        bound = ws.bound.get((self.name, key)) or self._bind(ws, key, calls)
+        context = ws.bound.get(self.name) or self._context(ws)
         rows = min(data.batch_size, len(data.X)) if data else 1
-        n_threads = threads.get_num_threads()
-        parts = PARTS or n_threads
-        splits = parts > 1 and most_work(rows) >= 2 * GRAIN
-        values: dict[str, Any] = {
-            "rows": ws.plan.rows, "params": ws.params, "grad": ws.grad, "slots": ws.slots,
-            "n_params": ws.plan.n_params, "work": ws.work, "capacity": ws.capacity,
-            "gather": ws.plan.input, "target": ws.plan.target, "scratch": ws.scratch,
-            "row_loss": ws.row_loss, "row_hit": ws.row_hit, "row_weight": ws.row_weight,
-            "penalties": ws.penalties, "ran": ws.ran, "ran_on": ws.ran_on,
-            "statuses": ws.statuses,
-            "n_samples": 1, "batch_size": 1, "order": 0, "labels": 0, "Y": 0, "X": 0,
-            "weights": 0,
-            "n_inputs": ws.plan.n_inputs, "n_outputs": ws.plan.n_outputs,
-            "mean": int(ws.plan.mean), "source": ws.plan.logits, "out": 0,
-            "one": _ones[dtype], "zeros": _zeros[dtype],
-            "pack": ws.pack_for(min(parts, MOST_PARTS)),
-            "product": self._address("product", dtype),
-            "hyper": hyper, "result": results,
-            "parts": parts, "grain": GRAIN,
-            **extra,
-        }  # fmt: skip
+        parts = n_threads = 1
+        if bound.most_work(rows) >= 2 * GRAIN:
+            n_threads = threads.get_num_threads()
+            parts = min(PARTS or n_threads, MOST_PARTS)
+        context.set(
+            pack=ws.pack_for(parts), parts=parts, grain=GRAIN, launch=0,
+            hyper=hyper, result=results, out=extra.get("out"),
+            source=extra.get("source", ws.plan.logits),
+        )  # fmt: skip
         if data:
-            values |= {"X": data.X, "Y": data.Y, "labels": data.labels, "order": data.order}
-            values |= {"weights": data.weights}
-            values |= {"n_samples": len(data.X), "batch_size": data.batch_size}
-        for name, value in values.items():
-            if value is None:
-                value = 0
-            elif isinstance(value, np.ndarray):
-                value = value.ctypes.data
-            context[name] = value
-        driver = _DRIVER(self._address("drive", dtype))
-        with self._launch(dtype, n_threads) if splits else contextlib.nullcontext(0) as launch:
-            context["launch"] = launch
-            status = driver(context.ctypes.data, table.ctypes.data, len(table), first, last)
-        if status not in (Status.OK, Status.NOT_FINITE):
+            context.set(
+                X=data.X, Y=data.Y, labels=data.labels, order=data.order, weights=data.weights,
+                n_samples=len(data.X), batch_size=data.batch_size,
+            )  # fmt: skip
+        else:
+            context.set(n_samples=1, batch_size=1, order=0, X=0)
+        if parts > 1:
+            with self._launch(ws.params.dtype, n_threads) as launch:
+                context.set(launch=launch)
+                status = context.drive(context.address, *bound.call, first, last)
+        else:
+            status = context.drive(context.address, *bound.call, first, last)
+        if status not in _EXPECTED:
             raise EngineError(f"the {self.name} engine stopped with status {status} in {key}")
         return status
 
-    def _bind(self, ws, key, calls):
-        """The table of calls with the addresses of this process, kept with the workspace."""
-        bound = ws.bound.get((self.name, key))
-        if bound is None:
-            dtype = ws.params.dtype
-            entries = list(calls())
-            table = np.zeros(len(entries), CALL)
-            for entry, (leaf, inner, row, fixed, per_row) in zip(table, entries, strict=True):
-                entry["leaf"] = self._address(leaf, dtype)
-                entry["inner"] = self._address(inner, dtype) if inner else 0
-                entry["row"], entry["fixed"], entry["per_row"] = row, fixed, per_row
-            fixed, per_row = table["fixed"].copy(), table["per_row"].copy()
-            bound = table, lambda rows: float((fixed + per_row * rows).max())
-            ws.bound[(self.name, key)] = bound
-        return bound
+    def _context(self, ws) -> _Context:
+        """The context of a workspace, with all that stays the same."""
+        dtype = ws.params.dtype
+        context = _Context(_DRIVER(self._address("drive", dtype)))
+        context.set(
+            rows=ws.plan.rows, params=ws.params, grad=ws.grad, slots=ws.slots,
+            n_params=ws.plan.n_params, work=ws.work, capacity=ws.capacity, gather=ws.plan.input,
+            target=ws.plan.target, scratch=ws.scratch, row_loss=ws.row_loss, row_hit=ws.row_hit,
+            row_weight=ws.row_weight, penalties=ws.penalties, ran=ws.ran, ran_on=ws.ran_on,
+            statuses=ws.statuses, n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
+            mean=int(ws.plan.mean), one=_ones[dtype], zeros=_zeros[dtype],
+            product=self._address("product", dtype),
+        )  # fmt: skip
+        ws.bound[self.name] = context
+        return context
+
+    def _bind(self, ws, key, calls) -> _Program:
+        """The calls with the addresses of this process, kept with the workspace."""
+        dtype = ws.params.dtype
+        entries = list(calls())
+        table = np.zeros(len(entries), CALL)
+        for entry, (leaf, inner, row, fixed, per_row) in zip(table, entries, strict=True):
+            entry["leaf"] = self._address(leaf, dtype)
+            entry["inner"] = self._address(inner, dtype) if inner else 0
+            entry["row"], entry["fixed"], entry["per_row"] = row, fixed, per_row
+        program = _Program(table)
+        ws.bound[self.name, key] = program
+        return program
+
+
+class _Program:
+    """A table of calls, and the costs that decide whether any of them is worth splitting."""
+
+    def __init__(self, table: np.ndarray):
+        self.table = table
+        self.call = (table.ctypes.data, len(table))
+        self._costs = [(float(entry["fixed"]), float(entry["per_row"])) for entry in table]
+
+    def most_work(self, rows: int) -> float:
+        """Arithmetic operations of the largest call with so many rows of a batch."""
+        return max(fixed + per_row * rows for fixed, per_row in self._costs)
+
+
+class _Context:
+    """A record of CONTEXT whose fields are set by name, arrays as their addresses."""
+
+    def __init__(self, drive):
+        self.drive = drive
+        self._record = np.zeros(1, CONTEXT)
+        self.address = self._record.ctypes.data
+        self._words = self._record.view(np.int64)
+        self._reals = self._record.view(np.float64)
+
+    def set(self, **values) -> None:
+        for name, value in values.items():
+            place, is_real = _PLACES[name]
+            if is_real:
+                self._reals[place] = value
+            elif value is None:
+                self._words[place] = 0
+            elif isinstance(value, np.ndarray):
+                self._words[place] = value.__array_interface__["data"][0]
+            else:
+                self._words[place] = value
+
+    def __getitem__(self, name: str) -> int:
+        return int(self._words[_PLACES[name][0]])
+
+
+#: Where a field of CONTEXT lies, in words of 8 bytes, and whether it is a float64.
+_PLACES = {
+    name: (offset // 8, kind == np.float64) for name, (kind, offset) in CONTEXT.fields.items()
+}
+
+_EXPECTED = (Status.OK, Status.NOT_FINITE)
 
 
 #: Parts of every call, whatever the number of threads; None lets the threads decide.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -26,8 +27,9 @@ def cpu_count() -> int:
     return max(1, min(count, _cgroup_quota() or count))
 
 
+@functools.cache
 def _cgroup_quota() -> int | None:
-    """Whole cores of the CPU bandwidth limit, or None without one."""
+    """Whole cores of the CPU bandwidth limit at the first call, or None without one."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if quota == "max" else max(1, -(-int(quota) // int(period)))

@@ -15,11 +15,12 @@ from .elementary import exp, log, log1p, sigmoid
 from .kernels import leaf, subroutine
 from .memory import doubles, like, reals, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
-from .rows import exponentials
 
 _MSE = int(Loss.mse)
 _NOT_FINITE = int(Status.NOT_FINITE)
 _SUM_BLOCK = 128
+#: Rows of a batch that a loss works on at a time.
+_ROWS = 64
 
 
 @subroutine
@@ -85,26 +86,56 @@ def binary_cross_entropy(ctx, part, parts):
 
 @leaf
 def cross_entropy(ctx, part, parts):
-    """l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first."""
+    """l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first.
+
+    One simple loop after another over a block of rows, so that each fills the lanes even where
+    rows are short.
+    """
     row = row_at(ctx, ctx.row)
-    n = row.n_in
-    output, target, gradient = buffer(ctx, row.x), buffer(ctx, ctx.target), buffer(ctx, row.dx)
-    loss = doubles(ctx, ctx.row_loss)
-    keep, add = like(output, 1.0 - row.arg0), like(output, row.arg0 / n)
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        z, t, da = output + i * n, target + i * n, gradient + i * n
-        weight = weight_of(ctx, i)
-        factor = like(z, ctx.scale * weight)
-        highest, total = exponentials(z, da, n)
-        log_total = log(np.float64(total))
-        entropy = 0.0
-        for j in range(n):
-            tj = t[j] * keep + add
-            entropy += np.float64(tj) * (log_total - (np.float64(z[j]) - np.float64(highest)))
-            da[j] = factor * (da[j] / total - tj)
-        loss[i] = entropy * weight
-        finish(ctx, row, i)
+    i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    while i < i_end:
+        rows = min(_ROWS, i_end - i)
+        cross_entropy_of_rows(ctx, row, i, rows)
+        below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
+        at, n = i * row.n_in, row.n_in
+        z, a, da = buffer(ctx, below.z), buffer(ctx, below.a), buffer(ctx, row.dx)
+        epilogue(ctx, z + at, a + at, da + at, rows, n, n, below)
+        i += rows
     return 0
+
+
+@subroutine
+def cross_entropy_of_rows(ctx, row, first, rows):
+    """The losses of some rows from `first` on, and their da."""
+    n = row.n_in
+    z, t = buffer(ctx, row.x) + first * n, buffer(ctx, ctx.target) + first * n
+    da = buffer(ctx, row.dx) + first * n
+    loss = doubles(ctx, ctx.row_loss) + first
+    keep, add = like(z, 1.0 - row.arg0), like(z, row.arg0 / n)
+    # With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d.
+    for i in range(rows):
+        at = i * n
+        highest = z[at]
+        for j in range(at + 1, at + n):
+            highest = z[j] if z[j] > highest else highest
+        mean = 0.0
+        for j in range(at, at + n):
+            da[j] = z[j] - highest
+            mean += np.float64(t[j] * keep + add) * np.float64(da[j])
+        loss[i] = mean
+    for j in range(rows * n):
+        da[j] = exp(da[j])
+    for i in range(rows):
+        at = i * n
+        total, mass = like(z, 0), 0.0
+        for j in range(at, at + n):
+            total += da[j]
+            mass += np.float64(t[j] * keep + add)
+        weight = weight_of(ctx, first + i)
+        factor, part_of_total = like(z, ctx.scale * weight), like(z, 1.0) / total
+        for j in range(at, at + n):
+            da[j] = factor * (da[j] * part_of_total - (t[j] * keep + add))
+        loss[i] = (mass * log(np.float64(total)) - loss[i]) * weight
 
 
 @leaf
