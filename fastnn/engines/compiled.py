@@ -251,7 +251,7 @@ class _Context:
 
 #: Where a field of CONTEXT lies, in words of 8 bytes, and whether it is a float64.
 _PLACES = {
-    name: (offset // 8, kind == np.float64) for name, (kind, offset) in CONTEXT.fields.items()
+    name: (place, CONTEXT[name] == np.float64) for place, name in enumerate(CONTEXT.names or ())
 }
 
 _EXPECTED = (Status.OK, Status.NOT_FINITE)

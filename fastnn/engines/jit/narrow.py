@@ -21,6 +21,7 @@ from .products import (
     multiply,
     penalty_slope,
     share,
+    transpose,
 )
 from .tiles import SUM_LANES, make_dots, sum_of_lanes, vector_lanes
 
@@ -106,7 +107,7 @@ def narrow_weights(ctx, part, parts):
         columns = min(block_columns(x), k_end - k)
         if penalised:
             penalty_slope(ctx, row, k * n_out, columns, n_out)
-            turn(dwt, dw + k * n_out, columns, n_out)
+            transpose(dwt, columns, dw + k * n_out, n_out, columns, n_out)
         i = 0
         while i < m:
             rows = min(SUM_ROWS, m - i)
@@ -115,14 +116,6 @@ def narrow_weights(ctx, part, parts):
                 n_in, n_out, rows, columns, 1 if penalised or i > 0 else 0,
             )  # fmt: skip
             i += rows
-        turn(dw + k * n_out, dwt, n_out, columns)
+        transpose(dw + k * n_out, n_out, dwt, columns, n_out, columns)
         k += columns
     return 0
-
-
-@subroutine
-def turn(target, source, rows, columns):
-    """target (columns, rows) = the transpose of source (rows, columns)."""
-    for i in range(rows):
-        for j in range(columns):
-            target[j * rows + i] = source[i * columns + j]
