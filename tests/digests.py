@@ -27,6 +27,7 @@ NETWORKS = {
     "few outputs": (400, 80, "binary_cross_entropy", Adam(0.01), (300, 20, 2), ["softplus"], {}),
     "thousand": (60, 20, "cross_entropy", SGD(0.05, momentum=0.9, nesterov=True),
                  (19, 17, 1000), ["gelu"], {}),
+    "many rows": (13000, 6500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "weights": (90, 30, "mse", SGD(0.05), (9, 8, 5), ["selu"], {"weighted": True}),
 }  # fmt: skip
 

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 
+import naive
 import numpy as np
 import pytest
-from cases import make_case
+from cases import flat, make_case, relative_error
 from conftest import COMPILED, DTYPES, only, table
 
 import fastnn
@@ -75,6 +76,29 @@ def test_long_batches_split_alike(compiled, workspaces, monkeypatch):
         assert loss == expected[0]
         np.testing.assert_array_equal(gradient, expected[1])
         assert workspaces[-1].ran[parts - 1] > 0
+
+
+@pytest.mark.parametrize("n_out", [3, 7])
+@pytest.mark.parametrize("rows", [2100, 4100, 6500])
+def test_sums_over_very_many_rows_are_right(compiled, n_out, rows, workspaces):
+    """Slabs, with and without a penalty, against the oracle."""
+    case = make_case(
+        [6, 9, n_out], ["tanh", "identity"], "cross_entropy", rows, 2, penalties=[(0, 0.1), (0, 0)]
+    )
+    net = case.network("float64")
+    loss, gradient = net.loss_and_grad(case.X, case.T, loss="cross_entropy")
+    slabs = engines.current()._address("slab_weights", np.dtype("float64"))
+    assert (slabs in [call["leaf"] for call in _calls(workspaces[-1])]) == (rows >= 4100)
+    network = case.naive(net)
+    assert relative_error(loss, naive.cost(network, *case.oracle)) <= 1e-12
+    assert relative_error(gradient, flat(net, naive.gradients(network, *case.oracle))) <= 1e-11
+
+
+def _calls(ws):
+    """All calls that are bound for a workspace."""
+    return [
+        call for key, bound in ws.bound.items() if isinstance(key, tuple) for call in bound.table
+    ]
 
 
 def test_the_parts_run_on_different_threads_of_the_pool(compiled, workspaces, monkeypatch):
@@ -388,4 +412,6 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     single.fit(X, y > 2, epochs=1, progress=False)
     wide = Sequential([Dense(40), Dense(40), Dense(5)], dtype=dtype)
     wide.fit(X, y, epochs=1, batch_size=7, progress=False)
+    tall = Sequential([Dense(5)], dtype=dtype)
+    tall.fit(np.tile(X, (150, 1)), np.tile(y, 150), epochs=1, batch_size=4500, progress=False)
     assert {name for name, _ in used} | {"launch"} == set(jit.names())

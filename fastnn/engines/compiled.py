@@ -25,6 +25,7 @@ from .tables import (
     FEW_OUTPUTS,
     MOST_COLUMNS,
     MOST_PARTS,
+    MOST_SLABS,
     NONE,
     Act,
     Loss,
@@ -32,7 +33,7 @@ from .tables import (
     Rule,
     Status,
 )
-from .workspace import transposes_gradient
+from .workspace import sums_in_slabs, transposes_gradient
 
 #: Arithmetic operations that are worth a part: about 30 us of one core's work.
 GRAIN = 600_000.0
@@ -317,7 +318,11 @@ def _backward_calls(plan, capacity):
         if row["op"] == Op.DENSE:
             leaf = "narrow_weights" if size <= FEW_OUTPUTS else "dense_weights"
             size *= row["n_in"]
-            yield leaf, None, index, 0.0, size
+            if sums_in_slabs(row, capacity):
+                yield "slab_weights", None, index, 0.0, size
+                yield "add_slabs", None, index, _MOVE * MOST_SLABS * size, 0.0
+            else:
+                yield leaf, None, index, 0.0, size
         if row["dx"] == NONE:
             break
         leaf = _INPUT_LEAVES[Op(row["op"])]

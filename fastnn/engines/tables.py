@@ -176,6 +176,10 @@ MOST_COLUMNS = 16 * 3 * 16
 #: With so few outputs a dense row adds its products over k in 16 lanes: a rule for the bits of z.
 FEW_OUTPUTS = 4
 
+#: dW of a layer with at most so many weights is summed in slabs of at least so many rows of the
+#: batch, and at most so many slabs.
+SLAB_WEIGHTS, SLAB_ROWS, MOST_SLABS = 1 << 14, 2048, 32
+
 #: More parts than this are never made.
 MOST_PARTS = 256
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tables import MOST_PARTS, NONE, PACK_BYTES
+from .tables import MOST_PARTS, MOST_SLABS, NONE, PACK_BYTES, SLAB_ROWS, SLAB_WEIGHTS, Op
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
@@ -29,13 +29,20 @@ def transposes_gradient(row, capacity: int) -> bool:
     return capacity * (int(row["n_in"]) + int(row["n_out"])) < int(row["n_in"]) * int(row["n_out"])
 
 
+def sums_in_slabs(row, capacity: int) -> bool:
+    """Whether dW of a dense row is summed in slabs where a batch has rows enough for two."""
+    return row["n_in"] * row["n_out"] <= SLAB_WEIGHTS and capacity >= 2 * SLAB_ROWS
+
+
 def _scratch(plan, capacity: int) -> int:
     """Elements that the backward pass takes beside its per-sample buffers."""
     most = 0
     for row in plan.rows:
+        n_in, n_out = int(row["n_in"]), int(row["n_out"])
         if row["scratch"] != NONE:
-            n_in, n_out = int(row["n_in"]), int(row["n_out"])
             most = max(most, min(capacity * (n_in + n_out), n_in * n_out))
+        if row["op"] == Op.DENSE and sums_in_slabs(row, capacity):
+            most = max(most, min(MOST_SLABS, capacity // SLAB_ROWS) * (n_in + 1) * n_out)
     return most
 
 

@@ -1,6 +1,6 @@
 """The Numba engine: leaves compiled on first use, kept on disk, called by address."""
 
-from . import activations, batches, driver, heads, narrow, products, rows, updates
+from . import activations, batches, driver, heads, narrow, products, rows, slabs, updates
 from .kernels import address, names
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "narrow",
     "products",
     "rows",
+    "slabs",
     "updates",
 ]

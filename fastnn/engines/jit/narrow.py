@@ -13,14 +13,13 @@ from .memory import like, reals, row_at
 from .products import (
     BLOCK_ROWS,
     DEPTH,
-    SUM_ROWS,
     WIDTH,
     block_columns,
     buffer,
     epilogue,
-    multiply,
     penalty_slope,
     share,
+    sum_over_rows,
     transpose,
 )
 from .tiles import SUM_LANES, make_dots, sum_of_lanes, vector_lanes
@@ -85,37 +84,36 @@ def narrow_weights(ctx, part, parts):
     Computes dWt = dzt x, whose columns fill the lanes; split by rows of W.
     """
     row = row_at(ctx, ctx.row)
-    n_in, n_out, m = row.n_in, row.n_out, ctx.m
+    dw, db = reals(ctx, ctx.grad) + row.w, reals(ctx, ctx.grad) + row.b
+    k, k_end = share(row.n_in, 16, part, parts), share(row.n_in, 16, part + 1, parts)
+    penalised = row.arg1 != 0.0 or row.arg2 != 0.0
+    if penalised and k_end > k:
+        penalty_slope(ctx, row, k * row.n_out, k_end - k, row.n_out)
+    narrow_weights_of_rows(ctx, part, row, dw, db, k, k_end, 0, ctx.m, penalised)
+    return 0
+
+
+@subroutine
+def narrow_weights_of_rows(ctx, part, row, dw, db, k, k_end, first, last, adds):
+    """The rows k, ..., k_end-1 of dW, and with the first of them db, from some rows of the batch.
+
+    If `adds` is 1, the sums are added to what dw holds.
+    """
+    n_in, n_out = row.n_in, row.n_out
     x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
-    dw = reals(ctx, ctx.grad) + row.w
-    db = reals(ctx, ctx.grad) + row.b
-    zeros, one = reals(ctx, ctx.zeros), reals(ctx, ctx.one)
     # Behind the room that a product of so few rows uses itself.
     dwt = reals(ctx, ctx.pack + part * PACK_BYTES) + DEPTH * WIDTH * vector_lanes(dw)
-    k, k_end = share(n_in, 16, part, parts), share(n_in, 16, part + 1, parts)
     if k == 0 and k_end > 0:
-        i = 0
-        while i < m:
-            rows = min(SUM_ROWS, m - i)
-            multiply(
-                ctx, part, db, n_out, zeros, 0, one, 1, 0, dz + i * n_out, n_out,
-                1, rows, n_out, 1 if i > 0 else 0,
-            )  # fmt: skip
-            i += rows
-    penalised = row.arg1 != 0.0 or row.arg2 != 0.0
+        one = reals(ctx, ctx.one)
+        sum_over_rows(
+            ctx, part, db, n_out, one, 1, 0, dz, n_out, 1, n_out, first, last, False
+        )  # fmt: skip
     while k < k_end:
         columns = min(block_columns(x), k_end - k)
-        if penalised:
-            penalty_slope(ctx, row, k * n_out, columns, n_out)
+        if adds:
             transpose(dwt, columns, dw + k * n_out, n_out, columns, n_out)
-        i = 0
-        while i < m:
-            rows = min(SUM_ROWS, m - i)
-            multiply(
-                ctx, part, dwt, columns, zeros, 0, dz + i * n_out, 1, n_out, x + (i * n_in + k),
-                n_in, n_out, rows, columns, 1 if penalised or i > 0 else 0,
-            )  # fmt: skip
-            i += rows
+        sum_over_rows(
+            ctx, part, dwt, columns, dz, 1, n_out, x + k, n_in, n_out, columns, first, last, adds
+        )
         transpose(dw + k * n_out, n_out, dwt, columns, n_out, columns)
         k += columns
-    return 0

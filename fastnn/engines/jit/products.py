@@ -282,20 +282,39 @@ def epilogue(ctx, z, a, da, rows, columns, stride, row):
             )
 
 
+@subroutine
+def sum_over_rows(
+    ctx, part, c, c_row, a, a_row, a_k, b, b_row, rows, columns, first, last, adds
+):  # fmt: skip
+    """c[i, j] = sum of a[i, k] b[k, j] over the rows k = first, ..., last-1 of a batch.
+
+    They are summed in blocks of SUM_ROWS, and the blocks in order. If `adds` is 1, c is what the
+    first block is added to.
+    """
+    zeros = reals(ctx, ctx.zeros)
+    k = first
+    while k < last:
+        some = min(SUM_ROWS, last - k)
+        multiply(
+            ctx, part, c, c_row, zeros, 0, a + k * a_k, a_row, a_k, b + k * b_row, b_row,
+            rows, some, columns, 1 if adds or k > first else 0,
+        )  # fmt: skip
+        k += some
+
+
 @leaf
 def dense_weights(ctx, part, parts):
     """dW = xt dz and db = the column sums of dz, both summed over the rows of the batch.
 
     x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out). dW starts
     with the slope of the penalties, l1 sign(W) + 2 l2 W.
-    The rows are summed in blocks of SUM_ROWS, and the blocks in order, whatever the split.
+    The sums are those of :func:`sum_over_rows`, whatever the split.
     """
     row = row_at(ctx, ctx.row)
     n_in, n_out, m = row.n_in, row.n_out, ctx.m
     x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
     dw = reals(ctx, ctx.grad) + row.w
     db = reals(ctx, ctx.grad) + row.b
-    zeros, one = reals(ctx, ctx.zeros), reals(ctx, ctx.one)
     k_begin, k_end, j, j_end = share_of_matrix(ctx, n_in, n_out, part, parts)
     penalised = row.arg1 != 0.0 or row.arg2 != 0.0
     while j < j_end:
@@ -306,25 +325,16 @@ def dense_weights(ctx, part, parts):
             at = k * n_out + j
             if penalised:
                 penalty_slope(ctx, row, at, some, columns)
-            i = 0
-            while i < m:
-                rows = min(SUM_ROWS, m - i)
-                adds = 1 if penalised or i > 0 else 0
-                multiply(
-                    ctx, part, dw + at, n_out, zeros, 0, x + (i * n_in + k), 1, n_in,
-                    dz + (i * n_out + j), n_out, some, rows, columns, adds,
-                )  # fmt: skip
-                i += rows
+            sum_over_rows(
+                ctx, part, dw + at, n_out, x + k, 1, n_in, dz + j, n_out,
+                some, columns, 0, m, penalised,
+            )  # fmt: skip
             k += some
         if k_begin == 0 and k_end > 0:
-            i = 0
-            while i < m:
-                rows = min(SUM_ROWS, m - i)
-                multiply(
-                    ctx, part, db + j, n_out, zeros, 0, one, 1, 0,
-                    dz + (i * n_out + j), n_out, 1, rows, columns, 1 if i > 0 else 0,
-                )  # fmt: skip
-                i += rows
+            one = reals(ctx, ctx.one)
+            sum_over_rows(
+                ctx, part, db + j, n_out, one, 1, 0, dz + j, n_out, 1, columns, 0, m, False
+            )
         j += columns
     return 0
 

@@ -10,7 +10,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from . import target
-from .simd import call_llvm, fused, word
+from .simd import call_llvm, fetch_line, fused, word
 
 _WORD = ir.IntType(64)
 _LANE = ir.IntType(32)
@@ -104,7 +104,7 @@ def make_tile(
                 for v, value in enumerate(b_vectors):
                     store(value, other_at, v)
             if fetches:
-                _fetch(builder, other_at)
+                fetch_line(builder, other_at)
             sums = []
             for r in range(n_rows):
                 at = a_at if r == 0 else builder.add(a_at, a_rows[r](builder))
@@ -318,13 +318,6 @@ def transpose_block(typingctx, target_, target_row, source, source_row):
 
 def _at(builder, base, offset, type_):
     return builder.inttoptr(builder.add(base, word(offset)), type_.as_pointer())
-
-
-def _fetch(builder, address):
-    """Ask for a cache line, into the second cache."""
-    pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
-    read, near, data = (ir.Constant(_LANE, value) for value in (0, 2, 1))
-    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, near, data])
 
 
 def _shuffle(builder, a, b, order):
