@@ -114,10 +114,14 @@ def normal(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
 def permutation(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
     """A random order of the whole numbers below `count`, as int64.
 
-    The numbers are sorted by random keys of 64 bits; equal keys keep their order.
+    The numbers are sorted by random keys. A key of 64 bits holds its number in its last bits, so
+    that all keys differ and every way of sorting gives the same order.
     """
     high, low = words(seed, stream, index, 2 * count).reshape(-1, 2).T
-    return np.argsort((high << _SHIFT) | low, kind="stable")
+    numbers = np.uint64((1 << max(count - 1, 0).bit_length()) - 1)
+    keys = (((high << _SHIFT) | low) & ~numbers) | np.arange(count, dtype=np.uint64)
+    keys.sort()
+    return (keys & numbers).astype(np.int64)
 
 
 def _horner(coefficients, x):

@@ -7,10 +7,6 @@ from .kernels import leaf
 from .memory import doubles, integers, labels32, like, reals
 from .products import buffer, share
 from .rows import softmax_of_row
-from .simd import fetch
-
-#: Rows between the one that is copied and the one that is asked for; elements of a cache line.
-_AHEAD, _LINE = 8, 16
 
 
 @leaf
@@ -19,12 +15,7 @@ def gather_rows(ctx, part, parts):
     n = ctx.n_inputs
     source, target = reals(ctx, ctx.X), reals(ctx, ctx.input)
     order = integers(ctx, ctx.order) + ctx.start
-    end = share(ctx.m, 1, part + 1, parts)
-    for i in range(share(ctx.m, 1, part, parts), end):
-        # The rows lie anywhere in memory: ask for the beginning of one that will soon be copied.
-        ahead = source + order[min(i + _AHEAD, end - 1)] * n
-        for j in range(0, min(n, 4 * _LINE), _LINE):
-            fetch(ahead + j)
+    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
         x, y = source + order[i] * n, target + i * n
         for j in range(n):
             y[j] = x[j]

@@ -30,12 +30,12 @@ def weight_of(ctx, i):
 
 
 @subroutine
-def finish(ctx, row, i):
-    """Turn row i of the head's da into the dz of the plan row below."""
+def finish(ctx, row, first, rows):
+    """Turn some rows of the head's da into the dz of the plan row below."""
     below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
-    at, n = i * row.n_in, row.n_in
+    at, n = first * row.n_in, row.n_in
     z, a, da = buffer(ctx, below.z), buffer(ctx, below.a), buffer(ctx, row.dx)
-    epilogue(ctx, z + at, a + at, da + at, 1, n, n, below)
+    epilogue(ctx, z + at, a + at, da + at, rows, n, n, below)
 
 
 @leaf
@@ -56,7 +56,7 @@ def squared_error(ctx, part, parts):
             total += np.float64(error) * np.float64(error)
             da[j] = factor * error
         loss[i] = total * weight
-        finish(ctx, row, i)
+        finish(ctx, row, i, 1)
     return 0
 
 
@@ -64,24 +64,46 @@ def squared_error(ctx, part, parts):
 def binary_cross_entropy(ctx, part, parts):
     """l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits."""
     row = row_at(ctx, ctx.row)
-    n = row.n_in
-    output, target, gradient = buffer(ctx, row.x), buffer(ctx, ctx.target), buffer(ctx, row.dx)
-    loss = doubles(ctx, ctx.row_loss)
-    keep, add = like(output, 1.0 - row.arg0), like(output, row.arg0 / 2)
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        z, t, da = output + i * n, target + i * n, gradient + i * n
-        weight = weight_of(ctx, i)
-        factor = like(z, ctx.scale * weight)
-        for j in range(n):
-            da[j] = factor * (sigmoid(z[j]) - (t[j] * keep + add))
-        total = 0.0
-        for j in range(n):
-            x = np.float64(z[j])
-            rise = 0.0 if x < 0.0 else x
-            total += rise - x * np.float64(t[j] * keep + add) + log1p(exp(-abs(x)))
-        loss[i] = total * weight
-        finish(ctx, row, i)
+    i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    while i < i_end:
+        rows = min(_ROWS, i_end - i)
+        binary_cross_entropy_of_rows(ctx, row, i, rows)
+        finish(ctx, row, i, rows)
+        i += rows
     return 0
+
+
+@subroutine
+def binary_cross_entropy_of_rows(ctx, row, first, rows):
+    """The losses of some rows from `first` on, and their da; simple loops fill the lanes."""
+    n = row.n_in
+    z, t = buffer(ctx, row.x) + first * n, buffer(ctx, ctx.target) + first * n
+    da, loss = buffer(ctx, row.dx) + first * n, doubles(ctx, ctx.row_loss) + first
+    keep, add = like(z, 1.0 - row.arg0), like(z, row.arg0 / 2)
+    for j in range(rows * n):
+        da[j] = sigmoid(z[j]) - (t[j] * keep + add)
+    if n == 1:
+        for i in range(rows):
+            loss[i] = loss_of_logit(np.float64(z[i]), np.float64(t[i] * keep + add))
+    else:
+        for i in range(rows):
+            total = 0.0
+            for j in range(i * n, i * n + n):
+                total += loss_of_logit(np.float64(z[j]), np.float64(t[j] * keep + add))
+            loss[i] = total
+    for i in range(rows):
+        weight = weight_of(ctx, first + i)
+        factor = like(z, ctx.scale * weight)
+        loss[i] = loss[i] * weight
+        for j in range(i * n, i * n + n):
+            da[j] = factor * da[j]
+
+
+@subroutine
+def loss_of_logit(x, t):
+    """max(x, 0) - x t + log(1 + e^-|x|) in float64."""
+    rise = 0.0 if x < 0.0 else x
+    return rise - x * t + log1p(exp(-abs(x)))
 
 
 @leaf
@@ -96,10 +118,7 @@ def cross_entropy(ctx, part, parts):
     while i < i_end:
         rows = min(_ROWS, i_end - i)
         cross_entropy_of_rows(ctx, row, i, rows)
-        below = row_at(ctx, ctx.rows + row.below * ROW_BYTES)
-        at, n = i * row.n_in, row.n_in
-        z, a, da = buffer(ctx, below.z), buffer(ctx, below.a), buffer(ctx, row.dx)
-        epilogue(ctx, z + at, a + at, da + at, rows, n, n, below)
+        finish(ctx, row, i, rows)
         i += rows
     return 0
 

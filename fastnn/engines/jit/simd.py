@@ -121,17 +121,6 @@ def _bytes_at(builder, pointer):
     return builder.bitcast(pointer, ir.IntType(8).as_pointer())
 
 
-@intrinsic
-def fetch(typingctx, pointer):
-    """Ask for the cache line at a pointer, which will be read soon; any address will do."""
-
-    def codegen(context, builder, sig, args):
-        fetch_line(builder, args[0])
-        return context.get_dummy_value()
-
-    return types.none(pointer), codegen
-
-
 def fetch_line(builder, address):
     """Emit the request for a cache line, into the second cache."""
     pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
