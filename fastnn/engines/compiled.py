@@ -150,7 +150,9 @@ class CompiledEngine:
 
     # -- binding and calling ------------------------------------------------------------------
 
-    def _drive(self, ws, key, calls, data, first, last, hyper=None, results=None, **extra):
+    def _drive(
+        self, ws, key, calls, data, first, last, hyper=None, results=None, out=None, source=None
+    ):  # fmt: skip
         """Fill the context and run a program; the status is OK or NOT_FINITE."""
         bound = ws.bound.get((self.name, key)) or self._bind(ws, key, calls)
         context = ws.bound.get(self.name) or self._context(ws)
@@ -161,8 +163,8 @@ class CompiledEngine:
             parts = min(PARTS or n_threads, MOST_PARTS)
         context.set(
             pack=ws.pack_for(parts), parts=parts, grain=GRAIN, launch=0,
-            hyper=hyper, result=results, out=extra.get("out"),
-            source=extra.get("source", ws.plan.logits),
+            hyper=hyper, result=results, out=out,
+            source=ws.plan.logits if source is None else source,
         )  # fmt: skip
         if data:
             context.set(

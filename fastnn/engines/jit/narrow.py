@@ -17,6 +17,7 @@ from .products import (
     block_columns,
     buffer,
     epilogue,
+    is_penalised,
     penalty_slope,
     share,
     sum_over_rows,
@@ -86,7 +87,7 @@ def narrow_weights(ctx, part, parts):
     row = row_at(ctx, ctx.row)
     dw, db = reals(ctx, ctx.grad) + row.w, reals(ctx, ctx.grad) + row.b
     k, k_end = share(row.n_in, 16, part, parts), share(row.n_in, 16, part + 1, parts)
-    penalised = row.arg1 != 0.0 or row.arg2 != 0.0
+    penalised = is_penalised(row)
     if penalised and k_end > k:
         penalty_slope(ctx, row, k * row.n_out, k_end - k, row.n_out)
     narrow_weights_of_rows(ctx, part, row, dw, db, k, k_end, 0, ctx.m, penalised)

@@ -311,32 +311,44 @@ def dense_weights(ctx, part, parts):
     The sums are those of :func:`sum_over_rows`, whatever the split.
     """
     row = row_at(ctx, ctx.row)
-    n_in, n_out, m = row.n_in, row.n_out, ctx.m
-    x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
-    dw = reals(ctx, ctx.grad) + row.w
-    db = reals(ctx, ctx.grad) + row.b
-    k_begin, k_end, j, j_end = share_of_matrix(ctx, n_in, n_out, part, parts)
-    penalised = row.arg1 != 0.0 or row.arg2 != 0.0
+    dw, db = reals(ctx, ctx.grad) + row.w, reals(ctx, ctx.grad) + row.b
+    k, k_end, j, j_end = share_of_matrix(ctx, row.n_in, row.n_out, part, parts)
+    penalised = is_penalised(row)
+    if penalised:
+        penalty_slope(ctx, row, k * row.n_out + j, k_end - k, j_end - j)
+    weights_of_rows(ctx, part, row, dw, db, k, k_end, j, j_end, 0, ctx.m, penalised)
+    return 0
+
+
+@subroutine
+def weights_of_rows(ctx, part, row, dw, db, k_begin, k_end, j, j_end, first, last, adds):
+    """A part of dW, and with its first rows the same part of db, from some rows of the batch.
+
+    If `adds` is 1, the sums are added to what dw holds.
+    """
+    n_in, n_out = row.n_in, row.n_out
+    x, dz, one = buffer(ctx, row.x), buffer(ctx, row.da), reals(ctx, ctx.one)
     while j < j_end:
         columns = min(block_columns(x), j_end - j)
         k = k_begin
         while k < k_end:
             some = min(BLOCK_ROWS, k_end - k)
-            at = k * n_out + j
-            if penalised:
-                penalty_slope(ctx, row, at, some, columns)
             sum_over_rows(
-                ctx, part, dw + at, n_out, x + k, 1, n_in, dz + j, n_out,
-                some, columns, 0, m, penalised,
+                ctx, part, dw + (k * n_out + j), n_out, x + k, 1, n_in, dz + j, n_out,
+                some, columns, first, last, adds,
             )  # fmt: skip
             k += some
         if k_begin == 0 and k_end > 0:
-            one = reals(ctx, ctx.one)
             sum_over_rows(
-                ctx, part, db + j, n_out, one, 1, 0, dz + j, n_out, 1, columns, 0, m, False
+                ctx, part, db + j, n_out, one, 1, 0, dz + j, n_out, 1, columns, first, last, False
             )
         j += columns
-    return 0
+
+
+@subroutine
+def is_penalised(row):
+    """Whether a dense row has an l1 or l2 penalty."""
+    return row.arg1 != 0.0 or row.arg2 != 0.0
 
 
 @subroutine

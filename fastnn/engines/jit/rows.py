@@ -37,23 +37,16 @@ def activation_inputs(ctx, part, parts):
 
 
 @subroutine
-def exponentials(z, e, n):
-    """e = e^(z - max z) for one row of n; gives (max z, the sum of e)."""
+def softmax_of_row(z, a, n):
+    """a = e^(z - max z) / sum of it, for one row of n."""
     highest = z[0]
     for j in range(1, n):
         highest = z[j] if z[j] > highest else highest
     for j in range(n):
-        e[j] = exp(z[j] - highest)
+        a[j] = exp(z[j] - highest)
     total = like(z, 0)
     for j in range(n):
-        total += e[j]
-    return highest, total
-
-
-@subroutine
-def softmax_of_row(z, a, n):
-    """a = e^(z - max z) / sum of it, for one row of n."""
-    _, total = exponentials(z, a, n)
+        total += a[j]
     for j in range(n):
         a[j] = a[j] / total
 

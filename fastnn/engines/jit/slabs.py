@@ -12,13 +12,11 @@ from .kernels import leaf, subroutine
 from .memory import reals, row_at
 from .narrow import narrow_weights_of_rows
 from .products import (
-    BLOCK_ROWS,
     SUM_ROWS,
-    block_columns,
-    buffer,
+    is_penalised,
     penalty_slope,
     share,
-    sum_over_rows,
+    weights_of_rows,
 )
 
 
@@ -37,7 +35,7 @@ def slab_weights(ctx, part, parts):
     row = row_at(ctx, ctx.row)
     size = row.n_in * row.n_out
     count = slab_count(ctx.m)
-    penalised = count == 1 and (row.arg1 != 0.0 or row.arg2 != 0.0)
+    penalised = count == 1 and is_penalised(row)
     for slab in range(share(count, 1, part, parts), share(count, 1, part + 1, parts)):
         first, last = share(ctx.m, SUM_ROWS, slab, count), share(ctx.m, SUM_ROWS, slab + 1, count)
         dw = reals(ctx, ctx.scratch) + slab * (size + row.n_out)
@@ -49,31 +47,10 @@ def slab_weights(ctx, part, parts):
         if row.n_out <= FEW_OUTPUTS:
             narrow_weights_of_rows(ctx, part, row, dw, db, 0, row.n_in, first, last, penalised)
         else:
-            weights_of_rows(ctx, part, row, dw, db, first, last, penalised)
+            weights_of_rows(
+                ctx, part, row, dw, db, 0, row.n_in, 0, row.n_out, first, last, penalised
+            )
     return 0
-
-
-@subroutine
-def weights_of_rows(ctx, part, row, dw, db, first, last, adds):
-    """dW and db from some rows of the batch; if `adds` is 1, dW is added to what is there."""
-    n_in, n_out = row.n_in, row.n_out
-    x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
-    one = reals(ctx, ctx.one)
-    j = 0
-    while j < n_out:
-        columns = min(block_columns(x), n_out - j)
-        k = 0
-        while k < n_in:
-            some = min(BLOCK_ROWS, n_in - k)
-            sum_over_rows(
-                ctx, part, dw + (k * n_out + j), n_out, x + k, 1, n_in, dz + j, n_out,
-                some, columns, first, last, adds,
-            )  # fmt: skip
-            k += some
-        sum_over_rows(
-            ctx, part, db + j, n_out, one, 1, 0, dz + j, n_out, 1, columns, first, last, False
-        )
-        j += columns
 
 
 @leaf
@@ -86,7 +63,7 @@ def add_slabs(ctx, part, parts):
     size = row.n_in * row.n_out
     dw, db = reals(ctx, ctx.grad) + row.w, reals(ctx, ctx.grad) + row.b
     slabs = reals(ctx, ctx.scratch)
-    penalised = row.arg1 != 0.0 or row.arg2 != 0.0
+    penalised = is_penalised(row)
     k, k_end = share(row.n_in, 1, part, parts), share(row.n_in, 1, part + 1, parts)
     i, i_end = k * row.n_out, k_end * row.n_out
     if penalised and k_end > k:
