@@ -166,9 +166,9 @@ CONTEXT = np.dtype(
     ]
 )
 
-#: Bytes that a part may use to copy panels of two matrices together: 256 rows of three vectors,
-#: and 256 x 256 elements.
-PACK_BYTES = 256 * 3 * 64 + 256 * 256 * 8
+#: Bytes that a part may use to copy blocks of two matrices together: 512 rows of 16 panels of three
+#: vectors, and 128 x 512 elements.
+PACK_BYTES = 512 * 16 * 3 * 64 + 128 * 512 * 8
 
 #: Columns of the widest block of a product: 16 panels of three vectors.
 MOST_COLUMNS = 16 * 3 * 16

@@ -11,9 +11,8 @@ from ..tables import PACK_BYTES
 from .kernels import leaf, subroutine
 from .memory import like, reals, row_at
 from .products import (
-    BLOCK_ROWS,
     DEPTH,
-    WIDTH,
+    NEAR_ROWS,
     block_columns,
     buffer,
     epilogue,
@@ -23,7 +22,7 @@ from .products import (
     sum_over_rows,
     transpose,
 )
-from .tiles import SUM_LANES, make_dots, sum_of_lanes, vector_lanes
+from .tiles import SUM_LANES, make_dots, sum_of_lanes
 
 _dots_8, _dots_1 = make_dots(8), make_dots(1)
 
@@ -43,7 +42,7 @@ def narrow_forward(ctx, part, parts):
     sums = column + DEPTH
     i, i_end = share(ctx.m, 8, part, parts), share(ctx.m, 8, part + 1, parts)
     while i < i_end:
-        rows = min(BLOCK_ROWS, i_end - i)
+        rows = min(NEAR_ROWS, i_end - i)
         for j in range(n_out):
             dot_products(sums, column, x + i * n_in, w + j, rows, n_in, n_out)
             for r in range(rows):
@@ -102,8 +101,7 @@ def narrow_weights_of_rows(ctx, part, row, dw, db, k, k_end, first, last, adds):
     """
     n_in, n_out = row.n_in, row.n_out
     x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
-    # Behind the room that a product of so few rows uses itself.
-    dwt = reals(ctx, ctx.pack + part * PACK_BYTES) + DEPTH * WIDTH * vector_lanes(dw)
+    dwt = reals(ctx, ctx.pack + part * PACK_BYTES)  # a product of so few rows does not use it
     if k == 0 and k_end > 0:
         one = reals(ctx, ctx.one)
         sum_over_rows(

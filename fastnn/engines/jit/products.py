@@ -25,19 +25,25 @@ from .tiles import make_tile, transpose_block, vector_lanes
 #: Rows of the tallest tile, and vectors of the widest.
 HEIGHT, WIDTH = target.tile_rows(), 3
 
-#: Steps of k between two passes over the result: a panel of b, three vectors wide, stays in the
-#: first cache.
-DEPTH = 256
+#: Steps of k between two passes over the result.
+DEPTH = 512
 
 #: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile.
 FETCH_ROWS = 64
 
-#: The block of a result that is finished before the next is begun, so that it, a block of a and a
-#: block of b stay in the second cache: rows, and panels of WIDTH vectors.
-BLOCK_ROWS, BLOCK_PANELS = 256, 16
+#: Rows of a and of the result that meet every panel of a block of b before the next rows do, so
+#: that they stay in the second cache.
+NEAR_ROWS = 128
+
+#: The block of a result that one call of the product computes: rows, and panels of WIDTH vectors.
+BLOCK_ROWS, BLOCK_PANELS = 512, 16
 
 #: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
 SUM_ROWS = DEPTH
+
+#: How a panel meets its columns of b: where they are; copying them together on the way, if they
+#: lie far apart; as copied before, for the rows above.
+IN_PLACE, COPIES, COPIED = 0, 1, 2
 
 ROW_BYTES = ROW.itemsize
 
@@ -51,19 +57,20 @@ def make_panel(width, masked=False):
 
     def panel(
         c, c_row, first, first_row, a, a_row, a_k, a_pack, packed,
-        b, b_row, rows, depth, columns, adds, pack, ahead,
+        b, b_row, rows, depth, columns, adds, pack, state, ahead,
     ):  # fmt: skip
         n = vector_lanes(c)
         group = max(n, HEIGHT)
-        copies = width > 1 and rows >= 3 * HEIGHT and b_row > width * n
-        ahead_row = b_row if rows <= FETCH_ROWS else 0
+        copies = width > 1 and state == COPIES
+        if width > 1 and state == COPIED:
+            b, b_row = pack, width * n
+        ahead_row = b_row if rows <= FETCH_ROWS and state == IN_PLACE else 0
         i = 0
         while i + HEIGHT <= rows:
             ci, fi, ai, ar, ak = c + i * c_row, first + i * first_row, a + i * a_row, a_row, a_k
             if i < packed:
                 ai, ar, ak = a_pack + (i // group * DEPTH * group + i % group), 1, group
             if copies and i == 0:
-                # The rows of b lie far apart: copy them together on the way.
                 copying(
                     ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, pack, 0
                 )
@@ -118,46 +125,54 @@ def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, co
     c_row, b_row  elements from one row of c or b to the next
     first_row     the same for first; 0 repeats one row
     a_row, a_k    elements from a[i, k] to a[i+1, k] and to a[i, k+1]; one of them is 1
-    pack          PACK_BYTES of room; rows is BLOCK_ROWS at most
+    pack          PACK_BYTES of room; columns is BLOCK_PANELS panels at most
     Reads a, b, first and c; writes c and pack; c may overlap first, but not a or b.
     """
     n = vector_lanes(c)
-    a_pack = pack + DEPTH * WIDTH * n
+    a_pack = pack + DEPTH * BLOCK_PANELS * WIDTH * n
     group = max(n, HEIGHT)
-    packed = rows // group * group if columns >= 4 * WIDTH * n and a_k != 1 else 0
+    packs = columns >= 4 * WIDTH * n and a_k != 1
+    copies = rows >= 3 * HEIGHT and b_row > WIDTH * n
     k = 0
     while k == 0 or k < depth:
         some = min(DEPTH, depth - k)
-        ak, bk = a + k * a_k, b + k * b_row
-        pack_rows(a_pack, ak, a_k, packed, some, group)
-        j = 0
-        while j < columns:
-            left = columns - j
-            cj, fj, bj = c + j, first + j, bk + j
-            if left >= 3 * n and left != 4 * n:
-                _panel_3(
-                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                    bj, b_row, rows, some, left, adds, pack, bj + 3 * n,
-                )  # fmt: skip
-                j += 3 * n
-            elif left >= 2 * n:
-                _panel_2(
-                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                    bj, b_row, rows, some, left, adds, pack, bj + 2 * n,
-                )  # fmt: skip
-                j += 2 * n
-            elif left >= n:
-                _panel_1(
-                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                    bj, b_row, rows, some, left, adds, pack, bj + n,
-                )  # fmt: skip
-                j += n
-            else:
-                _panel_masked(
-                    cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                    bj, b_row, rows, some, left, adds, pack, bj,
-                )  # fmt: skip
-                j += n
+        i = 0
+        while i < rows:
+            near = min(NEAR_ROWS, rows - i)
+            ci, fi = c + i * c_row, first + i * first_row
+            ak, bk = a + (i * a_row + k * a_k), b + k * b_row
+            packed = near // group * group if packs else 0
+            pack_rows(a_pack, ak, a_k, packed, some, group)
+            state = IN_PLACE if not copies else (COPIES if i == 0 else COPIED)
+            j = 0
+            while j < columns:
+                left = columns - j
+                cj, fj, bj, to = ci + j, fi + j, bk + j, pack + j * DEPTH
+                if left >= 3 * n and left != 4 * n:
+                    _panel_3(
+                        cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                        bj, b_row, near, some, left, adds, to, state, bj + 3 * n,
+                    )  # fmt: skip
+                    j += 3 * n
+                elif left >= 2 * n:
+                    _panel_2(
+                        cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                        bj, b_row, near, some, left, adds, to, state, bj + 2 * n,
+                    )  # fmt: skip
+                    j += 2 * n
+                elif left >= n:
+                    _panel_1(
+                        cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                        bj, b_row, near, some, left, adds, to, state, bj + n,
+                    )  # fmt: skip
+                    j += n
+                else:
+                    _panel_masked(
+                        cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
+                        bj, b_row, near, some, left, adds, to, state, bj,
+                    )  # fmt: skip
+                    j += n
+            i += near
         first, first_row = c, c_row
         k += DEPTH
     return 0
