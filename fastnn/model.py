@@ -49,6 +49,9 @@ class Sequential:
     l1, l2 : float, default 0
         Penalties on the weights of all layers, l1 sum |W| + l2 sum W^2, beside what a layer has
         of its own.
+    input_scale : float, default 1
+        Every element of X is multiplied by it as a batch is read, in training and prediction:
+        with 1/255, images of bytes need neither a copy nor another type.
 
     Attributes
     ----------
@@ -76,12 +79,16 @@ class Sequential:
     array([0, 1, 1, 0])
     """
 
-    def __init__(self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0):
+    def __init__(
+        self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
+        input_scale=1.0,
+    ):  # fmt: skip
         self.layers = _check_layers(layers)
         self.seed = check_seed(seed)
         self.dtype = _check_dtype(dtype)
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
+        self.input_scale = _check_scale(input_scale, self.dtype)
         self.n_inputs: int | None = None
         self.n_outputs: int = [n.units for n in self.layers if isinstance(n, Dense)][-1]
         self.history: History | None = None
@@ -247,7 +254,8 @@ class Sequential:
         penalties = "".join(
             f", {name}={value:g}" for name, value in (("l1", self.l1), ("l2", self.l2)) if value
         )
-        rest = f"seed={self.seed}, dtype='{self.dtype}'{penalties}"
+        scale = "" if self.input_scale == 1 else f", input_scale={self.input_scale!r}"
+        rest = f"seed={self.seed}, dtype='{self.dtype}'{penalties}{scale}"
         return f"Sequential({self.layers!r}{inputs}, {rest})"
 
     # -- training -----------------------------------------------------------------------------
@@ -274,6 +282,8 @@ class Sequential:
         Parameters
         ----------
         X : array_like, shape (m, n_inputs)
+            Any real type. Integers, float16 and the other float are converted batch by batch,
+            without a copy of X.
         y : array_like, shape (m,) or (m, n_outputs)
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
@@ -327,7 +337,7 @@ class Sequential:
         engine = engines.current()
         X = check_features(X, self.n_inputs, self.dtype)
         loss_function, target = self._describe(y, len(X), loss)
-        data = make_data(X, y, self.n_outputs, target, loss_function.code, self.dtype)
+        data = self._data(X, y, target, loss_function)
         data.weights = check_weights(sample_weight, len(X))
         data.batch_size = min(batch_size or len(X), len(X))
         valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
@@ -357,6 +367,12 @@ class Sequential:
             )  # fmt: skip
         return self.history
 
+    def _data(self, X, y, target: Target, loss: LossFunction, what: str = "y") -> Data:
+        """X, already checked, and y as engines read them."""
+        return make_data(
+            X, y, self.n_outputs, target, loss.code, self.dtype, self.input_scale, what
+        )
+
     def _check_output(self, loss: LossFunction) -> None:
         """Refuse a loss that does not go with the last activation, before anything is changed."""
         lowering = Lowering(1)
@@ -380,9 +396,7 @@ class Sequential:
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise TypeError("validation_data must be a pair (X, y)")
         X = check_features(validation[0], n_inputs, self.dtype, "validation X")
-        data = make_data(
-            X, validation[1], self.n_outputs, target, loss.code, self.dtype, "validation y"
-        )
+        data = self._data(X, validation[1], target, loss, "validation y")
         data.batch_size = min(CHUNK_ROWS, len(X))
         return data
 
@@ -392,7 +406,7 @@ class Sequential:
         self._built()
         X = check_features(X, self.n_inputs, self.dtype)
         out = np.empty((len(X), self.n_outputs), self.dtype)
-        data = Data(X, batch_size=min(CHUNK_ROWS, len(X)))
+        data = Data(X, scale=self.input_scale, batch_size=min(CHUNK_ROWS, len(X)))
         with self._workspace(self._lower(loss), data.batch_size) as ws:
             engines.current().forward(ws, data, out, function)
         return out
@@ -550,7 +564,7 @@ class Sequential:
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has no loss yet: call fit first")
         X = check_features(X, self.n_inputs, self.dtype)
-        data = make_data(X, y, self.n_outputs, self._target, self._loss.code, self.dtype)
+        data = self._data(X, y, self._target, self._loss)
         data.batch_size = min(CHUNK_ROWS, len(X))
         return self._evaluate(engines.current(), data)
 
@@ -610,7 +624,7 @@ class Sequential:
         self._built()
         X = check_features(X, self.n_inputs, self.dtype)
         loss_function, target = self._describe(y, len(X), loss)
-        data = make_data(X, y, self.n_outputs, target, loss_function.code, self.dtype)
+        data = self._data(X, y, target, loss_function)
         data.weights = check_weights(sample_weight, len(X))
         return loss_function, data
 
@@ -652,7 +666,9 @@ class Sequential:
         self._built()
         if y is None:
             X = check_features(X, self.n_inputs, self.dtype)
-            return trace(self._lower(None), self._built(), Data(X), self._loss)
+            return trace(
+                self._lower(None), self._built(), Data(X, scale=self.input_scale), self._loss
+            )
         loss_function, data = self._one_batch(X, y, loss, None)
         self._lower(loss_function)
         return trace(self._lower(None), self._built(), data, loss_function)
@@ -696,6 +712,7 @@ class Sequential:
             "dtype": self.dtype.name,
             "l1": self.l1,
             "l2": self.l2,
+            "input_scale": self.input_scale,
             "loss": None if self._loss is None else self._loss.config(),
             "target": None,
         }
@@ -745,6 +762,7 @@ def load(path) -> Sequential:
             [layers.from_config(config) for config in about["layers"]],
             seed=about["seed"], dtype=about["dtype"],
             l1=about.get("l1", 0), l2=about.get("l2", 0),
+            input_scale=about.get("input_scale", 1.0),
         )  # fmt: skip
         net.n_inputs = whole_number(about["n_inputs"], "n_inputs")
         plan = net._lower(None)
@@ -809,6 +827,17 @@ def _check_layers(given) -> list[Layer]:
             f"the last layer must be Dense (or activations after it), not {found[-1]!r}"
         )
     return found
+
+
+def _check_scale(scale, dtype) -> float:
+    scale = real_number(scale, "input_scale")
+    with np.errstate(over="ignore", under="ignore"):
+        as_used = dtype.type(scale)
+    if as_used == 0 or not np.isfinite(as_used):
+        raise ValueError(
+            f"input_scale must be a number that {dtype.name} can hold, and not 0, but it is {scale}"
+        )
+    return scale
 
 
 def _check_dtype(dtype) -> np.dtype:

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from .engines.tables import Loss
+from .engines.tables import FEATURE_TYPES, Loss
 from .engines.workspace import Data
 from .errors import ShapeError
 
+#: An X with so few elements is converted as a whole, which spares a kernel.
+_SMALL = 1 << 17
+
 
 def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
-    """X as a contiguous matrix (m, n_inputs) of the network's dtype.
+    """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
 
-    It is copied only if its type or order must change.
+    It is copied only if it is not contiguous, or small, or of a type that engines do not read.
 
     Raises
     ------
@@ -36,7 +39,16 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
         raise ShapeError(f"{what} has {array.shape[1]} features, but the network takes {n_inputs}")
     if 0 in array.shape:
         raise ShapeError(f"{what} is empty: its shape is {array.shape}")
-    return _real_array(array, dtype, what)
+    if array.size <= _SMALL or array.dtype not in FEATURE_TYPES or array.dtype == dtype:
+        return _real_array(array, dtype, what)
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind == "f":
+        # No copy: NaN shows in the extremes, as does what float32 cannot hold.
+        least, most = array.min(), array.max()
+        limit = min(np.finfo(dtype).max, np.finfo(array.dtype).max)
+        if not (-limit <= least and most <= limit):
+            _real_array(array, dtype, what)
+    return array
 
 
 def _dense_array(values, what: str) -> np.ndarray:
@@ -207,9 +219,10 @@ def _some(values: np.ndarray, most: int = 4) -> str:
 
 
 def make_data(
-    X: np.ndarray, y, n_outputs: int, target: Target, loss: Loss, dtype, what: str = "y"
-) -> Data:
-    """Rows and targets for an engine; X has been checked already.
+    X: np.ndarray, y, n_outputs: int, target: Target, loss: Loss, dtype, scale: float,
+    what: str = "y",
+) -> Data:  # fmt: skip
+    """Rows and targets for an engine; X has been checked already and is multiplied by `scale`.
 
     Raises
     ------
@@ -224,7 +237,7 @@ def make_data(
             raise ShapeError(
                 f"{what} has {y.shape[1]} columns, but the network was fitted on labels"
             )
-        return Data(X, labels=_encode(y.reshape(-1), target.classes, what), hits=hits)
+        return Data(X, labels=_encode(y.reshape(-1), target.classes, what), scale=scale, hits=hits)
     if y.ndim == 1 and n_outputs > 1:
         raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")
     Y = _real_array(y.reshape(len(X), n_outputs), dtype, what)
@@ -232,7 +245,7 @@ def make_data(
         raise ValueError(f"{what} must lie in [0, 1] for {loss.name}")
     if loss == Loss.cross_entropy and not np.allclose(Y.sum(axis=1), 1, atol=1e-3):
         raise ValueError(f"the rows of {what} must each sum to 1 for cross_entropy")
-    return Data(X, Y=Y, hits=hits)
+    return Data(X, Y=Y, scale=scale, hits=hits)
 
 
 def check_weights(weights, n_rows: int) -> np.ndarray | None:

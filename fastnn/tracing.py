@@ -36,7 +36,7 @@ def trace(
         See :meth:`fastnn.Sequential.trace`.
     """
     walk = _Walk(plan, params)
-    a = walk.forward(data.X)
+    a = walk.forward(data.features(slice(None), params.dtype))
     output = OUTPUT_OF.get(loss.code) if loss is not None else None
     if output is not None and walk.last_activation() != output:
         a = walk.apply_output(output, a)

@@ -18,7 +18,7 @@ import fastnn
 from fastnn import SGD, Activation, Adam, Dense, Sequential, engines, training
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
-from fastnn.engines.tables import Act
+from fastnn.engines.tables import FEATURE_TYPES, Act
 
 OPTIMIZERS = [
     SGD(0.05),
@@ -414,4 +414,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     wide.fit(X, y, epochs=1, batch_size=7, progress=False)
     tall = Sequential([Dense(5)], dtype=dtype)
     tall.fit(np.tile(X, (150, 1)), np.tile(y, 150), epochs=1, batch_size=4500, progress=False)
+    monkeypatch.setattr("fastnn.targets._SMALL", 0)
+    for type_ in FEATURE_TYPES:
+        assert single.logits(np.ones((3, 19), type_)).dtype == dtype
     assert {name for name, _ in used} | {"launch"} == set(jit.names())

@@ -86,11 +86,12 @@ class CompiledEngine:
         """
 
         def calls():
+            yield from _gather_calls(ws, data)
             yield from _forward_calls(ws.plan)
             yield _STORE_LEAVES[function], None, 0, 0.0, _EXP * ws.plan.n_outputs
 
         self._drive(
-            ws, ("predict", function), calls, data, 0, data.n_batches, out=out,
+            ws, ("predict", function, *_feed(ws, data)), calls, data, 0, data.n_batches, out=out,
             source=ws.plan.output if function == "output" else ws.plan.logits,
         )  # fmt: skip
 
@@ -99,10 +100,10 @@ class CompiledEngine:
         results = np.zeros((data.n_batches, 2))
 
         def calls():
-            yield from _to_loss(ws.plan, data)
+            yield from _to_loss(ws, data)
 
         status = self._drive(
-            ws, ("evaluate", *_kind(data)), calls, data, 0, data.n_batches, results=results
+            ws, ("evaluate", *_kind(ws, data)), calls, data, 0, data.n_batches, results=results
         )
         loss, hits = results.sum(axis=0)
         return (np.nan if status else loss), hits
@@ -112,10 +113,10 @@ class CompiledEngine:
         results = np.zeros((1, 2))
 
         def calls():
-            yield from _to_loss(ws.plan, data)
+            yield from _to_loss(ws, data)
             yield from _backward_calls(ws.plan, ws.capacity)
 
-        if self._drive(ws, ("gradient", *_kind(data)), calls, data, 0, 1, results=results):
+        if self._drive(ws, ("gradient", *_kind(ws, data)), calls, data, 0, 1, results=results):
             ws.grad.fill(np.nan)
         return results[0, 0]
 
@@ -134,16 +135,13 @@ class CompiledEngine:
         sum of losses and number of hits. Returns how many batches were trained on: fewer than
         asked for only where the loss of the next one is not finite.
         """
-        shuffled = data.order is not None
 
         def calls():
-            if shuffled:
-                yield "gather_rows", None, 0, 0.0, _MOVE * ws.plan.n_inputs
-            yield from _to_loss(ws.plan, data)
+            yield from _to_loss(ws, data)
             yield from _backward_calls(ws.plan, ws.capacity)
             yield _update(ws.plan, rule)
 
-        key = ("train", *_kind(data), shuffled, rule)
+        key = ("train", *_kind(ws, data), rule)
         if self._drive(ws, key, calls, data, first, last, hyper=hyper, results=results):
             return ws.bound[self.name]["start"] // data.batch_size - first
         return last - first
@@ -169,10 +167,11 @@ class CompiledEngine:
         if data:
             context.set(
                 X=data.X, Y=data.Y, labels=data.labels, order=data.order, weights=data.weights,
-                n_samples=len(data.X), batch_size=data.batch_size,
+                n_samples=len(data.X), batch_size=data.batch_size, input_scale=data.scale,
+                gathers=int(_feed(ws, data)[0]),
             )  # fmt: skip
         else:
-            context.set(n_samples=1, batch_size=1, order=0, X=0)
+            context.set(n_samples=1, batch_size=1, order=0, X=0, gathers=0)
         if parts > 1:
             with self._launch(ws.params.dtype, n_threads) as launch:
                 context.set(launch=launch)
@@ -270,12 +269,26 @@ _zeros = {np.dtype(t): np.zeros(MOST_COLUMNS, t) for t in (np.float32, np.float6
 # A call is (leaf, inner, row, fixed cost, cost per row of the batch).
 
 
-def _kind(data):
+def _feed(ws, data):
+    """Whether batches are gathered, and the type that they are gathered from."""
+    gathers = data.order is not None or data.X.dtype != ws.params.dtype or data.scale != 1
+    return gathers, data.X.dtype.name
+
+
+def _kind(ws, data):
     """What a program depends on besides the plan."""
-    return data.hits, data.weights is not None
+    return data.hits, data.weights is not None, *_feed(ws, data)
 
 
-def _to_loss(plan, data):
+def _gather_calls(ws, data):
+    gathers, type_name = _feed(ws, data)
+    if gathers:
+        yield f"gather_{type_name}", None, 0, 0.0, _MOVE * ws.plan.n_inputs
+
+
+def _to_loss(ws, data):
+    plan = ws.plan
+    yield from _gather_calls(ws, data)
     yield "gather_targets", None, 0, 0.0, _MOVE * plan.n_outputs
     if data.weights is not None:
         yield "gather_weights", None, 0, 0.0, 0.0

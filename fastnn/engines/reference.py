@@ -314,7 +314,7 @@ def forward(ws, data, out, function="logits"):
     apply = {"sigmoid": sigmoid, "softmax": softmax}.get(function, identity)
     for index in range(data.n_batches):
         rows = _rows_of(data, index)
-        x = data.X[rows]
+        x = data.features(rows, ws.params.dtype)
         _forward(ws, x)
         out[rows] = apply(ws.buffer(offset, len(x), ws.plan.n_outputs))
 
@@ -380,7 +380,7 @@ def _rows_of(data, index):
 def _batch(ws, data, index):
     """Rows, targets (one-hot coded where they are labels) and weights of a minibatch."""
     rows = _rows_of(data, index)
-    x, plan = data.X[rows], ws.plan
+    x, plan = data.features(rows, ws.params.dtype), ws.plan
     target = ws.buffer(plan.target, len(x), plan.n_outputs)
     if data.labels is None:
         target[:] = data.Y[rows]

@@ -140,7 +140,9 @@ CONTEXT = np.dtype(
         ("row_weight", "u8"),  # (capacity,) float64: the batch's weights, if there are any
         ("penalties", "u8"),  # (widest n_in,) float64: penalty of each row of W
         # the data
-        ("X", "u8"),  # (n_samples, n_inputs)
+        ("X", "u8"),  # (n_samples, n_inputs), of a type in FEATURE_TYPES
+        ("gathers", "i8"),  # 1: each batch is gathered, 0: it is read where it lies in X
+        ("input_scale", "f8"),  # factor of every element of X
         ("Y", "u8"),  # (n_samples, n_outputs), or 0
         ("labels", "u8"),  # (n_samples,) int32, or 0
         ("weights", "u8"),  # (n_samples,) float64: weights of the rows, or 0
@@ -165,6 +167,16 @@ CONTEXT = np.dtype(
         ("ran_on", "u8"),  # (MOST_PARTS,) int64: the thread of the pool that ran it last
     ]
 )
+
+#: The types of X that engines read themselves. What differs from the network's type, or must be
+#: scaled, is converted as each batch is gathered.
+FEATURE_TYPES = tuple(
+    np.dtype(name)
+    for name in (
+        "float32", "float64", "float16", "bool",
+        "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+    )
+)  # fmt: skip
 
 #: Bytes that a part may use to copy blocks of two matrices together: 512 rows of 16 panels of three
 #: vectors, and 128 x 512 elements.

@@ -120,8 +120,9 @@ class Workspace:
 class Data:
     """Rows to run on, converted and checked.
 
-    X is (n, n_inputs) in the network's dtype, contiguous. The targets are int32 class numbers
-    in `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
+    X is (n, n_inputs), contiguous, of a type in FEATURE_TYPES; engines convert it row by row to
+    the network's dtype and multiply it by `scale`. The targets are int32 class numbers in
+    `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
     """
 
     X: np.ndarray
@@ -130,10 +131,16 @@ class Data:
     weights: np.ndarray | None = None  # (n,) float64, at least 0
     order: np.ndarray | None = None
     batch_size: int = 0
+    scale: float = 1.0
     hits: str | None = None  # how a row counts as right: "class", "sign", or not at all
 
     def __post_init__(self):
         self.batch_size = self.batch_size or max(len(self.X), 1)
+
+    def features(self, rows, dtype) -> np.ndarray:
+        """Some rows of X in the network's dtype, scaled."""
+        x = self.X[rows].astype(dtype, copy=False)
+        return x if self.scale == 1 else x * dtype.type(self.scale)
 
     @property
     def mass(self) -> float:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from ..tables import FEATURE_TYPES
 from .elementary import sigmoid
 from .kernels import leaf
-from .memory import doubles, integers, labels32, like, reals
+from .memory import converted, doubles, elements_of, integers, labels32, like, reals
 from .products import buffer, share
 from .rows import softmax_of_row
 
 
-@leaf
-def gather_rows(ctx, part, parts):
-    """input[i] = X[order[start + i]] for the rows i of the batch; split by rows."""
-    n = ctx.n_inputs
-    source, target = reals(ctx, ctx.X), reals(ctx, ctx.input)
-    order = integers(ctx, ctx.order) + ctx.start
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        x, y = source + order[i] * n, target + i * n
-        for j in range(n):
-            y[j] = x[j]
-    return 0
+def make_gather(name):
+    """The leaf that gathers rows of X, whose elements are of the type with that name."""
+    elements = elements_of(name)
+
+    def gather(ctx, part, parts):
+        """input[i] = scale X[order[start + i]] for the rows i of the batch; split by rows."""
+        n = ctx.n_inputs
+        source, target = elements(ctx, ctx.X), reals(ctx, ctx.input)
+        order = integers(ctx, ctx.order)
+        factor = like(target, ctx.input_scale)
+        for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
+            sample = order[ctx.start + i] if ctx.order else ctx.start + i
+            x, y = source + sample * n, target + i * n
+            for j in range(n):
+                y[j] = factor * converted(y, x[j])
+        return 0
+
+    gather.__name__ = f"gather_{name}"
+    return leaf(gather)
+
+
+for _type in FEATURE_TYPES:
+    make_gather(_type.name)
 
 
 @leaf

@@ -79,7 +79,7 @@ def run_batches(ctx, calls, n_calls, first, last):
         ctx.m = min(ctx.batch_size, ctx.n_samples - ctx.start)
         ctx.mass = ctx.m
         ctx.scale = 1.0 / ctx.m if ctx.mean else 1.0
-        if ctx.order:
+        if ctx.gathers:
             ctx.input = address_of(reals(ctx, ctx.work) + ctx.gather * ctx.capacity)
         else:
             ctx.input = address_of(reals(ctx, ctx.X) + ctx.start * ctx.n_inputs)

@@ -60,6 +60,19 @@ class Struct(types.Type):
         return types.float64 if self.layout.fields[field][0] == np.float64 else types.int64
 
 
+class Half(types.Type):
+    """A float16: Numba has none, and not every processor converts one."""
+
+    def __init__(self):
+        super().__init__("Half")
+
+
+@register_model(Half)
+class _HalfModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.IntType(16))
+
+
 def context_type(real):
     """The type of the context pointer that every leaf takes."""
     return Struct(CONTEXT, real, "Context")
@@ -168,6 +181,17 @@ reals = _cast_address(lambda struct: Pointer(struct.real))
 doubles = _cast_address(lambda struct: Pointer(types.float64))
 integers = _cast_address(lambda struct: Pointer(types.int64))
 labels32 = _cast_address(lambda struct: Pointer(types.int32))
+
+
+def elements_of(name: str):
+    """``elements(ctx, address)``: a pointer to elements of a type of NumPy's.
+
+    A float16 is read as its bit pattern, for :func:`converted`.
+    """
+    element = Half() if name == "float16" else getattr(types, {"bool": "uint8"}.get(name, name))
+    return _cast_address(lambda struct: Pointer(element))
+
+
 #: ``row_at(ctx, address)``: a pointer to a row of the plan.
 row_at = _cast_address(lambda struct: row_type(struct.real))
 
@@ -198,6 +222,44 @@ def like(typingctx, pointer_or_number, value):
         return context.cast(builder, args[1], sig.args[1], sig.return_type)
 
     return target(pointer_or_number, numba.types.unliteral(value)), codegen
+
+
+@intrinsic
+def converted(typingctx, pointer, value):
+    """A number of any type, or a float16, as the element type of a pointer."""
+
+    def codegen(context, builder, sig, args):
+        if not isinstance(value, Half):
+            return context.cast(builder, args[1], sig.args[1], sig.return_type)
+        single = _single_of_half(builder, args[1])
+        return context.cast(builder, single, types.float32, sig.return_type)
+
+    return pointer.dtype(pointer, value), codegen
+
+
+def _single_of_half(builder, half):
+    """The float32 equal to a float16, from its bits alone: all are exact.
+
+    A float16 is sign, 5 bits of exponent with bias 15, 10 bits of mantissa; a float32 has 8 with
+    bias 127, and 23.
+    """
+    word = ir.IntType(32)
+
+    def number(value):
+        return ir.Constant(word, value)
+
+    half = builder.zext(half, word)
+    sign = builder.shl(builder.and_(half, number(0x8000)), number(16))
+    size = builder.and_(half, number(0x7FFF))
+    exponent = builder.and_(size, number(0x7C00))
+    normal = builder.add(builder.shl(size, number(13)), number((127 - 15) << 23))
+    beyond = builder.add(normal, number((255 - 31 - (127 - 15)) << 23))
+    mantissa = builder.uitofp(size, ir.FloatType())
+    tiny = builder.fmul(mantissa, ir.Constant(ir.FloatType(), 2.0**-24))
+    result = builder.select(builder.icmp_unsigned("==", exponent, number(0x7C00)), beyond, normal)
+    is_tiny = builder.icmp_unsigned("==", exponent, number(0))
+    result = builder.select(is_tiny, builder.bitcast(tiny, word), result)
+    return builder.bitcast(builder.or_(result, sign), ir.FloatType())
 
 
 def _call(n_arguments):
