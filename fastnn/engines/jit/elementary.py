@@ -14,9 +14,15 @@ import math
 
 import numpy as np
 
-from .kernels import subroutine
+from .kernels import formula
 from .memory import like
 from .simd import bits_of, fma, make_constant, make_polynomial, real_of, times_power_of_two
+
+
+def _density_series(k: int) -> float:
+    """The coefficient of x^(2k) in the mean of the normal density between 0 and x."""
+    return (-1) ** k / (2**k * math.factorial(k) * (2 * k + 1) * math.sqrt(2 * math.pi))
+
 
 _log2_e = make_constant(1 / math.log(2), 1 / math.log(2))
 # ln 2 in two parts; the first has so few bits that its product with n is exact.
@@ -61,46 +67,52 @@ _erfc_scaled = make_polynomial(
         1.2375126308378275,
     ),
 )  # fmt: skip
+# (normal_cdf(x) - 1/2) / x for |x| up to 0.67, by powers of x^2.
+_cdf_near_zero = make_polynomial(
+    tuple(_density_series(k) for k in range(7, -1, -1)),
+    tuple(_density_series(k) for k in range(12, -1, -1)),
+)
 _root_half = make_constant(math.sqrt(0.5), math.sqrt(0.5))
 _density_peak = make_constant(1 / math.sqrt(2 * math.pi), 1 / math.sqrt(2 * math.pi))
 
 
-@subroutine
+@formula
 def _reduce(x):
-    """(n + rounder, e^r - 1) for x = n ln 2 + r."""
+    """(n + rounder, r, what r lost to rounding) for x = n ln 2 + r."""
     shifted = fma(x, _log2_e(x), _rounder(x))
     n = shifted - _rounder(x)
-    r = fma(-n, _ln2_high(x), x)
-    r = fma(-n, _ln2_low(x), r)
-    return shifted, fma(r * r, _exp_tail(r), r)
+    high = fma(-n, _ln2_high(x), x)
+    r = fma(-n, _ln2_low(x), high)
+    return shifted, r, fma(-n, _ln2_low(x), high - r)
 
 
-@subroutine
+@formula
 def exp(x):
     """e^x; NaN stays NaN."""
     x = _lowest(x) if x < _lowest(x) else x
     x = _highest(x) if x > _highest(x) else x
-    shifted, q = _reduce(x)
+    shifted, r, _ = _reduce(x)
+    q = fma(r * r, _exp_tail(r), r)
     return times_power_of_two(q + like(x, 1), shifted)
 
 
-@subroutine
+@formula
 def sigmoid(x):
     """1 / (1 + e^-x), from e^-|x|, which cannot overflow."""
     e = exp(-abs(x))
-    share = like(x, 1) / (like(x, 1) + e)
-    return share if x >= like(x, 0) else (e * share if x < like(x, 0) else x)
+    return (e if x < like(x, 0) else like(x, 1)) / (like(x, 1) + e)
 
 
-@subroutine
+@formula
 def _expm1_within(x):
     """e^x - 1 where neither e^x nor 2^n is out of range."""
-    shifted, q = _reduce(x)
+    shifted, r, lost = _reduce(x)
+    q = r + fma(r * r, _exp_tail(r), lost)
     scale = times_power_of_two(like(x, 1), shifted)
     return fma(scale, q, scale - like(x, 1))
 
 
-@subroutine
+@formula
 def expm1(x):
     """e^x - 1, exact near 0; -1 far below, and infinite above the range."""
     x = _lowest(x) if x < _lowest(x) else x
@@ -108,17 +120,26 @@ def expm1(x):
     return _expm1_within(x)
 
 
-@subroutine
+@formula
 def tanh(x):
-    """(e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e^2|x| - 1, exact near 0."""
+    """(e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e = e^2|x| - 1, exact near 0.
+
+    Below a half what e + 2 and the quotient lose to rounding is put back, with 1 / (e + 2) =
+    (1 - t) / 2; above, 1 - 2 / (e + 2) loses little.
+    """
     y = abs(x)
     y = _saturated(x) if y > _saturated(x) else y
     e = _expm1_within(y + y)
-    t = e / (e + like(x, 2))
+    one, two, half = like(x, 1), like(x, 2), like(x, 0.5)
+    divisor = e + two
+    part = (-two if e > two else e) / divisor
+    rest = fma(-part, e - (divisor - two), fma(-part, divisor, e))
+    below = fma(rest, fma(-half, part, half), part)
+    t = one + part if e > two else below
     return -t if x < like(x, 0) else t
 
 
-@subroutine
+@formula
 def tanh_of_softplus(x):
     """tanh(log(1 + e^x)) = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1), from e^-|x|."""
     e = exp(-abs(x))
@@ -128,24 +149,28 @@ def tanh_of_softplus(x):
     return part / (part + rest)
 
 
-@subroutine
+@formula
 def normal_cdf(x):
-    """The normal distribution function, erfc(-x / sqrt 2) / 2, exact in both tails."""
+    """The normal distribution function, erfc(-x / sqrt 2) / 2, exact in both tails.
+
+    Near 0 it is 1/2 and the integral of the density's Taylor series.
+    """
     limit = like(x, 40)
     u = (limit if abs(x) > limit else abs(x)) * _root_half(x)
     t = (u - like(x, 3.75)) / (u + like(x, 3.75))
     scaled = _erfc_scaled(t) / (like(x, 1) + like(x, 2) * u)
     tail = like(x, 0.5) * scaled * _exp_of_half_square(x)
-    return tail if x < like(x, 0) else like(x, 1) - tail
+    far = tail if x < like(x, 0) else like(x, 1) - tail
+    return fma(x, _cdf_near_zero(x * x), like(x, 0.5)) if abs(x) < like(x, 0.67) else far
 
 
-@subroutine
+@formula
 def normal_density(x):
     """e^(-x^2/2) / sqrt(2 pi)"""
     return _density_peak(x) * _exp_of_half_square(x)
 
 
-@subroutine
+@formula
 def _exp_of_half_square(x):
     """e^(-x^2/2), with what the square loses to rounding put back."""
     limit = like(x, 40)
@@ -153,10 +178,11 @@ def _exp_of_half_square(x):
     half = like(x, 0.5)
     high = x * x
     low = fma(x, x, -high)
-    return exp(-half * high) * (like(x, 1) - half * low)
+    e = exp(-half * high)
+    return fma(-half * low, e, e)
 
 
-@subroutine
+@formula
 def log(x):
     """The natural logarithm of a positive, normal, finite float64.
 
@@ -171,7 +197,7 @@ def log(x):
     return fma(np.float64(n), _ln2_high(x), fma(np.float64(n), _ln2_low(x), series))
 
 
-@subroutine
+@formula
 def log1p(x):
     """log(1 + x) for x in [0, 1], as 2 artanh(x / (2 + x)): exact for small x."""
     s = x / (like(x, 2) + x)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import threading
 
-import numba
 import numpy as np
 from numba.core import types
 
@@ -73,7 +72,12 @@ def launcher(function):
 
 def subroutine(function):
     """A function that leaves call and LLVM inlines: it has no address of its own."""
-    return numba.njit(error_model="numpy", _nrt=False)(function)
+    return target.dispatcher(function, OPTIONS)
+
+
+def formula(function):
+    """A subroutine of numbers that is always inlined, so that loops over it fill the lanes."""
+    return target.dispatcher(function, {**OPTIONS, "forceinline": True})
 
 
 def names() -> list[str]:

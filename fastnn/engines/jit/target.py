@@ -14,6 +14,7 @@ from llvmlite import binding
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCPUCodegen
 from numba.core.descriptors import TargetDescriptor
+from numba.core.dispatcher import Dispatcher as CPUDispatcher
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
@@ -68,15 +69,18 @@ def tile_rows() -> int:
     return LEVELS[level()][1]
 
 
-class _LowerCodegen(JITCPUCodegen):
-    """Machine code for a processor with fewer instructions than this one."""
+class _Codegen(JITCPUCodegen):
+    """Machine code for the level: for this processor, or for one with fewer instructions."""
 
     def _customize_tm_options(self, options):
         super()._customize_tm_options(options)
-        options["cpu"] = LEVELS[level()][2]
+        if level() != host_level():
+            options["cpu"] = LEVELS[level()][2]
 
     def _customize_tm_features(self):
-        return ""
+        features = super()._customize_tm_features() if level() == host_level() else ""
+        # LLVM takes half of the vector for loops on many processors: products use all of it.
+        return f"{features},-prefer-256-bit".strip(",") if level() == "avx512" else features
 
 
 class _Target(TargetDescriptor):
@@ -91,18 +95,25 @@ class _Target(TargetDescriptor):
     @functools.cached_property
     def target_context(self):
         context = cpu_target.target_context
-        return context.subtarget(_internal_codegen=_LowerCodegen("fastnn.exec"))
+        return context.subtarget(_internal_codegen=_Codegen("fastnn.exec"))
 
 
-@functools.cache
-def _target():
-    return cpu_target if level() == host_level() else _Target("cpu")
+_target = _Target("cpu")
 
 
 class _Callback(CFunc):
     @property
     def _targetdescr(self):
-        return _target()
+        return _target
+
+
+class _Dispatcher(CPUDispatcher):
+    targetdescr = _target
+
+
+def dispatcher(function, options):
+    """A function that others call, compiled for the level when one of them is."""
+    return _Dispatcher(py_func=function, targetoptions=options)
 
 
 def compile_callback(function, signature, options):
@@ -124,4 +135,4 @@ def codegen(parallel: bool = False):
     """
     # Loaded code calls Numba's runtime, which compiling would have started by the way.
     rtsys.initialize(cpu_target.target_context)
-    return (cpu_target if parallel else _target()).target_context.codegen()
+    return (cpu_target if parallel else _target).target_context.codegen()
