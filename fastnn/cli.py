@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 try:
@@ -17,6 +18,38 @@ import fastnn
 @click.version_option(fastnn.__version__, prog_name="fastnn")
 def main() -> None:
     """Train neural networks on CPUs at the speed of the hardware."""
+
+
+@main.command()
+@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float32", "float64"]),
+              default=["float32"], show_default=True, help="May be given twice.")  # fmt: skip
+def warmup(dtypes) -> None:
+    """Compile and keep every kernel now, so that no fit has to wait.
+
+    Without this, a kernel is compiled when a network first needs it. For a container image, run it
+    while the image is built, on the same kind of processor.
+    """
+    if "numba" not in fastnn.engines.available():
+        raise click.ClickException("there is nothing to compile without Numba: pip install numba")
+    from fastnn.engines import jit
+
+    kept = jit.cache.directory()
+    if kept is None:
+        raise click.ClickException(
+            "kernels cannot be kept, for no cache directory is writable: name one with "
+            "FASTNN_CACHE_DIR"
+        )
+    began = time.perf_counter()
+    kernels = [(name, dtype) for dtype in dtypes for name in jit.names()]
+    with click.progressbar(
+        kernels, label=f"{len(kernels)} kernels", file=sys.stderr,
+        item_show_func=lambda kernel: kernel and kernel[0],
+    ) as bar:  # fmt: skip
+        for name, dtype in bar:
+            jit.address(name, dtype)
+    seconds = time.perf_counter() - began
+    click.echo(f"{len(kernels)} kernels for {' and '.join(dtypes)} ready in {seconds:.1f} s")
+    click.echo(f"kept in {kept}")
 
 
 @main.group()

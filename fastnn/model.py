@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -128,15 +127,16 @@ class Sequential:
 
     def _lower(self, loss: LossFunction | None) -> Plan:
         """The plan for a loss; the layout of the parameters is the same for all."""
-        if loss not in self._plans:
+        plan = self._plans.get(loss)
+        if plan is None:
             assert self.n_inputs is not None
             lowering = Lowering(self.n_inputs, self.l1, self.l2)
             for index, layer in enumerate(self.layers):
                 layer.lower(lowering, index)
             code = None if loss is None else loss.code
             smoothing = 0.0 if loss is None else loss.label_smoothing
-            self._plans[loss] = lowering.finish(code, smoothing)
-        return self._plans[loss]
+            plan = self._plans[loss] = lowering.finish(code, smoothing)
+        return plan
 
     def _built(self) -> np.ndarray:
         if self._params is None:
@@ -407,22 +407,22 @@ class Sequential:
         X = check_features(X, self.n_inputs, self.dtype)
         out = np.empty((len(X), self.n_outputs), self.dtype)
         data = Data(X, scale=self.input_scale, batch_size=min(CHUNK_ROWS, len(X)))
-        with self._workspace(self._lower(loss), data.batch_size) as ws:
-            engines.current().forward(ws, data, out, function)
+        ws = self._workspace(self._lower(loss), data.batch_size)
+        engines.current().forward(ws, data, out, function)
+        self._idle_workspaces.append(ws)
         return out
 
-    @contextlib.contextmanager
-    def _workspace(self, plan: Plan, rows: int, gradient: bool = False) -> Iterator[Workspace]:
-        """A workspace that no other thread is using, kept for the next call."""
+    def _workspace(self, plan: Plan, rows: int, gradient: bool = False) -> Workspace:
+        """A workspace that no other thread is using, to be put back among the idle ones."""
         params = self._built()
-        ws = None
-        with contextlib.suppress(IndexError):
+        try:
             ws = self._idle_workspaces.pop()
+        except IndexError:
+            ws = None
         fits = ws is not None and ws.plan is plan and ws.params is params and ws.capacity >= rows
         if ws is None or not fits or (gradient and not ws.grad.size):
             ws = Workspace(plan, params, rows, 0 if gradient else None)
-        yield ws
-        self._idle_workspaces.append(ws)
+        return ws
 
     def logits(self, X) -> np.ndarray:
         """The output of the last layer, before sigmoid or softmax.
@@ -571,8 +571,9 @@ class Sequential:
     def _evaluate(self, engine, data: Data, prefix: str = "") -> dict[str, float]:
         assert self._loss is not None
         plan = self._lower(self._loss)
-        with self._workspace(plan, data.batch_size) as ws:
-            loss, right = engine.evaluate(ws, data)
+        ws = self._workspace(plan, data.batch_size)
+        loss, right = engine.evaluate(ws, data)
+        self._idle_workspaces.append(ws)
         values = {f"{prefix}loss": float(loss / data.mass if plan.mean else loss)}
         if data.hits:
             values[f"{prefix}accuracy"] = float(right / len(data.X))
@@ -614,9 +615,10 @@ class Sequential:
         """
         loss_function, data = self._one_batch(X, y, loss, sample_weight)
         plan = self._lower(loss_function)
-        with self._workspace(plan, len(data.X), gradient=True) as ws:
-            total = engines.current().loss_and_grad(ws, data)
-            gradient = ws.grad.copy()
+        ws = self._workspace(plan, len(data.X), gradient=True)
+        total = engines.current().loss_and_grad(ws, data)
+        gradient = ws.grad.copy()
+        self._idle_workspaces.append(ws)
         return float(total / data.mass if plan.mean else total), gradient
 
     def _one_batch(self, X, y, loss, sample_weight) -> tuple[LossFunction, Data]:

@@ -34,6 +34,9 @@ _KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
+#: Numbers that are drawn at a time.
+_PIECE = 1 << 14
+
 
 def check_seed(seed) -> int:
     """A seed as a whole number of 64 bits; None draws one from the system.
@@ -81,22 +84,38 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return np.stack([c0, c1, c2, c3])
 
 
-def words(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
-    """The first `count` random words of 32 bits at a place, as uint64."""
+def words(seed: int, stream: Stream, index: int, count: int, first: int = 0) -> np.ndarray:
+    """`count` random words of 32 bits at a place, as uint64; `first` is a multiple of 4."""
     blocks = -(-count // 4)
     counter = np.empty((4, blocks), np.uint64)
-    counter[0] = np.arange(blocks, dtype=np.uint64)
+    counter[0] = np.arange(first // 4, first // 4 + blocks, dtype=np.uint64)
     counter[1] = index & 0xFFFFFFFF
     counter[2] = index >> 32
     counter[3] = int(stream)
     return philox(counter, (seed & 0xFFFFFFFF, seed >> 32)).T.reshape(-1)[:count]
 
 
-def uniform(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
-    """`count` float64 numbers, uniform in the open interval (0, 1), with 53 random bits."""
-    high, low = words(seed, stream, index, 2 * count).reshape(-1, 2).T
+def _in_pieces(piece, dtype, seed, stream, index, count) -> np.ndarray:
+    """`count` numbers from a function that gives so many from `first` on.
+
+    What lies between the words and the numbers then stays in the caches, and needs little memory.
+    """
+    out = np.empty(count, dtype)
+    for first in range(0, count, _PIECE):
+        some = min(_PIECE, count - first)
+        out[first : first + some] = piece(seed, stream, index, some, first)
+    return out
+
+
+def _uniform(seed, stream, index, count, first):
+    high, low = words(seed, stream, index, 2 * count, 2 * first).reshape(-1, 2).T
     bits = (high >> np.uint64(6) << np.uint64(27)) | (low >> np.uint64(5))
     return (bits.astype(np.float64) + 0.5) * 2.0**-53
+
+
+def uniform(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
+    """`count` float64 numbers, uniform in the open interval (0, 1), with 53 random bits."""
+    return _in_pieces(_uniform, np.float64, seed, stream, index, count)
 
 
 def normal(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
@@ -104,8 +123,11 @@ def normal(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
 
     G. E. P. Box and M. E. Muller, A note on the generation of random normal deviates, 1958.
     """
-    pairs = -(-count // 2)
-    u, v = uniform(seed, stream, index, 2 * pairs).reshape(-1, 2).T
+    return _in_pieces(_normal, np.float64, seed, stream, index, count)
+
+
+def _normal(seed, stream, index, count, first):
+    u, v = _uniform(seed, stream, index, count + count % 2, first).reshape(-1, 2).T
     radius = np.sqrt(-2.0 * _log(u))
     cosine, sine = _cos_sin_of_turns(v)
     return np.stack([radius * cosine, radius * sine], axis=1).reshape(-1)[:count]
@@ -117,11 +139,17 @@ def permutation(seed: int, stream: Stream, index: int, count: int) -> np.ndarray
     The numbers are sorted by random keys. A key of 64 bits holds its number in its last bits, so
     that all keys differ and every way of sorting gives the same order.
     """
-    high, low = words(seed, stream, index, 2 * count).reshape(-1, 2).T
     numbers = np.uint64((1 << max(count - 1, 0).bit_length()) - 1)
-    keys = (((high << _SHIFT) | low) & ~numbers) | np.arange(count, dtype=np.uint64)
+    keys = _in_pieces(_keys, np.uint64, seed, stream, index, count)
+    keys &= ~numbers
+    keys |= np.arange(count, dtype=np.uint64)
     keys.sort()
     return (keys & numbers).astype(np.int64)
+
+
+def _keys(seed, stream, index, count, first):
+    high, low = words(seed, stream, index, 2 * count, 2 * first).reshape(-1, 2).T
+    return (high << _SHIFT) | low
 
 
 def _horner(coefficients, x):

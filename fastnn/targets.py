@@ -14,6 +14,9 @@ from .errors import ShapeError
 #: An X with so few elements is converted as a whole, which spares a kernel.
 _SMALL = 1 << 17
 
+#: So few elements are looked at one by one as fast as they are added.
+_FEW = 1000
+
 
 def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
     """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
@@ -52,6 +55,8 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
 
 
 def _dense_array(values, what: str) -> np.ndarray:
+    if type(values) is np.ndarray:
+        return values
     if hasattr(values, "toarray"):
         raise TypeError(f"{what} is a sparse matrix, which is not supported: use {what}.toarray()")
     if isinstance(values, np.ma.MaskedArray) and values.mask.any():
@@ -66,21 +71,31 @@ def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
     if array.dtype.kind not in "biufO":
         raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
     try:
-        with np.errstate(over="ignore"):
-            result = np.ascontiguousarray(array, dtype=dtype)
+        if array.dtype == dtype:
+            result = np.ascontiguousarray(array)
+        else:
+            with np.errstate(over="ignore"):
+                result = np.ascontiguousarray(array, dtype=dtype)
     except (TypeError, ValueError):
         raise TypeError(
             f"{what} must hold real numbers, but some element cannot be converted to one"
         ) from None
-    # The sum is finite unless an element is not (or, seldom, it overflows): one cheap pass.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(result.sum()) or np.isfinite(result).all():
-            return result
+    if _is_finite(result):
+        return result
     bad = np.argwhere(~np.isfinite(result))[0]
     place = f"{what}[{', '.join(map(str, bad))}] is {array[tuple(bad)]}"
     if array.dtype.kind in "fO" and not np.isfinite(float(array[tuple(bad)])):
         raise ValueError(f"{place}: replace or drop NaN and infinity first")
     raise ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    if array.size > _FEW:
+        # The sum is finite unless an element is not (or, seldom, it overflows): one cheap pass.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(array.sum()):
+                return True
+    return bool(np.isfinite(array).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -288,7 +288,7 @@ def test_engine_from_the_environment(monkeypatch):
 
 
 def test_without_numba_auto_warns_and_works(monkeypatch):
-    monkeypatch.setattr(fastnn.engines.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(fastnn.engines, "_has_numba", lambda: False)
     with pytest.warns(RuntimeWarning, match="pip install numba"):
         assert fastnn.engines.choice()[0] == "numpy"
     with pytest.raises(ValueError, match="cannot run here"):

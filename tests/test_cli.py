@@ -1,5 +1,6 @@
 """The command line, run as a user runs it."""
 
+import os
 import subprocess
 import sys
 
@@ -8,10 +9,10 @@ import pytest
 import fastnn
 
 
-def run(*arguments, cwd=None):
+def run(*arguments, cwd=None, env=None):
     return subprocess.run(
         [sys.executable, "-m", "fastnn", *arguments], cwd=cwd, capture_output=True, text=True,
-        timeout=120,
+        timeout=240, env=env,
     )  # fmt: skip
 
 
@@ -28,6 +29,42 @@ def test_train_digits(tmp_path):
     net = fastnn.load(tmp_path / "digits.safetensors")
     X, y = fastnn.data.load_digits()
     assert (net.predict(X / 16) == y).mean() > 0.98
+
+
+def test_warmup_compiles_everything_once(tmp_path):
+    pytest.importorskip("numba")
+    from fastnn.engines import jit
+
+    environment = {**os.environ, "FASTNN_CACHE_DIR": str(tmp_path)}
+    done = run("warmup", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(jit.names())} kernels for float32 ready" in done.stdout
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= len(jit.names())
+    program = (
+        "import numpy, fastnn; from fastnn.engines.jit import kernels;"
+        "kernels.compile_function = None;"
+        "net = fastnn.Sequential([fastnn.Dense(7, 'gelu'), fastnn.Dense(3)]);"
+        "net.fit(numpy.ones((9, 2)), numpy.arange(9) % 3, progress=False)"
+    )
+    after = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
+    assert after.returncode == 0, after.stderr
+    assert b"compiling" not in after.stderr
+
+
+def test_warmup_names_the_types():
+    pytest.importorskip("numba")
+    done = run("warmup", "--dtype", "float16")
+    assert done.returncode == 2
+    assert "float64" in done.stderr
+
+
+def test_warmup_without_a_cache_says_so_at_once():
+    pytest.importorskip("numba")
+    done = run("warmup", env={**os.environ, "FASTNN_CACHE_DIR": ""})
+    assert done.returncode == 1
+    assert "FASTNN_CACHE_DIR" in done.stderr
+    assert done.stdout == ""
 
 
 def test_options(tmp_path):

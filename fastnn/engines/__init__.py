@@ -47,10 +47,15 @@ def available() -> dict[str, str]:
     True
     """
     found = {}
-    if importlib.util.find_spec("numba") is not None:
+    if _has_numba():
         found["numba"] = "kernels compiled by Numba on first use, parallel"
     found["numpy"] = "the reference in NumPy, slow"
     return found
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 def set_engine(name: str) -> None:

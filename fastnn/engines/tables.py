@@ -112,7 +112,7 @@ CALL = np.dtype(
 #: Everything that leaves see. The driver sets the first two groups, Python the rest.
 CONTEXT = np.dtype(
     [
-        # per call
+        # per call of a leaf
         ("row", "u8"),  # address of the plan row
         ("inner", "u8"),
         # per batch
@@ -121,14 +121,15 @@ CONTEXT = np.dtype(
         ("m", "i8"),  # rows of the batch
         ("scale", "f8"),  # factor of the gradient: 1/(sum of weights) for means, 1 for sums
         ("mass", "f8"),  # sum of the batch's weights: m without weights
-        ("hyper", "u8"),  # (HYPER_COLUMNS,) float64 of this step
-        ("result", "u8"),  # (2,) float64 of this batch: sum of losses, number of hits
         # the model
         ("rows", "u8"),
         ("params", "u8"),
         ("grad", "u8"),
         ("slots", "u8"),
         ("n_params", "i8"),
+        ("n_inputs", "i8"),
+        ("n_outputs", "i8"),
+        ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
         # the workspace
         ("work", "u8"),
         ("capacity", "i8"),  # rows it can hold
@@ -139,10 +140,10 @@ CONTEXT = np.dtype(
         ("row_hit", "u8"),  # (capacity,) float64
         ("row_weight", "u8"),  # (capacity,) float64: the batch's weights, if there are any
         ("penalties", "u8"),  # (widest n_in,) float64: penalty of each row of W
-        # the data
+        # per call of the driver: CALL_FIELDS
+        ("hyper", "u8"),  # (HYPER_COLUMNS,) float64 of this step
+        ("result", "u8"),  # (2,) float64 of this batch: sum of losses, number of hits
         ("X", "u8"),  # (n_samples, n_inputs), of a type in FEATURE_TYPES
-        ("gathers", "i8"),  # 1: each batch is gathered, 0: it is read where it lies in X
-        ("input_scale", "f8"),  # factor of every element of X
         ("Y", "u8"),  # (n_samples, n_outputs), or 0
         ("labels", "u8"),  # (n_samples,) int32, or 0
         ("weights", "u8"),  # (n_samples,) float64: weights of the rows, or 0
@@ -151,22 +152,27 @@ CONTEXT = np.dtype(
         ("source", "i8"),  # per-sample offset that is copied to `out`
         ("n_samples", "i8"),
         ("batch_size", "i8"),
-        ("n_inputs", "i8"),
-        ("n_outputs", "i8"),
-        ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
-        # the machine
-        ("one", "u8"),  # address of the number 1 in the network's type
-        ("zeros", "u8"),  # address of MOST_COLUMNS zeros in the network's type
+        ("gathers", "i8"),  # 1: each batch is gathered, 0: it is read where it lies in X
+        ("input_scale", "f8"),  # factor of every element of X
         ("pack", "u8"),  # PACK_BYTES for each part, for panels of a product
-        ("product", "u8"),  # address of the matrix product
         ("launch", "u8"),  # address of the parallel launcher, or 0 for a plain loop
         ("parts", "i8"),  # most parts a call is split into
         ("grain", "f8"),  # arithmetic operations that are worth a part
+        # the machine
+        ("one", "u8"),  # address of the number 1 in the network's type
+        ("zeros", "u8"),  # address of MOST_COLUMNS zeros in the network's type
+        ("product", "u8"),  # address of the matrix product
         ("ran", "u8"),  # (MOST_PARTS,) int64: how often each part has run
         ("statuses", "u8"),  # (MOST_PARTS,) int64: what each part returned
         ("ran_on", "u8"),  # (MOST_PARTS,) int64: the thread of the pool that ran it last
     ]
 )
+
+#: The fields of CONTEXT that Python sets for every call of the driver, one after another.
+CALL_FIELDS = (
+    "hyper", "result", "X", "Y", "labels", "weights", "order", "out", "source", "n_samples",
+    "batch_size", "gathers", "input_scale", "pack", "launch", "parts", "grain",
+)  # fmt: skip
 
 #: The types of X that engines read themselves. What differs from the network's type, or must be
 #: scaled, is converted as each batch is gathered.

@@ -89,16 +89,18 @@ class Workspace:
         self.row_weight = aligned_zeros(self.capacity, np.float64)
         self.penalties = aligned_zeros(plan.widest_penalty, np.float64)
         self.pack = aligned_zeros(0, np.uint8)
+        self._pack_address = 0
         self.ran = np.zeros(MOST_PARTS, np.int64)
         self.statuses = np.zeros(MOST_PARTS, np.int64)
         self.ran_on = np.full(MOST_PARTS, -1, np.int64)
         self.bound: dict = {}
 
-    def pack_for(self, parts: int) -> np.ndarray:
-        """Room for so many parts to copy panels together; grows when there are more parts."""
+    def pack_for(self, parts: int) -> int:
+        """The address of room for so many parts to copy panels together; it grows with them."""
         if self.pack.size < parts * PACK_BYTES:
             self.pack = aligned_zeros(parts * PACK_BYTES, np.uint8)
-        return self.pack
+            self._pack_address = self.pack.ctypes.data
+        return self._pack_address
 
     def buffer(self, offset: int, m: int, columns: int) -> np.ndarray:
         """The first m rows of the per-sample buffer at an offset, as a view (m, columns)."""

@@ -1,12 +1,13 @@
 """The Numba engine: leaves compiled on first use, kept on disk, called by address."""
 
-from . import activations, batches, driver, heads, narrow, products, rows, slabs, updates
+from . import activations, batches, cache, driver, heads, narrow, products, rows, slabs, updates
 from .kernels import address, names
 
 __all__ = [
     "activations",
     "address",
     "batches",
+    "cache",
     "driver",
     "heads",
     "names",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ..tables import FEATURE_TYPES
 from .elementary import sigmoid
-from .kernels import leaf
+from .kernels import leaf, subroutine
 from .memory import converted, doubles, elements_of, integers, labels32, like, reals
 from .products import buffer, share
+from .reductions import maximum_of
 from .rows import softmax_of_row
 
 
@@ -100,12 +101,24 @@ def mark_hits_by_class(ctx, part, parts):
     hit = doubles(ctx, ctx.row_hit)
     for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
         z, t = output + i * n, target + i * n
-        best, true = 0, 0
-        for j in range(1, n):
-            best = j if z[j] > z[best] else best
-            true = j if t[j] > t[true] else true
-        hit[i] = 1.0 if best == true else 0.0
+        true = first_of(t, maximum_of(t, n), n)
+        larger = 0
+        for j in range(true):
+            larger += 1 if z[j] >= z[true] else 0
+        for j in range(true + 1, n):
+            larger += 1 if z[j] > z[true] else 0
+        hit[i] = 1.0 if larger == 0 else 0.0
     return 0
+
+
+@subroutine
+def first_of(x, value, n):
+    """The first i < n with x[i] = value; one simple loop, which fills the lanes."""
+    first = n - 1
+    for i in range(n):
+        place = i if x[i] == value else n
+        first = place if place < first else first
+    return first
 
 
 @leaf

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tables import Loss, Status
+from ..tables import PACK_BYTES, Loss, Status
 from .elementary import exp, log, log1p, sigmoid
 from .kernels import leaf, subroutine
 from .memory import doubles, like, reals, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
+from .reductions import dot_of, maximum_of, size_of, sum_of
 
 _MSE = int(Loss.mse)
 _NOT_FINITE = int(Status.NOT_FINITE)
 _SUM_BLOCK = 128
 #: Rows of a batch that a loss works on at a time.
 _ROWS = 64
+#: Losses of a row that are kept until they are added.
+_SOME = 4096
 
 
 @subroutine
@@ -42,22 +45,36 @@ def finish(ctx, row, first, rows):
 def squared_error(ctx, part, parts):
     """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out."""
     row = row_at(ctx, ctx.row)
-    n = row.n_in
-    output, target, gradient = buffer(ctx, row.x), buffer(ctx, ctx.target), buffer(ctx, row.dx)
-    loss = doubles(ctx, ctx.row_loss)
-    share_of_output = 1.0 / n if row.code == _MSE else 1.0
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        a, t, da = output + i * n, target + i * n, gradient + i * n
-        weight = share_of_output * weight_of(ctx, i)
-        factor = like(a, 2.0 * ctx.scale * weight)
-        total = 0.0
-        for j in range(n):
-            error = a[j] - t[j]
-            total += np.float64(error) * np.float64(error)
-            da[j] = factor * error
-        loss[i] = total * weight
-        finish(ctx, row, i, 1)
+    i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    while i < i_end:
+        rows = min(_ROWS, i_end - i)
+        squared_error_of_rows(ctx, row, i, rows)
+        finish(ctx, row, i, rows)
+        i += rows
     return 0
+
+
+@subroutine
+def squared_error_of_rows(ctx, row, first, rows):
+    """The losses of some rows from `first` on, and their da."""
+    n = row.n_in
+    a, t = buffer(ctx, row.x) + first * n, buffer(ctx, ctx.target) + first * n
+    da, loss = buffer(ctx, row.dx) + first * n, doubles(ctx, ctx.row_loss) + first
+    share_of_output = 1.0 / n if row.code == _MSE else 1.0
+    for j in range(rows * n):
+        da[j] = a[j] - t[j]
+    if n == 1:
+        for i in range(rows):
+            loss[i] = np.float64(da[i]) * np.float64(da[i])
+    else:
+        for i in range(rows):
+            loss[i] = dot_of(da + i * n, da + i * n, n)
+    for i in range(rows):
+        weight = share_of_output * weight_of(ctx, first + i)
+        factor = like(a, 2.0 * ctx.scale * weight)
+        loss[i] = loss[i] * weight
+        for j in range(i * n, i * n + n):
+            da[j] = factor * da[j]
 
 
 @leaf
@@ -67,18 +84,19 @@ def binary_cross_entropy(ctx, part, parts):
     i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
     while i < i_end:
         rows = min(_ROWS, i_end - i)
-        binary_cross_entropy_of_rows(ctx, row, i, rows)
+        binary_cross_entropy_of_rows(ctx, part, row, i, rows)
         finish(ctx, row, i, rows)
         i += rows
     return 0
 
 
 @subroutine
-def binary_cross_entropy_of_rows(ctx, row, first, rows):
+def binary_cross_entropy_of_rows(ctx, part, row, first, rows):
     """The losses of some rows from `first` on, and their da; simple loops fill the lanes."""
     n = row.n_in
     z, t = buffer(ctx, row.x) + first * n, buffer(ctx, ctx.target) + first * n
     da, loss = buffer(ctx, row.dx) + first * n, doubles(ctx, ctx.row_loss) + first
+    losses = doubles(ctx, ctx.pack + part * PACK_BYTES)
     keep, add = like(z, 1.0 - row.arg0), like(z, row.arg0 / 2)
     for j in range(rows * n):
         da[j] = sigmoid(z[j]) - (t[j] * keep + add)
@@ -88,8 +106,15 @@ def binary_cross_entropy_of_rows(ctx, row, first, rows):
     else:
         for i in range(rows):
             total = 0.0
-            for j in range(i * n, i * n + n):
-                total += loss_of_logit(np.float64(z[j]), np.float64(t[j] * keep + add))
+            j, end = i * n, i * n + n
+            while j < end:
+                some = min(_SOME, end - j)
+                for k in range(some):
+                    losses[k] = loss_of_logit(
+                        np.float64(z[j + k]), np.float64(t[j + k] * keep + add)
+                    )
+                total += sum_of(losses, some)
+                j += some
             loss[i] = total
     for i in range(rows):
         weight = weight_of(ctx, first + i)
@@ -134,27 +159,23 @@ def cross_entropy_of_rows(ctx, row, first, rows):
     # With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d.
     for i in range(rows):
         at = i * n
-        highest = z[at]
-        for j in range(at + 1, at + n):
-            highest = z[j] if z[j] > highest else highest
-        mean = 0.0
+        highest = maximum_of(z + at, n)
         for j in range(at, at + n):
             da[j] = z[j] - highest
-            mean += np.float64(t[j] * keep + add) * np.float64(da[j])
-        loss[i] = mean
+        loss[i] = dot_of(t + at, da + at, n)
+        if row.arg0 != 0.0:
+            loss[i] = (1.0 - row.arg0) * loss[i] + row.arg0 / n * sum_of(da + at, n)
     for j in range(rows * n):
         da[j] = exp(da[j])
     for i in range(rows):
         at = i * n
-        total, mass = like(z, 0), 0.0
-        for j in range(at, at + n):
-            total += da[j]
-            mass += np.float64(t[j] * keep + add)
+        total = sum_of(da + at, n)
+        mass = (1.0 - row.arg0) * sum_of(t + at, n) + row.arg0
         weight = weight_of(ctx, first + i)
-        factor, part_of_total = like(z, ctx.scale * weight), like(z, 1.0) / total
+        factor, part_of_total = like(z, ctx.scale * weight), like(z, 1.0 / total)
         for j in range(at, at + n):
             da[j] = factor * (da[j] * part_of_total - (t[j] * keep + add))
-        loss[i] = (mass * log(np.float64(total)) - loss[i]) * weight
+        loss[i] = (mass * log(total) - loss[i]) * weight
 
 
 @leaf
@@ -165,12 +186,10 @@ def penalise(ctx, part, parts):
     w = reals(ctx, ctx.params) + row.w
     penalties = doubles(ctx, ctx.penalties)
     for k in range(share(row.n_in, 1, part, parts), share(row.n_in, 1, part + 1, parts)):
-        absolute, square = 0.0, 0.0
-        for j in range(n):
-            value = np.float64(w[k * n + j])
-            absolute += abs(value)
-            square += value * value
-        penalties[k] = row.arg1 * absolute + row.arg2 * square
+        penalty = row.arg2 * dot_of(w + k * n, w + k * n, n)
+        if row.arg1 != 0.0:
+            penalty += row.arg1 * size_of(w + k * n, n)
+        penalties[k] = penalty
     return 0
 
 

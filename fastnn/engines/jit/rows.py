@@ -6,6 +6,7 @@ from .elementary import exp
 from .kernels import leaf, subroutine
 from .memory import like, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
+from .reductions import dot_of, maximum_of, sum_of
 
 
 @leaf
@@ -39,14 +40,10 @@ def activation_inputs(ctx, part, parts):
 @subroutine
 def softmax_of_row(z, a, n):
     """a = e^(z - max z) / sum of it, for one row of n."""
-    highest = z[0]
-    for j in range(1, n):
-        highest = z[j] if z[j] > highest else highest
+    highest = maximum_of(z, n)
     for j in range(n):
         a[j] = exp(z[j] - highest)
-    total = like(z, 0)
-    for j in range(n):
-        total += a[j]
+    total = like(z, sum_of(a, n))
     for j in range(n):
         a[j] = a[j] / total
 
@@ -72,9 +69,7 @@ def softmax_inputs(ctx, part, parts):
     zb, ab = buffer(ctx, below.z), buffer(ctx, below.a)
     for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
         at = i * n
-        total = like(a, 0)
-        for j in range(n):
-            total += da[at + j] * a[at + j]
+        total = like(a, dot_of(da + at, a + at, n))
         for j in range(n):
             dx[at + j] = a[at + j] * (da[at + j] - total)
         epilogue(ctx, zb + at, ab + at, dx + at, 1, n, n, below)

@@ -13,8 +13,8 @@ from . import target
 from .simd import call_llvm, fetch_line, fused, word
 
 _WORD = ir.IntType(64)
-_LANE = ir.IntType(32)
-_REAL = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+LANE = ir.IntType(32)
+REAL = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
 def lanes(real) -> int:
@@ -60,7 +60,7 @@ def make_tile(
         real = c.dtype
         n = lanes(real)
         width = real.bitwidth // 8
-        element = _REAL[real]
+        element = REAL[real]
         vector = ir.VectorType(element, n)
         places = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
 
@@ -71,16 +71,16 @@ def make_tile(
                 builder.mul(stride, word(width))
                 for stride in (c_row, first_row, a_row, a_k, b_row, other_row)
             )
-            mask = _lane_mask(builder, columns, n) if masked else None
+            mask = lane_mask(builder, columns, n) if masked else None
 
             def load(base, v):
-                pointer = _at(builder, base, v * n * width, vector)
+                pointer = at_offset(builder, base, v * n * width, vector)
                 if masked and v == n_vectors - 1:
-                    return _masked_load(builder, pointer, mask, vector, width)
+                    return masked_load(builder, pointer, mask, vector, width)
                 return builder.load(pointer, align=width)
 
             def store(value, base, v):
-                pointer = _at(builder, base, v * n * width, vector)
+                pointer = at_offset(builder, base, v * n * width, vector)
                 if masked and v == n_vectors - 1:
                     _masked_store(builder, value, pointer, mask, width)
                 else:
@@ -166,12 +166,14 @@ def make_dots(n_rows: int):
     def dots(typingctx, sums, a, a_row, w, depth):
         real = sums.dtype
         width = real.bitwidth // 8
-        vector = ir.VectorType(_REAL[real], SUM_LANES)
+        vector = ir.VectorType(REAL[real], SUM_LANES)
 
         def codegen(context, builder, sig, args):
             sums, a, a_row, w, depth = args
             a_row = builder.mul(a_row, word(width))
-            places = [_at(builder, sums, r * SUM_LANES * width, vector) for r in range(n_rows)]
+            places = [
+                at_offset(builder, sums, r * SUM_LANES * width, vector) for r in range(n_rows)
+            ]
             starts = [builder.load(place, align=width) for place in places]
             step = SUM_LANES * width
 
@@ -185,7 +187,7 @@ def make_dots(n_rows: int):
                 return results
 
             def load_all(at):
-                return builder.load(_at(builder, at, 0, vector), align=width)
+                return builder.load(at_offset(builder, at, 0, vector), align=width)
 
             whole = builder.sdiv(depth, word(SUM_LANES))
             before = builder.block
@@ -214,10 +216,10 @@ def make_dots(n_rows: int):
                 end.add_incoming(value, loop)
                 ends.append(end)
             rest = builder.sub(depth, builder.mul(whole, word(SUM_LANES)))
-            mask = _lane_mask(builder, rest, SUM_LANES)
+            mask = lane_mask(builder, rest, SUM_LANES)
 
             def load_rest(at):
-                return _masked_load(builder, _at(builder, at, 0, vector), mask, vector, width)
+                return masked_load(builder, at_offset(builder, at, 0, vector), mask, vector, width)
 
             with builder.if_else(builder.icmp_signed(">", rest, word(0))) as (then, otherwise):
                 with then:
@@ -244,14 +246,14 @@ def sum_of_lanes(typingctx, sums):
 
     def codegen(context, builder, sig, args):
         n = SUM_LANES
-        vector = ir.VectorType(_REAL[real], n)
-        total = builder.load(_at(builder, args[0], 0, vector), align=width)
+        vector = ir.VectorType(REAL[real], n)
+        total = builder.load(at_offset(builder, args[0], 0, vector), align=width)
         while n > 1:
             n //= 2
-            low = _shuffle(builder, total, total, list(range(n)))
-            high = _shuffle(builder, total, total, list(range(n, 2 * n)))
+            low = shuffle(builder, total, total, list(range(n)))
+            high = shuffle(builder, total, total, list(range(n, 2 * n)))
             total = builder.fadd(low, high)
-        return builder.extract_element(total, ir.Constant(_LANE, 0))
+        return builder.extract_element(total, ir.Constant(LANE, 0))
 
     return real(sums), codegen
 
@@ -286,14 +288,14 @@ def transpose_block(typingctx, target_, target_row, source, source_row):
     real = target_.dtype
     n = lanes(real)
     width = real.bitwidth // 8
-    vector = ir.VectorType(_REAL[real], n)
+    vector = ir.VectorType(REAL[real], n)
 
     def codegen(context, builder, sig, args):
         target_, target_row, source, source_row = args
 
         def pointer(base, stride, i):
             offset = builder.mul(builder.mul(stride, word(width)), word(i))
-            return _at(builder, builder.add(base, offset), 0, vector)
+            return at_offset(builder, builder.add(base, offset), 0, vector)
 
         rows = [builder.load(pointer(source, source_row, i), align=width) for i in range(n)]
         s = 1
@@ -304,8 +306,8 @@ def transpose_block(typingctx, target_, target_row, source, source_row):
                 if not i & s:
                     a, b = rows[i], rows[i + s]
                     rows[i], rows[i + s] = (
-                        _shuffle(builder, a, b, low),
-                        _shuffle(builder, a, b, high),
+                        shuffle(builder, a, b, low),
+                        shuffle(builder, a, b, high),
                     )
             s *= 2
         for i, row in enumerate(rows):
@@ -316,34 +318,34 @@ def transpose_block(typingctx, target_, target_row, source, source_row):
     return types.none(target_, i, source, i), codegen
 
 
-def _at(builder, base, offset, type_):
+def at_offset(builder, base, offset, type_):
     return builder.inttoptr(builder.add(base, word(offset)), type_.as_pointer())
 
 
-def _shuffle(builder, a, b, order):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_LANE, len(order)), order))
+def shuffle(builder, a, b, order):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(LANE, len(order)), order))
 
 
 def _broadcast(builder, value, vector):
     undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
-    return _shuffle(builder, first, undefined, [0] * vector.count)
+    first = builder.insert_element(undefined, value, ir.Constant(LANE, 0))
+    return shuffle(builder, first, undefined, [0] * vector.count)
 
 
-def _lane_mask(builder, columns, n_lanes):
+def lane_mask(builder, columns, n_lanes):
     """A vector of booleans: lane < columns."""
     indices = ir.VectorType(_WORD, n_lanes)
     lane_numbers = ir.Constant(indices, list(range(n_lanes)))
     return builder.icmp_signed("<", lane_numbers, _broadcast(builder, columns, indices))
 
 
-def _masked_load(builder, pointer, mask, vector, align):
+def masked_load(builder, pointer, mask, vector, align):
     name = f"llvm.masked.load.v{vector.count}f{8 * align}.p0"
     return call_llvm(
-        builder, name, vector, [pointer, ir.Constant(_LANE, align), mask, ir.Constant(vector, None)]
+        builder, name, vector, [pointer, ir.Constant(LANE, align), mask, ir.Constant(vector, None)]
     )
 
 
 def _masked_store(builder, value, pointer, mask, align):
     name = f"llvm.masked.store.v{value.type.count}f{8 * align}.p0"
-    call_llvm(builder, name, ir.VoidType(), [value, pointer, ir.Constant(_LANE, align), mask])
+    call_llvm(builder, name, ir.VoidType(), [value, pointer, ir.Constant(LANE, align), mask])
