@@ -86,13 +86,19 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 def words(seed: int, stream: Stream, index: int, count: int, first: int = 0) -> np.ndarray:
     """`count` random words of 32 bits at a place, as uint64; `first` is a multiple of 4."""
+    return _words(seed, stream, np.array([index], np.uint64), count, first)[0]
+
+
+def _words(seed, stream, indices: np.ndarray, count: int, first: int = 0) -> np.ndarray:
+    """:func:`words` for each of some indices, (len(indices), count)."""
     blocks = -(-count // 4)
-    counter = np.empty((4, blocks), np.uint64)
+    counter = np.empty((4, len(indices), blocks), np.uint64)
     counter[0] = np.arange(first // 4, first // 4 + blocks, dtype=np.uint64)
-    counter[1] = index & 0xFFFFFFFF
-    counter[2] = index >> 32
+    counter[1] = (indices & _LOW)[:, None]
+    counter[2] = (indices >> _SHIFT)[:, None]
     counter[3] = int(stream)
-    return philox(counter, (seed & 0xFFFFFFFF, seed >> 32)).T.reshape(-1)[:count]
+    drawn = philox(counter.reshape(4, -1), (seed & 0xFFFFFFFF, seed >> 32))
+    return drawn.T.reshape(len(indices), -1)[:, :count]
 
 
 def _in_pieces(piece, dtype, seed, stream, index, count) -> np.ndarray:
@@ -139,11 +145,26 @@ def permutation(seed: int, stream: Stream, index: int, count: int) -> np.ndarray
     The numbers are sorted by random keys. A key of 64 bits holds its number in its last bits, so
     that all keys differ and every way of sorting gives the same order.
     """
+    return _orders(_in_pieces(_keys, np.uint64, seed, stream, index, count))
+
+
+def permutations(seed: int, stream: Stream, first: int, orders: int, count: int) -> np.ndarray:
+    """:func:`permutation` for the indices first, ..., first + orders - 1, as rows.
+
+    For small counts it takes hardly longer than a single one.
+    """
+    indices = np.arange(first, first + orders, dtype=np.uint64)
+    drawn = _words(seed, stream, indices, 2 * count)
+    return _orders((drawn[:, 0::2] << _SHIFT) | drawn[:, 1::2])
+
+
+def _orders(keys: np.ndarray) -> np.ndarray:
+    """The numbers of the elements of each row in the order of their keys."""
+    count = keys.shape[-1]
     numbers = np.uint64((1 << max(count - 1, 0).bit_length()) - 1)
-    keys = _in_pieces(_keys, np.uint64, seed, stream, index, count)
     keys &= ~numbers
     keys |= np.arange(count, dtype=np.uint64)
-    keys.sort()
+    keys.sort(axis=-1)
     return (keys & numbers).astype(np.int64)
 
 

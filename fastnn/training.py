@@ -26,6 +26,9 @@ from .optimizers import Optimizer
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
 
+#: Rows that are shuffled at once, whether they belong to one epoch or several.
+_SHUFFLED_ROWS = 1 << 13
+
 
 class History(Mapping):
     """What each epoch of a fit gave: a mapping from names to lists.
@@ -160,6 +163,7 @@ def train(
         data.order = np.arange(n_rows)
     results = np.zeros((n_batches, 2))
     at_start = np.empty_like(ws.params)
+    orders = _orders(seed, state.epoch, epochs, n_rows)
     slice_batches = 1
     # An empty range binds the program: compiling kernels is not part of any epoch.
     engine.run_batches(ws, data, state.optimizer.rule, np.zeros((0, HYPER_COLUMNS)), results, 0, 0)
@@ -168,7 +172,7 @@ def train(
             epoch_began = time.perf_counter()
             at_start[:] = ws.params
             if shuffle:
-                data.order = random.permutation(seed, random.Stream.SHUFFLE, state.epoch, n_rows)
+                data.order = next(orders)
             first = 0
             while first < n_batches:
                 last = min(first + slice_batches, n_batches)
@@ -198,6 +202,17 @@ def train(
             progress.finish_epoch(epoch + 1, epochs, line)
             if interrupted():
                 raise KeyboardInterrupt
+
+
+def _orders(seed: int, first: int, epochs: int, n_rows: int) -> Iterator[np.ndarray]:
+    """The order of the rows in each epoch; those of several short epochs are drawn at once."""
+    at_once = max(1, _SHUFFLED_ROWS // n_rows)
+    for epoch in range(0, epochs, at_once):
+        some = min(at_once, epochs - epoch)
+        if some == 1:
+            yield random.permutation(seed, random.Stream.SHUFFLE, first + epoch, n_rows)
+        else:
+            yield from random.permutations(seed, random.Stream.SHUFFLE, first + epoch, some, n_rows)
 
 
 def _epoch_values(results, data: Data, mean: bool) -> dict[str, float]:

@@ -64,6 +64,9 @@ def test_permutations_are_uniform():
         counts[order] = counts.get(order, 0) + 1
     assert len(counts) == 6
     assert stats.chisquare(list(counts.values())).pvalue > 0.01
+    orders = random.permutations(5, Stream.SHUFFLE, 2**32 - 2, 4, 37)
+    for index, order in enumerate(orders, 2**32 - 2):
+        np.testing.assert_array_equal(order, random.permutation(5, Stream.SHUFFLE, index, 37))
     order = random.permutation(0, Stream.SHUFFLE, 0, 1000)
     np.testing.assert_array_equal(np.sort(order), np.arange(1000))
     assert order.dtype == np.int64
