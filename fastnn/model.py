@@ -27,8 +27,9 @@ from .targets import (
 from .tracing import trace
 from .training import History, Progress, TrainingState, train
 
-#: Rows of a chunk in bulk prediction: bounds its memory.
-CHUNK_ROWS = 1024
+#: Elements of workspace that a chunk of rows takes in bulk prediction, and its least rows: this
+#: bounds the memory, stays near the caches, and gives every thread enough to do.
+CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 
 
 class Sequential:
@@ -396,9 +397,7 @@ class Sequential:
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise TypeError("validation_data must be a pair (X, y)")
         X = check_features(validation[0], n_inputs, self.dtype, "validation X")
-        data = self._data(X, validation[1], target, loss, "validation y")
-        data.batch_size = min(CHUNK_ROWS, len(X))
-        return data
+        return self._data(X, validation[1], target, loss, "validation y")
 
     # -- prediction ---------------------------------------------------------------------------
 
@@ -406,8 +405,9 @@ class Sequential:
         self._built()
         X = check_features(X, self.n_inputs, self.dtype)
         out = np.empty((len(X), self.n_outputs), self.dtype)
-        data = Data(X, scale=self.input_scale, batch_size=min(CHUNK_ROWS, len(X)))
-        ws = self._workspace(self._lower(loss), data.batch_size)
+        plan = self._lower(loss)
+        data = Data(X, scale=self.input_scale, batch_size=_chunk(plan, len(X)))
+        ws = self._workspace(plan, data.batch_size)
         engines.current().forward(ws, data, out, function)
         self._idle_workspaces.append(ws)
         return out
@@ -565,12 +565,12 @@ class Sequential:
             raise NotFittedError("the network has no loss yet: call fit first")
         X = check_features(X, self.n_inputs, self.dtype)
         data = self._data(X, y, self._target, self._loss)
-        data.batch_size = min(CHUNK_ROWS, len(X))
         return self._evaluate(engines.current(), data)
 
     def _evaluate(self, engine, data: Data, prefix: str = "") -> dict[str, float]:
         assert self._loss is not None
         plan = self._lower(self._loss)
+        data.batch_size = _chunk(plan, len(data.X))
         ws = self._workspace(plan, data.batch_size)
         loss, right = engine.evaluate(ws, data)
         self._idle_workspaces.append(ws)
@@ -730,6 +730,11 @@ class Sequential:
     def __getstate__(self):
         # Workspaces hold addresses of this process; parameters are views that must be laid anew.
         return {**self.__dict__, "_idle_workspaces": []}
+
+
+def _chunk(plan: Plan, n_rows: int) -> int:
+    """Rows of a chunk in bulk prediction."""
+    return min(max(CHUNK_ROWS, CHUNK_ELEMENTS // plan.per_sample), n_rows)
 
 
 def load(path) -> Sequential:

@@ -8,7 +8,7 @@ from .kernels import leaf, subroutine
 from .memory import converted, doubles, elements_of, integers, labels32, like, reals
 from .products import buffer, share
 from .reductions import maximum_of
-from .rows import softmax_of_row
+from .rows import softmax_of_rows
 
 
 def make_gather(name):
@@ -88,8 +88,8 @@ def store_softmax(ctx, part, parts):
     """out[start + i] = softmax of the output buffer's row i; split by rows."""
     n = ctx.n_outputs
     source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        softmax_of_row(source + i * n, target + i * n, n)
+    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    softmax_of_rows(source + begin * n, target + begin * n, end - begin, n)
     return 0
 
 

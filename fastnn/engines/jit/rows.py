@@ -38,14 +38,22 @@ def activation_inputs(ctx, part, parts):
 
 
 @subroutine
-def softmax_of_row(z, a, n):
-    """a = e^(z - max z) / sum of it, for one row of n."""
-    highest = maximum_of(z, n)
-    for j in range(n):
-        a[j] = exp(z[j] - highest)
-    total = like(z, sum_of(a, n))
-    for j in range(n):
-        a[j] = a[j] / total
+def softmax_of_rows(z, a, rows, n):
+    """a = e^(z - max z) / sum of it, for some rows of n.
+
+    One simple loop after another over all rows, so that each fills the lanes even where rows are
+    short.
+    """
+    for i in range(0, rows * n, n):
+        highest = maximum_of(z + i, n)
+        for j in range(i, i + n):
+            a[j] = z[j] - highest
+    for j in range(rows * n):
+        a[j] = exp(a[j])
+    for i in range(0, rows * n, n):
+        total = like(z, sum_of(a + i, n))
+        for j in range(i, i + n):
+            a[j] = a[j] / total
 
 
 @leaf
@@ -53,9 +61,9 @@ def softmax_forward(ctx, part, parts):
     """a = softmax of each row of x; x and a are (m, n_out); split by rows of the batch."""
     row = row_at(ctx, ctx.row)
     n = row.n_out
-    x, a = buffer(ctx, row.x), buffer(ctx, row.a)
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        softmax_of_row(x + i * n, a + i * n, n)
+    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    x, a = buffer(ctx, row.x) + begin * n, buffer(ctx, row.a) + begin * n
+    softmax_of_rows(x, a, end - begin, n)
     return 0
 
 
