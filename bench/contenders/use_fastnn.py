@@ -67,7 +67,7 @@ class Predictor:
 
 LEAVES_OF = {
     "forward": ("dense_forward", "narrow_forward"),
-    "weights": ("dense_weights", "narrow_weights"),
+    "weights": ("dense_weights", "narrow_weights", "slab_weights", "add_slabs"),
     "inputs": (
         "transpose_weights", "transpose_gradient", "dense_inputs", "dense_inputs_transposed",
     ),

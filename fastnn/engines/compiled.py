@@ -40,8 +40,12 @@ from .workspace import Data, sums_in_slabs, transposes_gradient
 #: Arithmetic operations that are worth a part: about 30 us of one core's work.
 GRAIN = 600_000.0
 
-# Rough cost of an elementwise operation, and of one with an exponential, in multiply-adds.
-_MOVE, _EXP = 2.0, 24.0
+# Rough costs of an element in multiply-adds: where it is moved, brought from a shuffled row, or
+# goes through an exponential.
+_MOVE, _GATHER, _EXP = 2.0, 16.0, 60.0
+
+# Those of a parameter in an optimizer's step; Adam has a root and a quotient.
+_STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
 
 # That of bringing a weight from the third cache, which is all that few rows wait for.
 _FETCH = 4.0
@@ -287,7 +291,7 @@ def _kind(ws, data):
 def _gather_calls(ws, data):
     gathers, dtype = _feed(ws, data)
     if gathers:
-        yield f"gather_{dtype.name}", None, 0, 0.0, _MOVE * ws.plan.n_inputs
+        yield f"gather_{dtype.name}", None, 0, 0.0, _GATHER * ws.plan.n_inputs
 
 
 def _to_loss(ws, data):
@@ -362,4 +366,4 @@ def _slope(plan, row):
 
 
 def _update(plan, rule):
-    return Rule(rule).name, None, 0, 4.0 * _MOVE * plan.n_params, 0.0
+    return Rule(rule).name, None, 0, _STEP[rule] * plan.n_params, 0.0

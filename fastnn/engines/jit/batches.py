@@ -101,23 +101,24 @@ def mark_hits_by_class(ctx, part, parts):
     hit = doubles(ctx, ctx.row_hit)
     for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
         z, t = output + i * n, target + i * n
-        true = first_of(t, maximum_of(t, n), n)
-        larger = 0
-        for j in range(true):
-            larger += 1 if z[j] >= z[true] else 0
-        for j in range(true + 1, n):
-            larger += 1 if z[j] > z[true] else 0
-        hit[i] = 1.0 if larger == 0 else 0.0
+        hit[i] = 1.0 if place_of_maximum(z, n) == place_of_maximum(t, n) else 0.0
     return 0
 
 
 @subroutine
-def first_of(x, value, n):
-    """The first i < n with x[i] = value; one simple loop, which fills the lanes."""
-    first = n - 1
-    for i in range(n):
-        place = i if x[i] == value else n
-        first = place if place < first else first
+def place_of_maximum(x, n):
+    """The first i < n with the largest x[i]; for many in simple loops, which fill the lanes."""
+    first, largest = 0, x[0]
+    if n <= 16:
+        for i in range(1, n):
+            first = i if x[i] > largest else first
+            largest = x[i] if x[i] > largest else largest
+    else:
+        largest = maximum_of(x, n)
+        first = n - 1
+        for i in range(n):
+            place = i if x[i] == largest else n
+            first = place if place < first else first
     return first
 
 

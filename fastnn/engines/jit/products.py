@@ -36,7 +36,7 @@ FETCH_ROWS = 64
 NEAR_ROWS = 128
 
 #: The block of a result that one call of the product computes: rows, and panels of WIDTH vectors.
-BLOCK_ROWS, BLOCK_PANELS = 512, 16
+BLOCK_ROWS, BLOCK_PANELS = 1024, 16
 
 #: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
 SUM_ROWS = DEPTH

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .simd import call_llvm, fused, word
+from .kernels import formula
+from .simd import call_llvm, fma, fused, word
 from .tiles import LANE, REAL, SUM_LANES, at_offset, lane_mask, masked_load, shuffle
+
+#: So few elements would leave most lanes idle: a rule for the bits.
+_FEW = 4
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), SUM_LANES)
 _WORD = ir.IntType(64)
@@ -76,9 +81,7 @@ def _as_doubles(builder, vector):
 
 
 @intrinsic
-def sum_of(typingctx, x, count):
-    """The sum of x[i] for i < count, in float64."""
-
+def _sum_of_lanes(typingctx, x, count):
     def codegen(context, builder, sig, args):
         def take(total, vectors, _):
             return builder.fadd(total, _as_doubles(builder, vectors[0]))
@@ -90,9 +93,7 @@ def sum_of(typingctx, x, count):
 
 
 @intrinsic
-def size_of(typingctx, x, count):
-    """The sum of |x[i]| for i < count, in float64."""
-
+def _size_of_lanes(typingctx, x, count):
     def codegen(context, builder, sig, args):
         def take(total, vectors, _):
             doubles = _as_doubles(builder, vectors[0])
@@ -106,9 +107,7 @@ def size_of(typingctx, x, count):
 
 
 @intrinsic
-def dot_of(typingctx, x, y, count):
-    """The sum of x[i] y[i] for i < count, in float64."""
-
+def _dot_of_lanes(typingctx, x, y, count):
     def codegen(context, builder, sig, args):
         def take(total, vectors, _):
             a, b = (_as_doubles(builder, vector) for vector in vectors)
@@ -121,9 +120,7 @@ def dot_of(typingctx, x, y, count):
 
 
 @intrinsic
-def maximum_of(typingctx, x, count):
-    """The largest x[i] for i < count; NaN is passed over."""
-
+def _maximum_of_lanes(typingctx, x, count):
     def codegen(context, builder, sig, args):
         vector = ir.VectorType(REAL[x.dtype], SUM_LANES)
         lowest = ir.Constant(vector, [-math.inf] * SUM_LANES)
@@ -138,3 +135,47 @@ def maximum_of(typingctx, x, count):
         return _reduce(builder, args[:1], x.dtype, args[1], lowest, take, larger)
 
     return x.dtype(x, types.int64), codegen
+
+
+@formula
+def sum_of(x, count):
+    """The sum of x[i] for i < count, in float64."""
+    if count > _FEW:
+        return _sum_of_lanes(x, count)
+    total = 0.0
+    for i in range(count):
+        total += np.float64(x[i])
+    return total
+
+
+@formula
+def size_of(x, count):
+    """The sum of |x[i]| for i < count, in float64."""
+    if count > _FEW:
+        return _size_of_lanes(x, count)
+    total = 0.0
+    for i in range(count):
+        total += abs(np.float64(x[i]))
+    return total
+
+
+@formula
+def dot_of(x, y, count):
+    """The sum of x[i] y[i] for i < count, in float64."""
+    if count > _FEW:
+        return _dot_of_lanes(x, y, count)
+    total = 0.0
+    for i in range(count):
+        total = fma(np.float64(x[i]), np.float64(y[i]), total)
+    return total
+
+
+@formula
+def maximum_of(x, count):
+    """The largest x[i] for i < count; a NaN behind the first is passed over."""
+    if count > _FEW:
+        return _maximum_of_lanes(x, count)
+    largest = x[0]
+    for i in range(1, count):
+        largest = x[i] if x[i] > largest else largest
+    return largest
