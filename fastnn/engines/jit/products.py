@@ -64,7 +64,7 @@ def make_panel(width, masked=False):
         copies = width > 1 and state == COPIES
         if width > 1 and state == COPIED:
             b, b_row = pack, width * n
-        ahead_row = b_row if rows <= FETCH_ROWS and state == IN_PLACE else 0
+        ahead_row = b_row if rows <= FETCH_ROWS and state != COPIED else 0
         i = 0
         while i + HEIGHT <= rows:
             ci, fi, ai, ar, ak = c + i * c_row, first + i * first_row, a + i * a_row, a_row, a_k
@@ -133,9 +133,10 @@ def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, co
     group = max(n, HEIGHT)
     packs = columns >= 4 * WIDTH * n and a_k != 1
     copies = rows >= 3 * HEIGHT and b_row > WIDTH * n
+    deep = DEPTH // 2 if rows <= FETCH_ROWS and adds == 0 else DEPTH
     k = 0
     while k == 0 or k < depth:
-        some = min(DEPTH, depth - k)
+        some = min(deep, depth - k)
         i = 0
         while i < rows:
             near = min(NEAR_ROWS, rows - i)
@@ -174,7 +175,7 @@ def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, co
                     j += n
             i += near
         first, first_row = c, c_row
-        k += DEPTH
+        k += deep
     return 0
 
 
