@@ -145,9 +145,9 @@ def test_the_engine_gathers_only_what_it_must():
     net = Sequential([Dense(5)], n_inputs=3)
     X = np.ones((64, 3), np.float32)
     with engines.use_engine("numba"):
-        net.logits(X)
         net.logits(np.ones((1 << 16, 3)))
+        net.logits(X)
     ws = net._idle_workspaces[-1]
     programs = [key[1] for key in ws.bound if isinstance(key, tuple)]
     assert ("predict", "logits", True, "float64") in programs
-    assert ("predict", "logits", False, "float32") in programs or len(programs) == 1
+    assert ("predict", "logits", False, "float32") in programs

@@ -14,7 +14,7 @@ from llvmlite import binding
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCPUCodegen
 from numba.core.descriptors import TargetDescriptor
-from numba.core.dispatcher import Dispatcher as CPUDispatcher
+from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
@@ -107,7 +107,7 @@ class _Callback(CFunc):
         return _target
 
 
-class _Dispatcher(CPUDispatcher):
+class _Dispatcher(Dispatcher):
     targetdescr = _target
 
 
