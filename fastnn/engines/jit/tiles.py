@@ -82,7 +82,7 @@ def make_tile(
             def store(value, base, v):
                 pointer = at_offset(builder, base, v * n * width, vector)
                 if masked and v == n_vectors - 1:
-                    _masked_store(builder, value, pointer, mask, width)
+                    masked_store(builder, value, pointer, mask, width)
                 else:
                     builder.store(value, pointer, align=width)
 
@@ -109,7 +109,7 @@ def make_tile(
             for r in range(n_rows):
                 at = a_at if r == 0 else builder.add(a_at, a_rows[r](builder))
                 pointer = builder.inttoptr(at, element.as_pointer())
-                factor = _broadcast(builder, builder.load(pointer), vector)
+                factor = broadcast(builder, builder.load(pointer), vector)
                 for v in range(n_vectors):
                     sums.append(fused(builder, factor, b_vectors[v], chains[r * n_vectors + v]))
             following = [
@@ -326,7 +326,7 @@ def shuffle(builder, a, b, order):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(LANE, len(order)), order))
 
 
-def _broadcast(builder, value, vector):
+def broadcast(builder, value, vector):
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(LANE, 0))
     return shuffle(builder, first, undefined, [0] * vector.count)
@@ -336,16 +336,17 @@ def lane_mask(builder, columns, n_lanes):
     """A vector of booleans: lane < columns."""
     indices = ir.VectorType(_WORD, n_lanes)
     lane_numbers = ir.Constant(indices, list(range(n_lanes)))
-    return builder.icmp_signed("<", lane_numbers, _broadcast(builder, columns, indices))
+    return builder.icmp_signed("<", lane_numbers, broadcast(builder, columns, indices))
 
 
 def masked_load(builder, pointer, mask, vector, align):
-    name = f"llvm.masked.load.v{vector.count}f{8 * align}.p0"
+    kind = "i" if isinstance(vector.element, ir.IntType) else "f"
+    name = f"llvm.masked.load.v{vector.count}{kind}{8 * align}.p0"
     return call_llvm(
         builder, name, vector, [pointer, ir.Constant(LANE, align), mask, ir.Constant(vector, None)]
     )
 
 
-def _masked_store(builder, value, pointer, mask, align):
+def masked_store(builder, value, pointer, mask, align):
     name = f"llvm.masked.store.v{value.type.count}f{8 * align}.p0"
     call_llvm(builder, name, ir.VoidType(), [value, pointer, ir.Constant(LANE, align), mask])
