@@ -1,5 +1,9 @@
 """Every mistake gets an error of its own that says what came and what was expected."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from conftest import table
@@ -277,14 +281,21 @@ def test_any_array_of_numbers_is_taken_and_left_alone(engine, name):
     np.testing.assert_array_equal(n.predict_proba(values), expected.predict_proba(plain))
 
 
-def test_engine_from_the_environment(monkeypatch):
-    monkeypatch.setenv("FASTNN_ENGINE", "numpy")
-    assert fastnn.engines.choice() == ("numpy", "chosen by FASTNN_ENGINE")
-    with fastnn.use_engine("numba"):
-        assert fastnn.engines.choice() == ("numba", "chosen by use_engine")
-    monkeypatch.setenv("FASTNN_ENGINE", "fast")
-    with pytest.raises(ValueError, match="unknown FASTNN_ENGINE 'fast'"):
-        net().fit(X, Y)
+def test_engine_from_the_environment():
+    def run(code, engine):
+        return subprocess.run(
+            [sys.executable, "-c", f"import fastnn; {code}"],
+            env={**os.environ, "FASTNN_ENGINE": engine}, capture_output=True, text=True,
+        )  # fmt: skip
+
+    code = "print(fastnn.engines.choice())\nwith fastnn.use_engine('numba'): "
+    found = run(code + "print(fastnn.engines.choice())", "numpy")
+    assert found.stdout.splitlines() == [
+        "('numpy', 'chosen by FASTNN_ENGINE')",
+        "('numba', 'chosen by use_engine')",
+    ]
+    found = run("fastnn.Sequential([fastnn.Dense(1)]).fit([[1.0]], [2.0])", "fast")
+    assert "ValueError: unknown FASTNN_ENGINE 'fast'" in found.stderr
 
 
 def test_without_numba_auto_warns_and_works(monkeypatch):

@@ -1,7 +1,7 @@
 """Which engine executes a plan, and why.
 
 ``"auto"`` takes numba if it can be imported, else numpy with a warning that says what to do.
-``FASTNN_ENGINE``, :func:`set_engine` and :func:`use_engine` choose by hand.
+``FASTNN_ENGINE``, read at the import, :func:`set_engine` and :func:`use_engine` choose by hand.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = [
 NAMES = ("numba", "numpy")
 
 _chosen = "auto"
+_named = os.environ.get("FASTNN_ENGINE")
 _within: ContextVar[str | None] = ContextVar("fastnn_engine", default=None)
 
 
@@ -118,7 +119,7 @@ def choice() -> tuple[str, str]:
     for name, why in (
         (within, "use_engine"),
         (_chosen, "set_engine"),
-        (os.environ.get("FASTNN_ENGINE"), "FASTNN_ENGINE"),
+        (_named, "FASTNN_ENGINE"),
     ):
         if name and name != "auto":
             return _check(name, why), f"chosen by {why}"
