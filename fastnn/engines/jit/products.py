@@ -31,6 +31,9 @@ DEPTH = 512
 #: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile.
 FETCH_ROWS = 64
 
+#: With fewer steps a tile is done before the memory could bring the next.
+FETCH_DEPTH = 128
+
 #: Rows of a and of the result that meet every panel of a block of b before the next rows do, so
 #: that they stay in the second cache.
 NEAR_ROWS = 128
@@ -62,35 +65,58 @@ def make_panel(width, masked=False):
         n = vector_lanes(c)
         group = max(n, HEIGHT)
         copies = width > 1 and state == COPIES
-        if width > 1 and state == COPIED:
+        copied = width > 1 and state == COPIED
+        ahead_row = b_row
+        if copied:
             b, b_row = pack, width * n
-        ahead_row = b_row if rows <= FETCH_ROWS and state != COPIED else 0
+        # All tiles together ask for the next panel once: as copied, or line by line where it is.
+        share_of_next = width * n * HEIGHT // rows
         i = 0
         while i + HEIGHT <= rows:
             ci, fi, ai, ar, ak = c + i * c_row, first + i * first_row, a + i * a_row, a_row, a_k
             if i < packed:
                 ai, ar, ak = a_pack + (i // group * DEPTH * group + i % group), 1, group
+            next_c = ci
             if copies and i == 0:
                 copying(
-                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, pack, 0
-                )
+                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, pack, 0,
+                    next_c,
+                )  # fmt: skip
                 b, b_row = pack, width * n
             else:
+                if copied:
+                    other = pack + (width * n * DEPTH + i // HEIGHT * depth * share_of_next)
+                    other_row = share_of_next
+                    if depth >= FETCH_DEPTH:
+                        next_c = ci + HEIGHT * c_row if i + 2 * HEIGHT <= rows else c + width * n
+                else:
+                    other, other_row = ahead + i // HEIGHT % width * n, ahead_row
                 tall(
-                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds,
-                    ahead + i // HEIGHT % width * n, ahead_row,
+                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, other,
+                    other_row, next_c,
                 )  # fmt: skip
+                if i >= width * HEIGHT:
+                    ahead_row = 0
             i += HEIGHT
         while i < rows:
             ci, fi, ai = c + i * c_row, first + i * first_row, a + i * a_row
             if has_four and rows - i >= 4:
-                four(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                four(
+                    ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0,
+                    ci,
+                )  # fmt: skip
                 i += 4
             elif rows - i >= 2:
-                two(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                two(
+                    ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0,
+                    ci,
+                )  # fmt: skip
                 i += 2
             else:
-                one(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                one(
+                    ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0,
+                    ci,
+                )  # fmt: skip
                 i += 1
 
     return subroutine(panel)

@@ -39,7 +39,7 @@ def make_tile(
     """A register tile of a matrix product, as an intrinsic.
 
     ``tile(c, c_row, first, first_row, a, a_row, a_k, b, b_row, depth, columns, adds, other,
-    other_row)`` computes, for r < n_rows and all columns j of n_vectors vectors, the chain
+    other_row, next_c)`` computes, for r < n_rows and all columns j of n_vectors vectors, the chain
 
         t[r, j] = fma(a[r*a_row + k*a_k], b[k*b_row + j], t[r, j])
 
@@ -48,14 +48,15 @@ def make_tile(
 
     masked  only the first `columns` lanes of the last vector are read and written
     copies  the rows of b are also written to `other`, one after another
-    fetches asks the memory for other[k*other_row], which will be read soon
+    fetches asks the memory for other[k*other_row], which will be read soon, and for the tile of c
+            at next_c, unless that is c
     Reads a, b, first and, with adds, c; writes c, which may overlap first alone.
     """
 
     @intrinsic
     def tile(
         typingctx, c, c_row, first, first_row, a, a_row, a_k, b, b_row, depth, columns, adds,
-        other, other_row,
+        other, other_row, next_c,
     ):  # fmt: skip
         real = c.dtype
         n = lanes(real)
@@ -66,7 +67,7 @@ def make_tile(
 
         def codegen(context, builder, sig, args):
             c, c_row, first, first_row, a, a_row, a_k, b, b_row, depth, columns, adds = args[:12]
-            other, other_row = args[12:]
+            other, other_row, next_c = args[12:]
             c_row, first_row, a_row, a_k, b_row, other_row = (
                 builder.mul(stride, word(width))
                 for stride in (c_row, first_row, a_row, a_k, b_row, other_row)
@@ -91,6 +92,12 @@ def make_tile(
 
             a_rows = _row_offsets(builder, a_row, n_rows)
             starts = [load(base, v) for base in rows_of(first, first_row) for v in range(n_vectors)]
+
+            if fetches:
+                with builder.if_then(builder.icmp_signed("!=", next_c, c)):
+                    for row in rows_of(next_c, c_row):
+                        for v in range(n_vectors):
+                            fetch_line(builder, builder.add(row, word(v * n * width)))
 
             before = builder.block
             loop = builder.append_basic_block("depth")
@@ -143,7 +150,7 @@ def make_tile(
             return context.get_dummy_value()
 
         i = types.int64
-        return types.none(c, i, c, i, a, i, i, b, i, i, i, i, c, i), codegen
+        return types.none(c, i, c, i, a, i, i, b, i, i, i, i, c, i, c), codegen
 
     return tile
 
