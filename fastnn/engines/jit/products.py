@@ -31,8 +31,9 @@ DEPTH = 512
 #: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile.
 FETCH_ROWS = 64
 
-#: With fewer steps a tile is done before the memory could bring the next.
-FETCH_DEPTH = 128
+#: A result of more elements does not stay in the second cache: its next tile is asked for ahead,
+#: unless a tile has fewer steps and is done before the memory could answer.
+FAR, FETCH_DEPTH = 1 << 17, 128
 
 #: Rows of a and of the result that meet every panel of a block of b before the next rows do, so
 #: that they stay in the second cache.
@@ -60,7 +61,7 @@ def make_panel(width, masked=False):
 
     def panel(
         c, c_row, first, first_row, a, a_row, a_k, a_pack, packed,
-        b, b_row, rows, depth, columns, adds, pack, state, ahead,
+        b, b_row, rows, depth, columns, adds, pack, state, ahead, far,
     ):  # fmt: skip
         n = vector_lanes(c)
         group = max(n, HEIGHT)
@@ -77,6 +78,8 @@ def make_panel(width, masked=False):
             if i < packed:
                 ai, ar, ak = a_pack + (i // group * DEPTH * group + i % group), 1, group
             next_c = ci
+            if far:
+                next_c = ci + HEIGHT * c_row if i + 2 * HEIGHT <= rows else c + width * n
             if copies and i == 0:
                 copying(
                     ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, pack, 0,
@@ -87,8 +90,6 @@ def make_panel(width, masked=False):
                 if copied:
                     other = pack + (width * n * DEPTH + i // HEIGHT * depth * share_of_next)
                     other_row = share_of_next
-                    if depth >= FETCH_DEPTH:
-                        next_c = ci + HEIGHT * c_row if i + 2 * HEIGHT <= rows else c + width * n
                 else:
                     other, other_row = ahead + i // HEIGHT % width * n, ahead_row
                 tall(
@@ -159,6 +160,7 @@ def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, co
     group = max(n, HEIGHT)
     packs = columns >= 4 * WIDTH * n and a_k != 1
     copies = rows >= 3 * HEIGHT and b_row > WIDTH * n
+    far = rows * c_row > FAR and depth >= FETCH_DEPTH
     deep = DEPTH // 2 if rows <= FETCH_ROWS and adds == 0 else DEPTH
     k = 0
     while k == 0 or k < depth:
@@ -178,25 +180,25 @@ def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, co
                 if left >= 3 * n and left != 4 * n:
                     _panel_3(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj + 3 * n,
+                        bj, b_row, near, some, left, adds, to, state, bj + 3 * n, far,
                     )  # fmt: skip
                     j += 3 * n
                 elif left >= 2 * n:
                     _panel_2(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj + 2 * n,
+                        bj, b_row, near, some, left, adds, to, state, bj + 2 * n, far,
                     )  # fmt: skip
                     j += 2 * n
                 elif left >= n:
                     _panel_1(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj + n,
+                        bj, b_row, near, some, left, adds, to, state, bj + n, far,
                     )  # fmt: skip
                     j += n
                 else:
                     _panel_masked(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj,
+                        bj, b_row, near, some, left, adds, to, state, bj, far,
                     )  # fmt: skip
                     j += n
             i += near
