@@ -9,7 +9,7 @@ pass has the same bits alone and in any batch.
 
 from __future__ import annotations
 
-from ..tables import INPUT, PACK_BYTES, ROW
+from ..tables import BLOCK_PANELS, DEPTH, INPUT, NEAR_ROWS, PACK_BYTES, PANEL_VECTORS, ROW
 from . import target
 from .kernels import leaf, product_leaf, subroutine
 from .memory import (
@@ -23,27 +23,18 @@ from .memory import (
 from .tiles import make_tile, transpose_block, vector_lanes
 
 #: Rows of the tallest tile, and vectors of the widest.
-HEIGHT, WIDTH = target.tile_rows(), 3
+HEIGHT, WIDTH = target.tile_rows(), PANEL_VECTORS
 
-#: Steps of k between two passes over the result.
-DEPTH = 512
-
-#: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile.
+#: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile, and
+#: k is passed in halves.
 FETCH_ROWS = 64
 
 #: A result of more elements does not stay in the second cache: its next tile is asked for ahead,
 #: unless a tile has fewer steps and is done before the memory could answer.
 FAR, FETCH_DEPTH = 1 << 17, 128
 
-#: Rows of a and of the result that meet every panel of a block of b before the next rows do, so
-#: that they stay in the second cache.
-NEAR_ROWS = 128
-
-#: The block of a result that one call of the product computes: rows, and panels of WIDTH vectors.
-BLOCK_ROWS, BLOCK_PANELS = 1024, 16
-
-#: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
-SUM_ROWS = DEPTH
+#: Rows of a result that one call of the product computes, on the same copy of a block of b.
+BLOCK_ROWS = 1024
 
 #: How a panel meets its columns of b: where they are; copying them together on the way, if they
 #: lie far apart; as copied before, for the rows above.
@@ -332,13 +323,13 @@ def sum_over_rows(
 ):  # fmt: skip
     """c[i, j] = sum of a[i, k] b[k, j] over the rows k = first, ..., last-1 of a batch.
 
-    They are summed in blocks of SUM_ROWS, and the blocks in order. If `adds` is 1, c is what the
+    They are summed in blocks of DEPTH, and the blocks in order. If `adds` is 1, c is what the
     first block is added to.
     """
     zeros = reals(ctx, ctx.zeros)
     k = first
     while k < last:
-        some = min(SUM_ROWS, last - k)
+        some = min(DEPTH, last - k)
         multiply(
             ctx, part, c, c_row, zeros, 0, a + k * a_k, a_row, a_k, b + k * b_row, b_row,
             rows, some, columns, 1 if adds or k > first else 0,
