@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import os
 import warnings
@@ -30,6 +31,13 @@ NAMES = ("numba", "c", "numpy")
 
 _chosen = "auto"
 _within: ContextVar[str | None] = ContextVar("fastnn_engine", default=None)
+
+
+def __getattr__(name: str):
+    """``engines.reference``, imported when it is first used."""
+    if name == "reference":
+        return importlib.import_module(".reference", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def available() -> dict[str, str]:
@@ -156,9 +164,7 @@ def current():
     """The engine that runs now: an object with the functions of :mod:`.reference`."""
     name, _ = choice()
     if name == "numpy":
-        from . import reference
-
-        return reference
+        return importlib.import_module(".reference", __name__)
     return _numba() if name == "numba" else _c_engine()
 
 
