@@ -280,19 +280,30 @@ def test_any_array_of_numbers_is_taken_and_left_alone(engine, name):
 def test_engine_from_the_environment(monkeypatch):
     monkeypatch.setenv("FASTNN_ENGINE", "numpy")
     assert fastnn.engines.choice() == ("numpy", "chosen by FASTNN_ENGINE")
-    with fastnn.use_engine("numba"):
-        assert fastnn.engines.choice() == ("numba", "chosen by use_engine")
+    best = next(iter(fastnn.engines.available()))
+    with fastnn.use_engine(best):
+        assert fastnn.engines.choice() == (best, "chosen by use_engine")
     monkeypatch.setenv("FASTNN_ENGINE", "fast")
     with pytest.raises(ValueError, match="unknown FASTNN_ENGINE 'fast'"):
         net().fit(X, Y)
 
 
-def test_without_numba_auto_warns_and_works(monkeypatch):
-    monkeypatch.setattr(fastnn.engines, "_has_numba", lambda: False)
-    with pytest.warns(RuntimeWarning, match="pip install numba"):
+@pytest.mark.parametrize("missing", [{"numba"}, {"numba", "c"}])
+def test_auto_takes_the_best_engine_that_can_run(monkeypatch, missing):
+    troubles = {name: "it is not there: install it" for name in missing}
+    monkeypatch.setattr(fastnn.engines, "trouble", troubles.get)
+    monkeypatch.setattr(fastnn.engines, "_warned", False)
+    assert set(fastnn.engines.available()) == {"numba", "c", "numpy"} - missing
+    for name in missing:
+        with pytest.raises(ValueError, match=f"{name}' cannot run here: it is not there"):
+            fastnn.set_engine(name)
+    if "c" not in missing:
+        assert fastnn.engines.choice()[0] == "c"
+        return
+    with pytest.warns(RuntimeWarning, match="pip install numba gives the fast one"):
         assert fastnn.engines.choice()[0] == "numpy"
-    with pytest.raises(ValueError, match="cannot run here"):
-        fastnn.set_engine("numba")
+    assert fastnn.engines.choice()[0] == "numpy"  # a second warning would be an error
+    assert net().fit(X, Y, epochs=1, progress=False).engine == "numpy"
 
 
 def test_threads_from_the_environment(monkeypatch):

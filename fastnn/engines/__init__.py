@@ -64,7 +64,14 @@ def available() -> dict[str, str]:
 
 @functools.cache
 def trouble(name: str) -> str | None:
-    """Why an engine cannot run here, and what to do about it; None if it can."""
+    """Why an engine cannot run here, and what to do about it; None if it can.
+
+    Examples
+    --------
+    >>> from fastnn import engines
+    >>> engines.trouble("numpy") is None
+    True
+    """
     if name == "numba" and importlib.util.find_spec("numba") is None:
         return "Numba is not installed: pip install numba"
     if name == "c":
