@@ -166,7 +166,7 @@ def _orders(keys: np.ndarray) -> np.ndarray:
     keys &= ~numbers
     keys |= np.arange(count, dtype=np.uint64)
     keys.sort(axis=-1)
-    return (keys & numbers).astype(np.int64)
+    return (keys & numbers).astype(np.int64, order="C")  # engines read each row by its address
 
 
 def _keys(seed, stream, index, count, first):

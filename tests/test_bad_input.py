@@ -290,7 +290,7 @@ def test_engine_from_the_environment(monkeypatch):
 
 @pytest.mark.parametrize("missing", [{"numba"}, {"numba", "c"}])
 def test_auto_takes_the_best_engine_that_can_run(monkeypatch, missing):
-    troubles = {name: "it is not there: install it" for name in missing}
+    troubles = dict.fromkeys(missing, "it is not there: install it")
     monkeypatch.setattr(fastnn.engines, "trouble", troubles.get)
     monkeypatch.setattr(fastnn.engines, "_warned", False)
     assert set(fastnn.engines.available()) == {"numba", "c", "numpy"} - missing

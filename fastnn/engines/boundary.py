@@ -232,7 +232,7 @@ def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
     if not X.flags.c_contiguous or not X.flags.aligned:
         raise ValueError("X must be contiguous and aligned")
     n = X.shape[0]
-    if not 1 <= batch_size or (batch_size > ws.capacity and n > ws.capacity):
+    if not batch_size >= 1 or (batch_size > ws.capacity and n > ws.capacity):
         raise ValueError(f"batches of {batch_size} rows in room for {ws.capacity}")
     if not 0 <= first <= last <= -(-n // batch_size):
         raise ValueError(f"batches {first} to {last} of {-(-n // batch_size)}")
