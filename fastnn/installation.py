@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import warnings
 
 import numpy as np
 
@@ -64,7 +65,9 @@ def _version(engine: str) -> str:
 
 
 def _choice() -> str:
-    best, why = engines.choice()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the report says what is missing itself
+        best, why = engines.choice()
     return f"{best} ({why})"
 
 
