@@ -144,7 +144,9 @@ static inline int64_t place_of_maximum(const real *x, int64_t n)
 {
     if (n > SUM_LANES) {
         const real largest = maximum_of(x, n);
-        for (int64_t i = 0; i < n; i++)
+        int64_t i = 0;
+        while (i + LANES <= n && !any(at_most(set(largest), load(x + i)))) i += LANES;
+        for (; i < n; i++)
             if (x[i] == largest) return i;
         return n - 1;
     }

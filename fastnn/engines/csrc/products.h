@@ -184,18 +184,26 @@ static inline struct area share_of_matrix(int64_t rows, int64_t columns, int64_t
                          share(rows, TILE_ROWS, part + 1, parts), 0, columns};
 }
 
+/* A block at the edge of a matrix. */
+NOINLINE void transpose_part(real *target, int64_t target_row, const real *source,
+                             int64_t source_row, int64_t height, int64_t width)
+{
+    transpose_block(target, target_row, source, source_row, height, width);
+}
+
 /* target[j, i] = source[i, j] for i < rows, j < columns. */
 static void transpose(real *target, int64_t target_row, const real *source, int64_t source_row,
                       int64_t rows, int64_t columns)
 {
-    for (int64_t i = 0; i < rows; i += LANES) {
-        int64_t j = 0;
-        if (rows - i >= LANES)
-            for (; columns - j >= LANES; j += LANES)
-                transpose_block(target + j * target_row + i, target_row,
-                                source + i * source_row + j, source_row);
-        for (int64_t r = i; r < smaller_of(i + LANES, rows); r++)
-            for (int64_t c = j; c < columns; c++)
-                target[c * target_row + r] = source[r * source_row + c];
-    }
+    for (int64_t i = 0; i < rows; i += LANES)
+        for (int64_t j = 0; j < columns; j += LANES) {
+            real *to = target + j * target_row + i;
+            const real *from = source + i * source_row + j;
+            const int64_t height = smaller_of(LANES, rows - i);
+            const int64_t width = smaller_of(LANES, columns - j);
+            if (height == LANES && width == LANES)
+                transpose_block(to, target_row, from, source_row, LANES, LANES);
+            else
+                transpose_part(to, target_row, from, source_row, height, width);
+        }
 }

@@ -4,7 +4,7 @@
    load, store        a whole vector, from any address
    load_some, store_some   the first n lanes, 0 <= n <= lanes; the others are read as zeros
    widen, widen_some  reals as a vector of doubles
-   less, at_most, select   compare and choose; a comparison with a NaN is false
+   less, at_most, any, select   compare, and choose; a comparison with a NaN is false
    larger, smaller    a > b ? a : b, and a < b ? a : b: with a NaN it is b
    fma                one rounding; nothing else is ever fused (-ffp-contract=off)
 
@@ -92,6 +92,7 @@ typedef OF_REAL(bits) bits;
 #define magnitude OF_REAL(abs)
 #define less OF_REAL(less)
 #define at_most OF_REAL(at_most)
+#define any OF_REAL(any)
 #define choose OF_REAL(select)
 #define larger OF_REAL(larger)
 #define smaller OF_REAL(smaller)
@@ -180,7 +181,8 @@ INLINE void put(real *p, vec v, int64_t n)
     do {                                                                                          \
         const int64_t count_ = (count);                                                           \
         int64_t i = 0;                                                                            \
-        for (; i + LANES <= count_; i += LANES) {                                                 \
+        _Pragma("GCC unroll 4") for (; i + LANES <= count_; i += LANES)                           \
+        {                                                                                         \
             enum { n = LANES };                                                                   \
             __VA_ARGS__                                                                           \
         }                                                                                         \

@@ -100,6 +100,9 @@ static inline mask_d less_d(vec_d a, vec_d b) { return (mask_d)(a < b); }
 static inline mask_s at_most_s(vec_s a, vec_s b) { return (mask_s)(a <= b); }
 static inline mask_d at_most_d(vec_d a, vec_d b) { return (mask_d)(a <= b); }
 
+static inline bool any_s(mask_s m) { return m[0] || m[1] || m[2] || m[3]; }
+static inline bool any_d(mask_d m) { return m[0] || m[1]; }
+
 static inline vec_s select_s(mask_s m, vec_s a, vec_s b)
 {
     return (vec_s)(((mask_s)a & m) | ((mask_s)b & ~m));

@@ -8,10 +8,16 @@ enum {
     DOT_ROWS = DOTS < 1 ? 1 : DOTS > 8 ? 8 : DOTS, /* rows whose dot products go side by side */
 };
 
-/* A row of a at `r` times its stride: odd multiples are kept in registers, the others are those
-   times 2 or 4, which an address can hold. If the compiler saw through the odd ones, it would keep
-   a pointer for every row and run out of registers. */
+/* These keep from the compiler where a value comes from: it would keep a register for every row of
+   a, more than there are, and read a vector of b again for every row of a. */
 #define HIDE(value) __asm__("" : "+r"(value))
+#if defined(__x86_64__)
+#define HIDE_VECTOR(value) __asm__("" : "+v"(value))
+#elif defined(__aarch64__)
+#define HIDE_VECTOR(value) __asm__("" : "+w"(value))
+#else
+#define HIDE_VECTOR(value)
+#endif
 
 /* A register tile of a matrix product: for r < height and all columns j of `width` vectors,
 
@@ -38,41 +44,33 @@ INLINE void tile(const int height, const int width, const bool masked, const boo
             const real *p = first + r * first_row + v * LANES;
             t[r][v] = masked && v == width - 1 ? load_some(p, columns) : load(p);
         }
-    /* In bytes, so that an address needs no scale of its own. */
-    int64_t once = a_row * (int64_t)sizeof(real), thrice = 3 * once, five = 5 * once,
-            seven = 7 * once;
+    /* In bytes, so that an address needs no scale of its own: rows 0 to 3, and 4 to 7. */
+    int64_t once = a_row * (int64_t)sizeof(real), twice = 2 * once, thrice = 3 * once;
     const int64_t next_a = a_k * (int64_t)sizeof(real);
+    const char *low = (const char *)a, *high = low + 4 * once;
     HIDE(once);
-    if (height > 3) HIDE(thrice);
-    if (height > 4) {
-        HIDE(five);
-        HIDE(seven);
-    }
-    const char *a_at = (const char *)a;
-    for (int64_t k = 0; k < depth; k++) {
+    HIDE(twice);
+    HIDE(thrice);
+    for (int64_t left = depth; left > 0; left--) {
         vec row[TILE_WIDTH];
 #pragma GCC unroll 3
         for (int v = 0; v < width; v++) {
             const real *p = b + v * LANES;
             row[v] = masked && v == width - 1 ? load_some(p, columns) : load(p);
+            if (height > 1) HIDE_VECTOR(row[v]);
             if (copies) store(other + v * LANES, row[v]);
         }
         if (fetches) __builtin_prefetch(other, 0, 2);
 #pragma GCC unroll 8
         for (int r = 0; r < height; r++) {
-            const char *p = r == 0   ? a_at
-                            : r == 1 ? a_at + once
-                            : r == 2 ? a_at + 2 * once
-                            : r == 3 ? a_at + thrice
-                            : r == 4 ? a_at + 4 * once
-                            : r == 5 ? a_at + five
-                            : r == 6 ? a_at + 2 * thrice
-                                     : a_at + seven;
+            const char *p = r < 4 ? low : high;
+            p += r % 4 == 0 ? 0 : r % 4 == 1 ? once : r % 4 == 2 ? twice : thrice;
             const vec factor = set(*(const real *)p);
 #pragma GCC unroll 3
             for (int v = 0; v < width; v++) t[r][v] = fused(factor, row[v], t[r][v]);
         }
-        a_at += next_a;
+        low += next_a;
+        high += next_a;
         b += b_row;
         other += copies ? width * LANES : other_row;
     }
@@ -133,13 +131,14 @@ INLINE void dots(const int height, real *sums, const real *a, int64_t a_row, con
         rows[i + (s)] = SHUFFLE(bits, a, b, EACH_LANE(HIGH, s));                                  \
     }
 
-/* target[j*target_row + i] = source[i*source_row + j] for a block of LANES squared. */
+/* target[j*target_row + i] = source[i*source_row + j] for a block of at most LANES squared. */
 INLINE void transpose_block(real *target, int64_t target_row, const real *source,
-                            int64_t source_row)
+                            int64_t source_row, int64_t height, int64_t width)
 {
     vec rows[LANES];
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) rows[i] = load(source + i * source_row);
+    for (int i = 0; i < LANES; i++)
+        rows[i] = i < height ? take(source + i * source_row, width) : set(0);
     EXCHANGE(1)
 #if VECTOR_BYTES > 16 || !defined(REAL_IS_DOUBLE)
     EXCHANGE(2)
@@ -151,5 +150,6 @@ INLINE void transpose_block(real *target, int64_t target_row, const real *source
     EXCHANGE(8)
 #endif
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) store(target + i * target_row, rows[i]);
+    for (int i = 0; i < LANES; i++)
+        if (i < width) put(target + i * target_row, rows[i], height);
 }
