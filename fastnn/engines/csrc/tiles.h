@@ -38,10 +38,10 @@ INLINE void tile(const int height, const int width, const bool masked, const boo
 {
     vec t[TILE_ROWS][TILE_WIDTH];
 #pragma GCC unroll 8
-    for (int r = 0; r < height; r++)
+    for (int r = 0; r < height; r++, first += first_row)
 #pragma GCC unroll 3
         for (int v = 0; v < width; v++) {
-            const real *p = first + r * first_row + v * LANES;
+            const real *p = first + v * LANES;
             t[r][v] = masked && v == width - 1 ? load_some(p, columns) : load(p);
         }
     /* In bytes, so that an address needs no scale of its own: rows 0 to 3, and 4 to 7. */
@@ -75,13 +75,12 @@ INLINE void tile(const int height, const int width, const bool masked, const boo
         other += copies ? width * LANES : other_row;
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < height; r++)
+    for (int r = 0; r < height; r++, c += c_row)
 #pragma GCC unroll 3
         for (int v = 0; v < width; v++) {
-            real *p = c + r * c_row + v * LANES;
             const int64_t n = masked && v == width - 1 ? columns : LANES;
-            if (adds) t[r][v] = take(p, n) + t[r][v];
-            put(p, t[r][v], n);
+            if (adds) t[r][v] = take(c + v * LANES, n) + t[r][v];
+            put(c + v * LANES, t[r][v], n);
         }
 }
 
