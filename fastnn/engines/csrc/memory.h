@@ -17,6 +17,8 @@ INLINE int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
 /* The first of `count` items that belong to a part, a multiple of `step` but for the end. */
 INLINE int64_t share(int64_t count, int64_t step, int64_t part, int64_t parts)
 {
+    if (part == 0) return 0; /* a small network need not wait for divisions */
+    if (part == parts) return count;
     const int64_t steps = (count + step - 1) / step;
     return smaller_of(count, steps * part / parts * step);
 }
