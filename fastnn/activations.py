@@ -36,8 +36,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import engines
 from .checks import real_number
-from .engines import reference
 from .engines.tables import Act
 from .names import unknown
 
@@ -80,7 +80,7 @@ class ActivationFunction:
         -------
         ndarray, the same shape
         """
-        return reference.activate(self.code, _real(z), self.argument)
+        return engines.reference.activate(self.code, _real(z), self.argument)
 
     def derivative(self, z):
         """g'(z), elementwise; at the kinks of step, ReLU and leaky ReLU that from the left.
@@ -95,8 +95,8 @@ class ActivationFunction:
         ndarray, the same shape
         """
         z = _real(z)
-        a = reference.activate(self.code, z, self.argument)
-        return reference.activation_slope(self.code, z, a, self.argument)
+        a = engines.reference.activate(self.code, z, self.argument)
+        return engines.reference.activation_slope(self.code, z, a, self.argument)
 
     def config(self):
         """Its name, or name and argument, as written to files."""
@@ -202,7 +202,7 @@ class Softmax(ActivationFunction):
         z = _real(z)
         if not -z.ndim <= axis < z.ndim or z.shape[axis] == 0:
             raise ValueError(f"softmax needs elements along axis {axis}, but z has shape {z.shape}")
-        return reference.softmax(z, axis)
+        return engines.reference.softmax(z, axis)
 
     def derivative(self, z, axis=-1):
         """The derivative of every output by every input.

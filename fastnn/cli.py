@@ -52,6 +52,15 @@ def warmup(dtypes) -> None:
     click.echo(f"kept in {kept}")
 
 
+@main.command()
+def doctor() -> None:
+    """Tell what is installed, what is chosen, and what is missing and how to get it."""
+    from fastnn import installation
+
+    for line in installation.lines():
+        click.echo(line)
+
+
 @main.group()
 def train() -> None:
     """Train a network and write it to a file."""

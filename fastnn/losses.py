@@ -26,10 +26,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from . import engines
 from .checks import real_number
-from .engines import reference
 from .engines.tables import Loss
 from .errors import ShapeError
 from .names import unknown
@@ -122,20 +121,22 @@ class LossFunction:
         y = y.astype(np.float64)
         y, a = (v.reshape(-1, 1) if v.ndim < 2 else v.reshape(len(v), -1) for v in (y, a))
         if self.label_smoothing:
-            y = reference.smooth(self.code, y, self.label_smoothing)
+            y = engines.reference.smooth(self.code, y, self.label_smoothing)
         return y, a
 
     def _rows(self, y, a) -> np.ndarray:
         if self.code in (Loss.mse, Loss.sse):
-            return reference.LOSSES[self.code](a, y)[0]
-        rows = -special.xlogy(y, a)
+            return engines.reference.LOSSES[self.code](a, y)[0]
+        from scipy.special import xlog1py, xlogy  # not needed by a fit, and slow to import
+
+        rows = -xlogy(y, a)
         if self.code == Loss.binary_cross_entropy:
-            rows -= special.xlog1py(1 - y, -a)
+            rows -= xlog1py(1 - y, -a)
         return rows.sum(axis=1)
 
     def _slope(self, y, a) -> np.ndarray:
         if self.code in (Loss.mse, Loss.sse):
-            return reference.LOSSES[self.code](a, y)[1]
+            return engines.reference.LOSSES[self.code](a, y)[1]
         slope = -_ratio(y, a)
         if self.code == Loss.binary_cross_entropy:
             slope += _ratio(1 - y, 1 - a)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from . import engines, files, layers, losses, optimizers
+from . import engines, layers, losses, optimizers
 from .checks import real_number, whole_number
 from .engines.tables import SLOTS
 from .engines.workspace import Data, Workspace, aligned_zeros
@@ -24,7 +24,6 @@ from .targets import (
     describe_target,
     make_data,
 )
-from .tracing import trace
 from .training import History, Progress, TrainingState, train
 
 #: Elements of workspace that a chunk of rows takes in bulk prediction, and its least rows: this
@@ -665,6 +664,8 @@ class Sequential:
         >>> float(trace["0.a"][0, 0]), float(trace["0.dz"][0, 0])
         (0.5, -0.5)
         """
+        from .tracing import trace
+
         self._built()
         if y is None:
             X = check_features(X, self.n_inputs, self.dtype)
@@ -705,6 +706,8 @@ class Sequential:
         >>> bool((back.flat_params == net.flat_params).all())
         True
         """
+        from . import files
+
         self._built()
         target = self._target
         description: dict = {
@@ -763,6 +766,8 @@ def load(path) -> Sequential:
     Traceback (most recent call last):
     FileNotFoundError: there is no model file 'no such file'
     """
+    from . import files
+
     tensors, about = files.read(path)
     try:
         net = Sequential(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 
 def unknown(what: str, name: str, known) -> ValueError:
     """The error for a name that nothing bears, with the nearest one suggested."""
+    import difflib
+
     known = list(known)
     low = str(name).lower()
     near = [k for k in known if low and k.startswith(low)]

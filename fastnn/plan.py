@@ -243,6 +243,7 @@ class Lowering:
             head["x"], head["dx"] = body[-1]["a"], body[-1]["da"]
             layers.append((-1, -1))
         parameters = self._place_parameters(body)
+        rows.flags.writeable = False  # engines check it once and then rely on it
         penalised = [int(row["n_in"]) for row in body if row["arg1"] or row["arg2"]]
         last = body[-1]
         before = "x" if last["op"] == Op.SOFTMAX else "z" if last["code"] == Act.sigmoid else "a"

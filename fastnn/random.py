@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import operator
-import secrets
 from enum import IntEnum
 
 import numpy as np
@@ -47,6 +46,8 @@ def check_seed(seed) -> int:
         If it is not None or a whole number from 0 to 2**64 - 1.
     """
     if seed is None:
+        import secrets  # with hashing and more that nobody else needs
+
         return secrets.randbits(32)
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(f"seed must be a whole number or None, not {seed!r}")
@@ -165,7 +166,7 @@ def _orders(keys: np.ndarray) -> np.ndarray:
     keys &= ~numbers
     keys |= np.arange(count, dtype=np.uint64)
     keys.sort(axis=-1)
-    return (keys & numbers).astype(np.int64)
+    return (keys & numbers).astype(np.int64, order="C")  # engines read each row by its address
 
 
 def _keys(seed, stream, index, count, first):

@@ -199,7 +199,7 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: Loss) -> Target:
 def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """The sorted labels; whole numbers below n_classes stand for themselves."""
     try:
-        classes = np.unique(labels)
+        classes = _sorted_distinct(labels)
     except TypeError:
         raise TypeError(
             "y mixes labels of types that cannot be sorted, such as str and int"
@@ -215,6 +215,15 @@ def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
             + (" (or one unit for two classes)" if n_classes == 2 else "")
         )
     return classes
+
+
+def _sorted_distinct(labels: np.ndarray) -> np.ndarray:
+    """The distinct labels in order; a NaN may stand at the end more than once."""
+    if labels.dtype.kind not in "biuf" or not len(labels):
+        return np.unique(labels)
+    # np.unique imports numpy.ma, which takes longer than a short fit.
+    labels = np.sort(labels)
+    return labels[np.append(True, labels[1:] != labels[:-1])]
 
 
 def _some(values: np.ndarray, most: int = 4) -> str:

@@ -288,22 +288,33 @@ def test_engine_from_the_environment():
             env={**os.environ, "FASTNN_ENGINE": engine}, capture_output=True, text=True,
         )  # fmt: skip
 
-    code = "print(fastnn.engines.choice())\nwith fastnn.use_engine('numba'): "
+    best = next(iter(fastnn.engines.available()))
+    code = f"print(fastnn.engines.choice())\nwith fastnn.use_engine('{best}'): "
     found = run(code + "print(fastnn.engines.choice())", "numpy")
     assert found.stdout.splitlines() == [
         "('numpy', 'chosen by FASTNN_ENGINE')",
-        "('numba', 'chosen by use_engine')",
+        f"('{best}', 'chosen by use_engine')",
     ]
     found = run("fastnn.Sequential([fastnn.Dense(1)]).fit([[1.0]], [2.0])", "fast")
     assert "ValueError: unknown FASTNN_ENGINE 'fast'" in found.stderr
 
 
-def test_without_numba_auto_warns_and_works(monkeypatch):
-    monkeypatch.setattr(fastnn.engines, "_has_numba", lambda: False)
-    with pytest.warns(RuntimeWarning, match="pip install numba"):
+@pytest.mark.parametrize("missing", [{"numba"}, {"numba", "c"}])
+def test_auto_takes_the_best_engine_that_can_run(monkeypatch, missing):
+    troubles = dict.fromkeys(missing, "it is not there: install it")
+    monkeypatch.setattr(fastnn.engines, "trouble", troubles.get)
+    monkeypatch.setattr(fastnn.engines, "_warned", False)
+    assert set(fastnn.engines.available()) == {"numba", "c", "numpy"} - missing
+    for name in missing:
+        with pytest.raises(ValueError, match=f"{name}' cannot run here: it is not there"):
+            fastnn.set_engine(name)
+    if "c" not in missing:
+        assert fastnn.engines.choice()[0] == "c"
+        return
+    with pytest.warns(RuntimeWarning, match="pip install numba gives the fast one"):
         assert fastnn.engines.choice()[0] == "numpy"
-    with pytest.raises(ValueError, match="cannot run here"):
-        fastnn.set_engine("numba")
+    assert fastnn.engines.choice()[0] == "numpy"  # a second warning would be an error
+    assert net().fit(X, Y, epochs=1, progress=False).engine == "numpy"
 
 
 def test_threads_from_the_environment(monkeypatch):

@@ -22,7 +22,7 @@ def test_train_digits(tmp_path):
     lines = {" ".join(line.split()[:2]): line for line in done.stdout.splitlines()}
     assert float(lines["test accuracy"].split()[2]) >= 0.975
     assert "rows/s" in done.stdout
-    assert "engine numba" in done.stdout
+    assert f"engine {next(iter(fastnn.engines.available()))}" in done.stdout
     assert "thread" in done.stdout
     assert "epoch 40/40" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["digits.png", "digits.safetensors"]
@@ -93,6 +93,33 @@ def test_mistakes_are_named_before_any_work(tmp_path, arguments, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_tells_what_is_here():
+    done = run("doctor")
+    assert done.returncode == 0, done.stderr
+    for word in ("engines", "numba", "numpy", "SIMD", "threads", "cache", "chosen"):
+        assert word in done.stdout
+    for name, about in fastnn.engines.available().items():
+        assert f"{name:8}" in done.stdout
+        assert about in done.stdout
+
+
+def test_doctor_finds_what_is_wrong(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    environment = {
+        **os.environ, "FASTNN_SIMD": "avx1024", "FASTNN_NUM_THREADS": "none",
+        "FASTNN_ENGINE": "fast",
+    }  # fmt: skip
+    done = run("doctor", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "WRONG: FASTNN_SIMD must be one of" in done.stdout
+    assert "WRONG: FASTNN_NUM_THREADS" in done.stdout
+    assert "WRONG: unknown FASTNN_ENGINE 'fast'" in done.stdout
+    if "numba" in fastnn.engines.available():
+        environment = {**os.environ, "FASTNN_CACHE_DIR": str(tmp_path / "file")}
+        done = run("doctor", env=environment)
+        assert f"WRONG: {tmp_path / 'file'} cannot be written" in done.stdout
 
 
 def test_version_and_help():

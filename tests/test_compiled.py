@@ -245,6 +245,8 @@ def test_the_parallel_launcher_allocates_nothing(compiled, monkeypatch):
 
 
 def test_without_a_safe_thread_layer_it_warns_once_and_is_right(compiled, monkeypatch):
+    if compiled != "numba":
+        pytest.skip("only Numba's threads come in layers")
     expected = bits(*train())
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 4)
@@ -297,52 +299,52 @@ else:
 """
 
 
+@pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("kind", ["plain", "workqueue", "fork"])
-def test_beside_the_users_own_parallel_numba_code(kind):
+def test_beside_the_users_own_parallel_numba_code(kind, engine):
     """The user's pool was there first: its layer is unsafe, or the process forks after it."""
-    environment = {**os.environ, "FASTNN_NUM_THREADS": "2", "FASTNN_ENGINE": "numba"}
+    pytest.importorskip("numba")
+    environment = {**os.environ, "FASTNN_NUM_THREADS": "2", "FASTNN_ENGINE": engine}
     done = subprocess.run(
         [sys.executable, "-c", USERS_POOL, kind], capture_output=True, text=True, timeout=120,
         env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert ("because Numba already runs its workqueue layer" in done.stderr) == (
-        kind == "workqueue"
+        kind == "workqueue" and engine == "numba"
     )
     values = done.stdout.split()
     assert len(values) == (2 if kind == "fork" else 1)
     assert len(set(values)) == 1
 
 
-def _train_in_child(queue):
-    with only("numba"):
+def _train_in_child(engine, queue):
+    with only(engine):
         queue.put(bits(*train()))
 
 
-def test_a_forked_child_of_a_parallel_parent_trains(monkeypatch):
+def test_a_forked_child_of_a_parallel_parent_trains(compiled, monkeypatch):
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 4)
-    with only("numba"):
-        expected = bits(*train())
+    expected = bits(*train())
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=_train_in_child, args=(queue,))
+    child = context.Process(target=_train_in_child, args=(compiled, queue))
     child.start()
     assert queue.get(timeout=60) == expected
     child.join(60)
     assert child.exitcode == 0
 
 
-def test_two_fits_at_once_are_both_right(monkeypatch):
+def test_two_fits_at_once_are_both_right(compiled, monkeypatch):
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
-    with only("numba"):
-        expected = bits(*train(batch_size=3))
+    expected = bits(*train(batch_size=3))
     found, errors = [], []
 
     def work():
         try:
-            with fastnn.use_engine("numba"):
+            with fastnn.use_engine(compiled):
                 for _ in range(5):
                     found.append(bits(*train(batch_size=3)))
         except BaseException as error:
@@ -380,17 +382,15 @@ def test_one_network_predicts_from_several_threads(compiled):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch):
     """Networks that use every leaf there is, and nothing is of another type afterwards."""
-    if compiled != "numba":
-        pytest.skip("lists Numba's kernels")
-    from fastnn.engines import jit
-    from fastnn.engines.jit import kernels
-
+    if compiled == "numba":
+        from fastnn.engines import jit as leaves
+    else:
+        from fastnn.engines import native as leaves
     used = set()
-    monkeypatch.setattr(engines.current(), "_address", lambda *a: used.add(a) or jit.address(*a))
+    address = leaves.address
+    monkeypatch.setattr(engines.current(), "_address", lambda *a: used.add(a) or address(*a))
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
-    seen = kernels._addresses.copy()
-    monkeypatch.setattr(kernels, "_addresses", seen)
     X, y = table(30, 19, 5, seed=3)
     acts = [act.name for act in Act]
     layers = [Dense(6, act, l1=1e-3, l2=1e-3) for act in acts]
@@ -417,4 +417,4 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     monkeypatch.setattr("fastnn.targets._SMALL", 0)
     for type_ in FEATURE_TYPES:
         assert single.logits(np.ones((3, 19), type_)).dtype == dtype
-    assert {name for name, _ in used} | {"launch"} == set(jit.names())
+    assert {name for name, _ in used} | {"launch"} == set(leaves.names())

@@ -10,10 +10,11 @@ from pathlib import Path
 import digests
 import numpy as np
 import pytest
-from conftest import DTYPES
+from conftest import COMPILED, DTYPES
 
 from fastnn import Adam, Dense, Sequential
 from fastnn.engines import compiled as compiled_module
+from fastnn.engines import levels
 
 KEPT = json.loads(digests.KEPT.read_text())
 
@@ -38,43 +39,51 @@ def test_every_number_of_parts_gives_the_kept_digest(
 REGISTER = {"avx512": "zmm", "avx2": "ymm", "plain": "xmm"}
 
 
-@pytest.fixture(scope="module")
-def lower_levels():
-    """What tests/digests.py prints with each lower level of vector instructions, run together."""
-    target = pytest.importorskip("fastnn.engines.jit.target")
-    order = list(target.LEVELS)
-    lower = order[order.index(target.host_level()) + 1 :]
-    levels = [level for level in lower if level != "neon"]
-    code = (
-        "import digests, json\n"
-        "from fastnn.engines.jit import kernels\n"
-        "asm = kernels.compile_function('product', 'float32')[0].get_asm_str()\n"
-        "print(json.dumps([digests.all_digests(), [r for r in ('xmm', 'ymm', 'zmm') if r in asm]]))"
-    )
+NUMBA_REGISTERS = """
+from fastnn.engines.jit import kernels
+asm = kernels.compile_function('product', 'float32')[0].get_asm_str()
+registers = [r for r in ('xmm', 'ymm', 'zmm') if r in asm]
+"""
+C_REGISTERS = """
+from fastnn.engines import native
+registers = [{'avx512': 'zmm', 'avx2': 'ymm', 'plain': 'xmm'}.get(native.level())]
+"""
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_fewer_vector_instructions_give_the_kept_digests(engine):
+    """All levels below this processor's, one process each, run together."""
+    if engine == "numba":
+        from fastnn.engines.jit import target as engine_module
+    else:
+        from fastnn.engines import native as engine_module
+    lower = levels.NAMES[levels.NAMES.index(engine_module.host_level()) + 1 :]
+    code = NUMBA_REGISTERS if engine == "numba" else C_REGISTERS
+    code = f"import digests, json\n{code}\nprint(json.dumps([digests.all_digests(), registers]))"
     running = {
         level: subprocess.Popen(
             [sys.executable, "-c", code],
-            env={**os.environ, "FASTNN_SIMD": level, "FASTNN_ENGINE": "numba"},
+            env={**os.environ, "FASTNN_SIMD": level, "FASTNN_ENGINE": engine},
             cwd=Path(__file__).parent,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for level in levels
+        for level in lower
+        if level != "neon"
     }
-    return {level: json.loads(process.communicate()[0]) for level, process in running.items()}
-
-
-def test_fewer_vector_instructions_give_the_kept_digests(lower_levels):
-    for level, (found, registers) in lower_levels.items():
+    for level, process in running.items():
+        found, registers = json.loads(process.communicate()[0])
         assert found == KEPT, level
         if level in REGISTER and registers:
             assert registers[-1] == REGISTER[level]
 
 
+@pytest.mark.parametrize("module", ["jit.target", "native"])
 @pytest.mark.parametrize("level", ["avx1024", "neon"])
-def test_a_level_that_is_not_there_is_refused(level):
-    pytest.importorskip("numba")
-    code = "from fastnn.engines.jit import target; target.level()"
+def test_a_level_that_is_not_there_is_refused(level, module):
+    if ("numba" if module == "jit.target" else "c") not in COMPILED:
+        pytest.skip("this engine cannot run here")
+    code = f"import fastnn.engines.{module} as module; module.level()"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "FASTNN_SIMD": level},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Dense, Sequential, engines, targets
+from fastnn import Dense, Sequential, targets
 from fastnn.engines.tables import FEATURE_TYPES
 
 TYPES = [dtype.name for dtype in FEATURE_TYPES]
@@ -140,13 +140,12 @@ def test_a_type_that_cannot_be_converted_is_refused(name):
         Sequential([Dense(1)], n_inputs=2).logits(np.zeros((3, 2), name))
 
 
-def test_the_engine_gathers_only_what_it_must():
+def test_the_engine_gathers_only_what_it_must(compiled):
     """A float32 X in order is read where it lies."""
     net = Sequential([Dense(5)], n_inputs=3)
     X = np.ones((64, 3), np.float32)
-    with engines.use_engine("numba"):
-        net.logits(np.ones((1 << 16, 3)))
-        net.logits(X)
+    net.logits(np.ones((1 << 16, 3)))
+    net.logits(X)
     ws = net._idle_workspaces[-1]
     programs = [key[1] for key in ws.bound if isinstance(key, tuple)]
     assert ("predict", "logits", True, "float64") in programs

@@ -72,6 +72,15 @@ def test_permutations_are_uniform():
     assert order.dtype == np.int64
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_orders_of_several_epochs_lie_one_after_another(count):
+    """Engines read each by its address."""
+    orders = random.permutations(3, Stream.SHUFFLE, 0, 5, count)
+    for epoch, order in enumerate(orders):
+        assert order.flags.c_contiguous
+        np.testing.assert_array_equal(order, random.permutation(3, Stream.SHUFFLE, epoch, count))
+
+
 def test_the_streams_never_change():
     """Models and runs of this version stay reproducible: these digests are for ever."""
     digest = hashlib.sha256()

@@ -1,19 +1,20 @@
 """Which engine executes a plan, and why.
 
-``"auto"`` takes numba if it can be imported, else numpy with a warning that says what to do.
-``FASTNN_ENGINE``, read at the import, :func:`set_engine` and :func:`use_engine` choose by hand.
+``"auto"`` takes numba if it can be imported, else c if it was built, else numpy with a warning that
+says what to do. ``FASTNN_ENGINE``, read at the import, :func:`set_engine` and :func:`use_engine`
+choose by hand.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import os
 import warnings
 from contextvars import ContextVar
 
-from . import reference
 from .threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -26,11 +27,18 @@ __all__ = [
 ]
 
 #: Engines by name, the best first.
-NAMES = ("numba", "numpy")
+NAMES = ("numba", "c", "numpy")
 
 _chosen = "auto"
 _named = os.environ.get("FASTNN_ENGINE")
 _within: ContextVar[str | None] = ContextVar("fastnn_engine", default=None)
+
+
+def __getattr__(name: str):
+    """``engines.reference``, imported when it is first used."""
+    if name == "reference":
+        return importlib.import_module(".reference", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def available() -> dict[str, str]:
@@ -47,20 +55,35 @@ def available() -> dict[str, str]:
     >>> "numpy" in engines.available()
     True
     """
-    found = {}
-    if _has_numba():
-        found["numba"] = "kernels compiled by Numba on first use, parallel"
-    found["numpy"] = "the reference in NumPy, slow"
-    return found
+    about = {
+        "numba": "kernels compiled by Numba on first use, parallel",
+        "c": "compiled when fastnn was installed, parallel, starts at once",
+        "numpy": "the reference in NumPy, slow",
+    }
+    return {name: text for name, text in about.items() if trouble(name) is None}
 
 
 @functools.cache
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
+def trouble(name: str) -> str | None:
+    """Why an engine cannot run here, and what to do about it; None if it can.
+
+    Examples
+    --------
+    >>> from fastnn import engines
+    >>> engines.trouble("numpy") is None
+    True
+    """
+    if name == "numba" and importlib.util.find_spec("numba") is None:
+        return "Numba is not installed: pip install numba"
+    if name == "c":
+        from . import native
+
+        return native.trouble()
+    return None
 
 
 def set_engine(name: str) -> None:
-    """Choose the engine of all further calls: "numba", "numpy" or "auto".
+    """Choose the engine of all further calls: "numba", "c", "numpy" or "auto".
 
     Raises
     ------
@@ -108,8 +131,8 @@ def _check(name, what: str) -> str:
         from ..names import unknown
 
         raise unknown(what, name, ["auto", *NAMES])
-    if name != "auto" and name not in available():
-        raise ValueError(f"the engine {name!r} cannot run here: pip install {name}")
+    if name != "auto" and (why := trouble(name)) is not None:
+        raise ValueError(f"the engine {name!r} cannot run here: {why}")
     return name
 
 
@@ -125,19 +148,40 @@ def choice() -> tuple[str, str]:
             return _check(name, why), f"chosen by {why}"
     best = next(iter(available()))
     if best == "numpy":
-        warnings.warn(
-            "Numba is not installed, so fastnn runs on its slow reference engine: "
-            "pip install numba",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        _warn_of_reference()
     return best, "auto: the fastest that is installed"
+
+
+_warned = False
+
+
+def _warn_of_reference() -> None:
+    """Say once per process that nobody should have to wait like this, and what to do."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "fastnn runs on its slow reference engine. pip install numba gives the fast one; or "
+            f"the C engine would do, but {trouble('c')}",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def current():
     """The engine that runs now: an object with the functions of :mod:`.reference`."""
     name, _ = choice()
-    return reference if name == "numpy" else _numba()
+    if name == "numpy":
+        return importlib.import_module(".reference", __name__)
+    return _numba() if name == "numba" else _c_engine()
+
+
+@functools.cache
+def _c_engine():
+    from . import native
+    from .compiled import CompiledEngine
+
+    return CompiledEngine("c", native.address, native.launch)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import struct
 import numpy as np
 
 from ..errors import EngineError
-from . import threads
+from . import boundary, threads
 from .tables import (
     CALL,
     CALL_FIELDS,
@@ -29,6 +29,7 @@ from .tables import (
     MOST_PARTS,
     MOST_SLABS,
     NONE,
+    SLOTS,
     Act,
     Loss,
     Op,
@@ -103,6 +104,9 @@ class CompiledEngine:
             yield from _forward_calls(ws.plan)
             yield _STORE_LEAVES[function], None, 0, 0.0, _EXP * ws.plan.n_outputs
 
+        boundary.check_array(
+            out, "out", ws.params.dtype, len(data.X) * ws.plan.n_outputs, written=True
+        )
         source = ws.plan.output if function == "output" else ws.plan.logits
         key = "predict", function, *_feed(ws, data)
         self._drive(ws, key, calls, data, 0, data.n_batches, out=out, source=source)
@@ -167,6 +171,10 @@ class CompiledEngine:
         self, ws, key, calls, data, first, last, hyper=None, results=None, out=None, source=None
     ):  # fmt: skip
         """Fill the context and run a program; the status is OK or NOT_FINITE."""
+        if data is not None:
+            boundary.check_data(ws, data, first, last, key[0] != "predict")
+        if hyper is not None or results is not None:
+            boundary.check_steps(hyper, results, last - first)
         bound = ws.bound.get((self.name, key)) or self._bind(ws, key, calls)
         context = ws.bound.get(self.name) or self._context(ws)
         rows = min(data.batch_size, len(data.X)) if data else 1
@@ -210,6 +218,11 @@ class CompiledEngine:
 
     def _bind(self, ws, key, calls) -> _Program:
         """The calls with the addresses of this process, kept with the workspace."""
+        boundary.check_workspace(ws)
+        if key[0] in ("train", "gradient", "update"):
+            boundary.check_training(ws, None if key[0] == "gradient" else SLOTS[key[-1]])
+        if key[0] in ("train", "gradient", "evaluate") and ws.plan.rows[-1]["op"] != Op.LOSS:
+            raise ValueError("the plan has no loss")
         dtype = ws.params.dtype
         entries = list(calls())
         table = np.zeros(len(entries), CALL)

@@ -7,7 +7,6 @@ expression. Rows are samples: X is (m, n_in), W is (n_in, n_out), Z = X W + b.
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
 from .tables import INPUT, NONE, Act, Loss, Op, Rule
 
@@ -102,14 +101,22 @@ def selu_slope(z, a):
     return np.where(a > 0, scale, a + shift)
 
 
+def normal_cdf(z):
+    """P(z) = erfc(-z / sqrt 2) / 2"""
+    # Imported when it is needed: SciPy takes longer to import than a short fit to run.
+    from scipy.special import ndtr
+
+    return ndtr(z)
+
+
 def gelu(z):
     """g(z) = z P(z) with P the normal distribution function (D. Hendrycks and K. Gimpel, 2016)"""
-    return z * special.ndtr(z)
+    return z * normal_cdf(z)
 
 
 def gelu_slope(z, a):
     """g'(z) = P(z) + z p(z) with p the normal density"""
-    return special.ndtr(z) + z * np.exp(-z * z / 2) * _like(1 / np.sqrt(2 * np.pi), z)
+    return normal_cdf(z) + z * np.exp(-z * z / 2) * _like(1 / np.sqrt(2 * np.pi), z)
 
 
 def silu(z):

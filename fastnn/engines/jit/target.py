@@ -1,13 +1,8 @@
-"""The processor that kernels are compiled for: this one, or one with fewer vector instructions.
-
-``FASTNN_SIMD`` forces a lower level: ``avx2`` or ``plain`` where the processor has AVX-512. The
-results do not depend on it, to the last bit; it is there to prove just that.
-"""
+"""The processor that kernels are compiled for: this one, or one with fewer vector instructions."""
 
 from __future__ import annotations
 
 import functools
-import os
 
 import numba
 from llvmlite import binding
@@ -17,6 +12,8 @@ from numba.core.descriptors import TargetDescriptor
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
+
+from .. import levels
 
 #: Levels, the best first: bytes of a vector, rows of the tallest tile that the registers hold,
 #: LLVM's name of a processor that has just this, and features that it must have.
@@ -48,15 +45,7 @@ def level() -> str:
     ValueError
         If ``FASTNN_SIMD`` is not a level, or this processor does not have it.
     """
-    host = host_level()
-    chosen = os.environ.get("FASTNN_SIMD") or host
-    if chosen not in LEVELS:
-        raise ValueError(f"FASTNN_SIMD must be one of {', '.join(LEVELS)}, not {chosen!r}")
-    order = list(LEVELS)
-    foreign = {chosen, host} == {"avx2", "neon"} or (chosen == "neon" and host != "neon")
-    if order.index(chosen) < order.index(host) or foreign:
-        raise ValueError(f"FASTNN_SIMD={chosen}: this processor has {host}, not {chosen}")
-    return chosen
+    return levels.choose(host_level())
 
 
 def vector_bytes() -> int:

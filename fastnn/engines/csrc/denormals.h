@@ -1,0 +1,41 @@
+/* Denormal numbers: kernels compute with zeros in their place. */
+
+#ifndef FASTNN_DENORMALS_H
+#define FASTNN_DENORMALS_H
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+/* Let this thread compute with zeros in place of denormals; returns what to restore. */
+static inline uint64_t flush_denormals(void)
+{
+#if defined(__x86_64__)
+    const uint64_t before = _mm_getcsr();
+    _mm_setcsr((unsigned)before | 0x8040); /* FTZ for results, DAZ for operands */
+    return before;
+#elif defined(__aarch64__)
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | (1u << 24)));
+    return before;
+#else
+    return 0;
+#endif
+}
+
+/* Undo flush_denormals, whose result this takes. */
+static inline void restore_denormals(uint64_t before)
+{
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)before);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(before));
+#else
+    (void)before;
+#endif
+}
+
+#endif

@@ -1,0 +1,6 @@
+#if defined(__x86_64__)
+#define LEVEL_AVX2
+#define REAL_IS_DOUBLE
+#define ENGINE_NAME fastnn_avx2_float64
+#include "../engine.h"
+#endif

@@ -1,0 +1,130 @@
+/* Sums, dot products and maxima of consecutive elements, over SUM_LANES virtual lanes.
+
+   Lane l takes the elements l, l + SUM_LANES, ... in that order; then lanes l and l + 8 are
+   joined, l and l + 4, and so on. So the bits do not depend on the width of the processor's
+   vectors. Sums are doubles in either type of network. */
+
+enum {
+    SUM_LANES = 16,
+    WIDE_VECTORS = SUM_LANES / LANES_d, /* vectors of doubles that hold the lanes */
+    REAL_VECTORS = SUM_LANES / LANES,   /* vectors of reals that hold them */
+    FEW = 4,                            /* so few elements would leave most lanes idle */
+};
+
+/* How many of n elements fall into lanes that begin at `first`, of a vector of `lanes`. */
+INLINE int64_t part_of(int64_t n, int64_t first, int64_t lanes)
+{
+    return n <= first ? 0 : n - first < lanes ? n - first : lanes;
+}
+
+/* Lanes l and l + 8, then l and l + 4, and so on. */
+INLINE double tree(vec_d *total)
+{
+    for (int half = WIDE_VECTORS / 2; half > 0; half /= 2)
+        for (int v = 0; v < half; v++) total[v] = total[v] + total[v + half];
+    return tree_of_d(total[0]);
+}
+
+/* Sets every vector total[v] of the lanes to WHOLE for the elements from `at` on, again and again;
+   and once to SOME for the last n, which may be none: a zero is added even then. */
+#define SUM_OVER_LANES(count, WHOLE, SOME)                                                        \
+    do {                                                                                          \
+        int64_t i = 0;                                                                            \
+        for (; i + SUM_LANES <= (count); i += SUM_LANES)                                          \
+            for (int v = 0; v < WIDE_VECTORS; v++) {                                              \
+                const int64_t at = i + v * LANES_d;                                               \
+                total[v] = WHOLE;                                                                 \
+            }                                                                                     \
+        for (int v = 0; v < WIDE_VECTORS; v++) {                                                  \
+            const int64_t n = part_of((count)-i, v * LANES_d, LANES_d);                           \
+            const int64_t at = n ? i + v * LANES_d : 0;                                           \
+            total[v] = SOME;                                                                      \
+        }                                                                                         \
+    } while (0)
+
+/* The sum of x[i] for i < count. */
+static inline double sum_of(const real *x, int64_t count)
+{
+    if (count <= FEW) {
+        double total = 0.0;
+        for (int64_t i = 0; i < count; i++) total += (double)x[i];
+        return total;
+    }
+    vec_d total[WIDE_VECTORS] = {{0}};
+    SUM_OVER_LANES(count, total[v] + widen(x + at), total[v] + widen_some(x + at, n));
+    return tree(total);
+}
+
+/* The same of doubles, whatever the network's type. */
+static inline double sum_of_doubles(const double *x, int64_t count)
+{
+    if (count <= FEW) {
+        double total = 0.0;
+        for (int64_t i = 0; i < count; i++) total += x[i];
+        return total;
+    }
+    vec_d total[WIDE_VECTORS] = {{0}};
+    SUM_OVER_LANES(count, total[v] + load_d(x + at), total[v] + load_some_d(x + at, n));
+    return tree(total);
+}
+
+/* The sum of |x[i]| for i < count. */
+static inline double size_of(const real *x, int64_t count)
+{
+    if (count <= FEW) {
+        double total = 0.0;
+        for (int64_t i = 0; i < count; i++) total += fabs((double)x[i]);
+        return total;
+    }
+    vec_d total[WIDE_VECTORS] = {{0}};
+    SUM_OVER_LANES(count, total[v] + abs_d(widen(x + at)),
+                   total[v] + abs_d(widen_some(x + at, n)));
+    return tree(total);
+}
+
+/* The sum of x[i] y[i] for i < count. */
+static inline double dot_of(const real *x, const real *y, int64_t count)
+{
+    if (count <= FEW) {
+        double total = 0.0;
+        for (int64_t i = 0; i < count; i++) total = fma((double)x[i], (double)y[i], total);
+        return total;
+    }
+    vec_d total[WIDE_VECTORS] = {{0}};
+    SUM_OVER_LANES(count, fma_d(widen(x + at), widen(y + at), total[v]),
+                   fma_d(widen_some(x + at, n), widen_some(y + at, n), total[v]));
+    return tree(total);
+}
+
+/* The largest x[i] for i < count; a NaN behind the first is passed over. */
+static inline real maximum_of(const real *x, int64_t count)
+{
+    if (count <= FEW) {
+        real largest = x[0];
+        for (int64_t i = 1; i < count; i++) largest = x[i] > largest ? x[i] : largest;
+        return largest;
+    }
+    vec total[REAL_VECTORS];
+    for (int v = 0; v < REAL_VECTORS; v++) total[v] = set((real)-INFINITY);
+    int64_t i = 0;
+    for (; i + SUM_LANES <= count; i += SUM_LANES)
+        for (int v = 0; v < REAL_VECTORS; v++) total[v] = larger(load(x + i + v * LANES), total[v]);
+    for (int v = 0; v < REAL_VECTORS; v++) {
+        const int64_t n = part_of(count - i, v * LANES, LANES);
+        if (n > 0)
+            total[v] = larger(load_or(x + i + v * LANES, n, set((real)-INFINITY)), total[v]);
+    }
+    for (int half = REAL_VECTORS / 2; half > 0; half /= 2)
+        for (int v = 0; v < half; v++) total[v] = larger(total[v + half], total[v]);
+    return OF_REAL(highest_of)(total[0]);
+}
+
+/* The sum of SUM_LANES consecutive elements in their own type, by the same tree. */
+INLINE real sum_of_lanes(const real *sums)
+{
+    vec total[REAL_VECTORS];
+    for (int v = 0; v < REAL_VECTORS; v++) total[v] = load(sums + v * LANES);
+    for (int half = REAL_VECTORS / 2; half > 0; half /= 2)
+        for (int v = 0; v < half; v++) total[v] = total[v] + total[v + half];
+    return OF_REAL(tree_of)(total[0]);
+}

@@ -1,0 +1,82 @@
+"""The C engine: functions that were compiled when fastnn was installed, found by name.
+
+The sources lie in ``csrc/``, one file for each family of leaves as in ``jit/``, compiled for every
+level of vector instructions; which one runs is decided here, when the process first asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any
+
+import numpy as np
+
+from . import levels
+
+try:
+    from . import _c  # type: ignore[attr-defined]
+except ImportError as error:
+    _c = None
+    _trouble = str(error)
+
+_module: Any = _c
+
+
+def trouble() -> str | None:
+    """Why the C engine cannot run here, or None if it can."""
+    if _module is not None:
+        return None
+    if "No module named" in _trouble or "cannot import name" in _trouble:
+        return (
+            "its extension module was not built, for want of a C compiler when fastnn was "
+            "installed: install gcc or clang, then fastnn again"
+        )
+    return f"its extension module cannot be loaded ({_trouble})"
+
+
+def host_level() -> str:
+    """The best level that this processor has."""
+    return _module.levels()[0]
+
+
+@functools.cache
+def level() -> str:
+    """The level whose functions are called.
+
+    Raises
+    ------
+    ValueError
+        If ``FASTNN_SIMD`` is not a level, or this processor does not have it.
+    """
+    return levels.choose(host_level())
+
+
+@functools.cache
+def _addresses(dtype: str) -> dict[str, int]:
+    return _module.addresses(level(), dtype)
+
+
+def address(name: str, dtype) -> int:
+    """The address of a compiled function for float32 or float64 networks."""
+    return _addresses(np.dtype(dtype).name)[name]
+
+
+def names() -> list[str]:
+    """The names of all functions."""
+    return sorted(_addresses("float32"))
+
+
+@contextlib.contextmanager
+def launch(dtype, n_threads: int):
+    """Within it calls from this thread use so many threads; gives the launcher's address."""
+    before = _module.use_threads(n_threads)
+    try:
+        yield address("launch", dtype)
+    finally:
+        _module.use_threads(before)
+
+
+def layout() -> dict[str, dict[str, int]]:
+    """Offsets of all fields, and all codes, as the C sources have them."""
+    return _module.layout()

@@ -1,0 +1,147 @@
+"""Runs whose arrays end, or begin, at a page that nobody may touch.
+
+``python tests/guarded.py ENGINE SIDE`` trains the networks of the digests with every array of the
+model, the workspace and the data placed against a guard page, behind ("end") or before ("start")
+it: one element read or written too far ends the process. ``python tests/guarded.py ENGINE fuzz N``
+runs N damaged plans on such arrays: each must be refused or do no harm.
+"""
+
+import ctypes
+import dataclasses
+import json
+import mmap
+import sys
+
+import digests
+import numpy as np
+
+import fastnn
+from fastnn import Adam, Dense, Sequential, engines, model
+from fastnn.engines import compiled, workspace
+from fastnn.engines.tables import ROW, SLOTS, Rule
+from fastnn.engines.workspace import Data, Workspace
+from fastnn.errors import EngineError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_kept = []
+
+
+def guarded(size, dtype, side="end"):
+    """A zeroed vector at a guard page. Arrays of no elements point at it."""
+    dtype = np.dtype(dtype)
+    nbytes = int(size) * dtype.itemsize
+    room = -(-max(nbytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, room + 2 * mmap.PAGESIZE)
+    _kept.append(memory)
+    raw = np.frombuffer(memory, np.uint8)
+    address = raw.ctypes.data
+    for guard in (address, address + mmap.PAGESIZE + room):
+        if _libc.mprotect(ctypes.c_void_p(guard), mmap.PAGESIZE, 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    begin = mmap.PAGESIZE + (room - nbytes if side == "end" else 0)
+    return raw[begin : begin + nbytes].view(dtype)
+
+
+def like(array, side):
+    """A guarded copy."""
+    copy = guarded(array.size, array.dtype, side).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def guard_everything(side):
+    """Let every array that engines see be a guarded one."""
+
+    def zeros(size, dtype):
+        return guarded(size, dtype, side)
+
+    workspace.aligned_zeros = model.aligned_zeros = zeros
+    original = Data.__post_init__
+
+    def guard_data(self):
+        original(self)
+        for name in ("X", "Y", "labels", "weights"):
+            if getattr(self, name) is not None:
+                setattr(self, name, like(getattr(self, name), side))
+
+    Data.__post_init__ = guard_data
+
+
+def train_all(side):
+    """The digests, with many parts and with one."""
+    guard_everything(side)
+    compiled.GRAIN = 0.0
+    wanted = json.loads(digests.KEPT.read_text())
+    for compiled.PARTS in (1, 3):
+        for name in digests.NETWORKS:
+            for dtype in ("float32", "float64"):
+                net = digests.train(name, dtype)
+                X = np.zeros((5, net.n_inputs), net.dtype)
+                for outputs in (net.logits(X), net.predict(X)):
+                    assert np.isfinite(np.asarray(outputs, float)).all()
+                found = digests.digest(name, dtype)
+                assert found == wanted[f"{name}, {dtype}"], (name, dtype)
+                _kept.clear()
+
+
+def damage(rows, rng):
+    """A copy of the rows with one to three fields changed, a little or beyond all measure."""
+    rows = rows.copy()
+    rows.flags.writeable = True
+    for _ in range(rng.integers(1, 4)):
+        row, field = rng.integers(len(rows)), ROW.names[rng.integers(len(ROW.names))]
+        if ROW[field] == np.float64:
+            rows[row][field] = rng.choice([np.nan, np.inf, -1.0, 1e300, 0.5])
+            continue
+        old = max(int(rows[row][field]), 1 - (1 << 63))
+        changes = [old - 1, old + 1, -old, 0, -1, -2, -3, 1 << 31, (1 << 62) - 1, -(1 << 63),
+                   int(rng.integers(0, 400)), int(rng.integers(-(1 << 62), 1 << 62))]  # fmt: skip
+        rows[row][field] = changes[rng.integers(len(changes))]
+    return rows
+
+
+def fuzz(count):
+    """Damaged plans, one after another; how many were refused."""
+    rng = np.random.default_rng(0)
+    engine, refused = engines.current(), 0
+    nets = [
+        Sequential([Dense(7, "tanh"), Dense(5, "gelu", l1=0.1), Dense(3)], n_inputs=4),
+        Sequential([Dense(40, "relu"), Dense(2, "softmax"), Dense(3)], n_inputs=90),
+    ]
+    for number in range(count):
+        net = nets[number % len(nets)]
+        plan = net._lower(fastnn.losses.cross_entropy)
+        plan = dataclasses.replace(plan, rows=damage(plan.rows, rng))
+        if rng.random() < 0.2:
+            field = ["per_sample", "input", "target", "logits", "output", "n_params"]
+            change = {rng.choice(field): int(rng.choice([-1, 0, 3, 1 << 40]))}
+            plan = dataclasses.replace(plan, **change)
+        params = like(net.flat_params, "end")
+        try:
+            healthy = dataclasses.replace(net._lower(fastnn.losses.cross_entropy))
+            ws = Workspace(healthy, params, 20, SLOTS[Rule.adam])
+            ws.plan = plan
+            for name in ("work", "scratch", "row_loss", "row_hit", "penalties", "grad", "slots"):
+                setattr(ws, name, like(getattr(ws, name), "end"))
+            data = Data(
+                like(np.ones((20, net.n_inputs), np.float32), "end"),
+                labels=like(np.arange(20, dtype=np.int32) % 3, "end"), batch_size=8,
+            )  # fmt: skip
+            out = guarded(20 * 3, np.float32).reshape(20, 3)
+            engine.forward(ws, data, out, "softmax")
+            engine.evaluate(ws, data)
+            hyper, results = Adam(0.01).hyper(1, np.full(3, 0.01)), np.zeros((3, 2))
+            engine.run_batches(ws, data, Rule.adam, hyper, results, 0, 3)
+        except (ValueError, TypeError, EngineError, OverflowError):
+            refused += 1
+        _kept.clear()
+    return refused
+
+
+if __name__ == "__main__":
+    fastnn.set_engine(sys.argv[1])
+    if sys.argv[2] == "fuzz":
+        print(fuzz(int(sys.argv[3])), "refused")
+    else:
+        train_all(sys.argv[2])
+        print("done")
