@@ -135,7 +135,7 @@ static int64_t store_sigmoid(struct context *ctx, int64_t part, int64_t parts)
 static int64_t store_softmax(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct stored s = stored_rows(ctx, part, parts);
-    softmax_of_rows(s.source, s.target, s.rows, ctx->n_outputs);
+    softmax_of_rows(pack_of(ctx, part), s.source, s.target, s.rows, ctx->n_outputs);
     return STATUS_OK;
 }
 

@@ -28,15 +28,15 @@ static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
 
 /* c[i, j] = sum of a[i, k] b[k, j] over the rows k = first, ..., last-1 of a batch.
 
-   They are summed in blocks of SUM_ROWS, and the blocks in order. If `adds`, c is what the first
+   They are summed in blocks of DEPTH, and the blocks in order. If `adds`, c is what the first
    block is added to. */
 static void sum_over_rows(const struct context *ctx, int64_t part, real *c, int64_t c_row,
                           const real *a, int64_t a_row, int64_t a_k, const real *b, int64_t b_row,
                           int64_t rows, int64_t columns, int64_t first, int64_t last, bool adds)
 {
-    for (int64_t k = first; k < last; k += SUM_ROWS)
+    for (int64_t k = first; k < last; k += DEPTH)
         product(c, c_row, ctx->zeros, 0, a + k * a_k, a_row, a_k, b + k * b_row, b_row, rows,
-                smaller_of(SUM_ROWS, last - k), columns, adds || k > first, pack_of(ctx, part));
+                smaller_of(DEPTH, last - k), columns, adds || k > first, pack_of(ctx, part));
 }
 
 /* A part of dW, and with its first rows the same part of db, from some rows of the batch.

@@ -32,6 +32,7 @@ typedef double number_d;
 #include "dense.h"
 #include "narrow.h"
 #include "slabs.h"
+#include "columns.h"
 #include "rows.h"
 #include "heads.h"
 #include "batches.h"

@@ -116,6 +116,44 @@ static void binary_cross_entropy_of_rows(const struct context *ctx, int64_t part
 
 HEAD(binary_cross_entropy, binary_cross_entropy_of_rows)
 
+/* The same as cross_entropy_of_rows by columns, for COLUMN rows at most. */
+static void cross_entropy_of_short_rows(const struct context *ctx, int64_t part,
+                                        const struct row *row, int64_t first, int64_t rows)
+{
+    const int64_t n = row->n_in, size = n * COLUMN;
+    real *d = pack_of(ctx, part), *t = d + SHORT * COLUMN;
+    real factor[COLUMN], reciprocal[COLUMN];
+    double sums[SHORT * COLUMN], losses[SHORT * COLUMN], mass[SHORT * COLUMN];
+    const double smoothing = row->arg0, kept = 1.0 - smoothing, spread = smoothing / (double)n;
+    const vec keep = set((real)kept), add = set((real)spread);
+    to_columns(d, buffer(ctx, row->x) + first * n, rows, n);
+    to_columns(t, buffer(ctx, ctx->target) + first * n, rows, n);
+    subtract_maximum(d, n);
+    dots_of_columns(losses, t, d, n);
+    if (smoothing != 0.0) {
+        sums_of_columns(sums, d, n);
+        for (int i = 0; i < COLUMN; i++) losses[i] = kept * losses[i] + spread * sums[i];
+    }
+    sums_of_columns(mass, t, n);
+    FOR_VECTORS(j, some, size, put(d + j, OF_REAL(exp_of)(take(d + j, some)), some););
+    sums_of_columns(sums, d, n);
+    for (int i = 0; i < COLUMN; i++) {
+        const double weight = i < rows ? weight_of(ctx, first + i) : 0.0;
+        factor[i] = (real)(ctx->scale * weight);
+        reciprocal[i] = (real)(1.0 / sums[i]);
+        mass[i] = kept * mass[i] + smoothing;
+        losses[i] = (mass[i] * log_of(sums[i]) - losses[i]) * weight;
+    }
+    for (int64_t j = 0; j < size; j += COLUMN)
+        for (int v = 0; v < COLUMN; v += LANES) {
+            const vec p = load(d + j + v) * load(reciprocal + v);
+            const vec smoothed = load(t + j + v) * keep + add;
+            store(d + j + v, load(factor + v) * (p - smoothed));
+        }
+    memcpy(ctx->row_loss + first, losses, (size_t)rows * sizeof(double));
+    from_columns(buffer(ctx, row->dx) + first * n, d, rows, n);
+}
+
 /* l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first.
 
    One simple loop after another over a block of rows, so that each fills the lanes even where rows
@@ -124,12 +162,13 @@ static void cross_entropy_of_rows(const struct context *ctx, int64_t part, const
                                   int64_t first, int64_t rows)
 {
     const int64_t n = row->n_in;
+    for (; n <= SHORT && rows > COLUMN / 2; rows -= COLUMN, first += COLUMN)
+        cross_entropy_of_short_rows(ctx, part, row, first, smaller_of(COLUMN, rows));
     const real *z = buffer(ctx, row->x) + first * n, *t = buffer(ctx, ctx->target) + first * n;
     real *da = buffer(ctx, row->dx) + first * n;
     double *loss = ctx->row_loss + first;
     const double smoothing = row->arg0;
     const vec keep = set((real)(1.0 - smoothing)), add = set((real)(smoothing / (double)n));
-    (void)part;
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = i * n;
         const vec highest = set(maximum_of(z + at, n));

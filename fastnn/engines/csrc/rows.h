@@ -26,12 +26,28 @@ static int64_t activation_inputs(struct context *ctx, int64_t part, int64_t part
     return STATUS_OK;
 }
 
-/* a = e^(z - max z) / sum of it, for some rows of n.
-
-   One simple loop after another over all rows, so that each fills the lanes even where rows are
-   short. */
-static void softmax_of_rows(const real *z, real *a, int64_t rows, int64_t n)
+/* The softmax of COLUMN rows of n at most, by columns; x has room for SHORT + 1 of them. */
+static void softmax_of_short_rows(real *x, const real *z, real *a, int64_t rows, int64_t n)
 {
+    double sums[SHORT * COLUMN];
+    real *total = x + SHORT * COLUMN;
+    to_columns(x, z, rows, n);
+    subtract_maximum(x, n);
+    FOR_VECTORS(j, some, n * COLUMN, put(x + j, OF_REAL(exp_of)(take(x + j, some)), some););
+    sums_of_columns(sums, x, n);
+    for (int i = 0; i < COLUMN; i++) total[i] = (real)sums[i];
+    for (int64_t j = 0; j < n * COLUMN; j += COLUMN)
+        for (int v = 0; v < COLUMN; v += LANES) store(x + j + v, load(x + j + v) / load(total + v));
+    from_columns(a, x, rows, n);
+}
+
+/* a = e^(z - max z) / sum of it, for some rows of n; `room` is for short ones.
+
+   One simple loop after another over all rows, so that each fills the lanes. */
+static void softmax_of_rows(real *room, const real *z, real *a, int64_t rows, int64_t n)
+{
+    for (; n <= SHORT && rows > COLUMN / 2; rows -= COLUMN, z += COLUMN * n, a += COLUMN * n)
+        softmax_of_short_rows(room, z, a, smaller_of(COLUMN, rows), n);
     for (int64_t i = 0; i < rows * n; i += n) {
         const vec highest = set(maximum_of(z + i, n));
         FOR_VECTORS(j, some, n, put(a + i + j, take(z + i + j, some) - highest, some););
@@ -49,7 +65,8 @@ static int64_t softmax_forward(struct context *ctx, int64_t part, int64_t parts)
     const struct row *row = ctx->row;
     const int64_t n = row->n_out, begin = share(ctx->m, 1, part, parts);
     const int64_t rows = share(ctx->m, 1, part + 1, parts) - begin;
-    softmax_of_rows(buffer(ctx, row->x) + begin * n, buffer(ctx, row->a) + begin * n, rows, n);
+    softmax_of_rows(pack_of(ctx, part), buffer(ctx, row->x) + begin * n,
+                    buffer(ctx, row->a) + begin * n, rows, n);
     return STATUS_OK;
 }
 

@@ -20,8 +20,8 @@ static int64_t slab_weights(struct context *ctx, int64_t part, int64_t parts)
     const bool penalised = count == 1 && is_penalised(row);
     const int64_t end = share(count, 1, part + 1, parts);
     for (int64_t slab = share(count, 1, part, parts); slab < end; slab++) {
-        const int64_t first = share(ctx->m, SUM_ROWS, slab, count);
-        const int64_t last = share(ctx->m, SUM_ROWS, slab + 1, count);
+        const int64_t first = share(ctx->m, DEPTH, slab, count);
+        const int64_t last = share(ctx->m, DEPTH, slab + 1, count);
         real *dw = (real *)ctx->scratch + slab * (size + row->n_out), *db = dw + size;
         if (count == 1) {
             dw = (real *)ctx->grad + row->w;
