@@ -6,6 +6,11 @@ import math
 import numbers
 import operator
 
+import numpy as np
+
+#: So few elements are no work: what counts is the time of a call.
+_FEW = 1000
+
 
 def whole_number(value, what: str, least: int = 1, most: int = 2**31 - 1) -> int:
     """`value` as an int within [least, most].
@@ -45,3 +50,17 @@ def real_number(
     if value >= below:
         raise ValueError(f"{what} must be below {below}, not {value}")
     return value
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no element is infinite or NaN."""
+    # A sum is finite unless an element is not (or, seldom, it overflows): one cheap pass, and for
+    # few elements the sum of their squares is the cheapest.
+    if array.size <= _FEW:
+        if math.isfinite(np.vdot(array, array)):
+            return True
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(array.sum()):
+                return True
+    return bool(np.isfinite(array).all())

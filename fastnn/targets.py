@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from .checks import is_finite
 from .engines.tables import FEATURE_TYPES, Loss
 from .engines.workspace import Data
 from .errors import ShapeError
 
 #: An X with so few elements is converted as a whole, which spares a kernel.
 _SMALL = 1 << 17
-
-#: So few elements are looked at one by one as fast as they are added.
-_FEW = 1000
 
 
 def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
@@ -80,22 +78,13 @@ def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
         raise TypeError(
             f"{what} must hold real numbers, but some element cannot be converted to one"
         ) from None
-    if _is_finite(result):
+    if is_finite(result):
         return result
     bad = np.argwhere(~np.isfinite(result))[0]
     place = f"{what}[{', '.join(map(str, bad))}] is {array[tuple(bad)]}"
     if array.dtype.kind in "fO" and not np.isfinite(float(array[tuple(bad)])):
         raise ValueError(f"{place}: replace or drop NaN and infinity first")
     raise ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    if array.size > _FEW:
-        # The sum is finite unless an element is not (or, seldom, it overflows): one cheap pass.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(array.sum()):
-                return True
-    return bool(np.isfinite(array).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import random
+from .checks import is_finite
 from .engines.tables import HYPER_COLUMNS
 from .engines.workspace import Data, Workspace
 from .errors import DivergedError
@@ -191,7 +192,7 @@ def train(
                 first = last
                 if interrupted():
                     raise KeyboardInterrupt
-            if not np.isfinite(ws.params).all():
+            if not is_finite(ws.params):
                 _diverged(ws, state, at_start, epoch, n_batches - 1)
             seconds = time.perf_counter() - epoch_began
             state.epoch += 1
@@ -216,7 +217,7 @@ def _orders(seed: int, first: int, epochs: int, n_rows: int) -> Iterator[np.ndar
 
 
 def _epoch_values(results, data: Data, mean: bool) -> dict[str, float]:
-    loss, right = results.sum(axis=0)
+    loss, right = np.add.reduce(results).tolist()
     values = {"loss": loss / data.mass if mean else loss}
     if data.hits:
         values["accuracy"] = right / len(data.X)

@@ -1,5 +1,9 @@
 """Every mistake gets an error of its own that says what came and what was expected."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from conftest import table
@@ -277,15 +281,22 @@ def test_any_array_of_numbers_is_taken_and_left_alone(engine, name):
     np.testing.assert_array_equal(n.predict_proba(values), expected.predict_proba(plain))
 
 
-def test_engine_from_the_environment(monkeypatch):
-    monkeypatch.setenv("FASTNN_ENGINE", "numpy")
-    assert fastnn.engines.choice() == ("numpy", "chosen by FASTNN_ENGINE")
+def test_engine_from_the_environment():
+    def run(code, engine):
+        return subprocess.run(
+            [sys.executable, "-c", f"import fastnn; {code}"],
+            env={**os.environ, "FASTNN_ENGINE": engine}, capture_output=True, text=True,
+        )  # fmt: skip
+
     best = next(iter(fastnn.engines.available()))
-    with fastnn.use_engine(best):
-        assert fastnn.engines.choice() == (best, "chosen by use_engine")
-    monkeypatch.setenv("FASTNN_ENGINE", "fast")
-    with pytest.raises(ValueError, match="unknown FASTNN_ENGINE 'fast'"):
-        net().fit(X, Y)
+    code = f"print(fastnn.engines.choice())\nwith fastnn.use_engine('{best}'): "
+    found = run(code + "print(fastnn.engines.choice())", "numpy")
+    assert found.stdout.splitlines() == [
+        "('numpy', 'chosen by FASTNN_ENGINE')",
+        f"('{best}', 'chosen by use_engine')",
+    ]
+    found = run("fastnn.Sequential([fastnn.Dense(1)]).fit([[1.0]], [2.0])", "fast")
+    assert "ValueError: unknown FASTNN_ENGINE 'fast'" in found.stderr
 
 
 @pytest.mark.parametrize("missing", [{"numba"}, {"numba", "c"}])

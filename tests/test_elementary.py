@@ -1,6 +1,7 @@
 """exp, log, tanh and their kin against mpmath, densely, and at the edges of the numbers."""
 
 import ctypes
+import math
 
 import mpmath
 import numpy as np
@@ -10,7 +11,7 @@ pytest.importorskip("numba")
 
 from numba.core import types
 
-from fastnn.engines.jit import elementary, kernels, target
+from fastnn.engines.jit import elementary, kernels, target, trigonometric
 from fastnn.engines.jit.memory import Pointer
 from fastnn.engines.jit.simd import flush_denormals, restore_denormals
 
@@ -19,7 +20,7 @@ _libraries = []
 
 def compiled(name, dtype, flushes=False):
     """One function of elementary.py as a function of arrays, vectorised as in a leaf."""
-    function = getattr(elementary, name)
+    function = getattr(trigonometric if name in ("sin", "cos") else elementary, name)
 
     def apply(x, y, count):
         before = flush_denormals() if flushes else 0
@@ -58,9 +59,12 @@ FUNCTIONS = {
     "expm1": (mpmath.expm1, (-104, 88), (-746, 709), 2),
     "tanh": (mpmath.tanh, (-12, 12), (-25, 25), 2),
     "sigmoid": (sigmoid, (-87, 90), (-700, 750), 2),
-    "log": (mpmath.log, None, (1e-300, 1e300), 2),
+    "log": (mpmath.log, (1e-38, 3e38), (1e-308, 1e308), 2),
     "log1p": (mpmath.log1p, (0, 1), (0, 1), 2),
     "tanh_of_softplus": (tanh_of_softplus, (-86, 30), (-700, 60), 2.5),
+    "erf": (mpmath.erf, (-5, 5), (-7, 7), 2),
+    "sin": (mpmath.sin, (-30, 30), (-1e6, 1e6), 1),
+    "cos": (mpmath.cos, (-30, 30), (-1e6, 1e6), 1),
     "normal_cdf": (mpmath.ncdf, (-0.67, 20), (-0.67, 40), 1.5),
     "normal_density": (mpmath.npdf, (-13, 13), (-37, 37), 3),
 }
@@ -105,7 +109,8 @@ def test_error_in_units_of_the_last_place(name, dtype):
     exact, single, double, most = FUNCTIONS[name]
     x = dense(*(single if dtype == "float32" else double), dtype)
     if name == "log":
-        x = np.concatenate([x, 1 + np.random.default_rng(8).normal(0, 1e-3, 500)])
+        near_one = 1 + np.random.default_rng(8).normal(0, 1e-3, 500)
+        x = np.concatenate([x, near_one.astype(dtype)])
     assert len(x) > 2000
     assert worst(compiled(name, dtype)(x), x, exact, dtype) <= most
 
@@ -125,6 +130,7 @@ EDGES = {
     "tanh": [-1, -1, -0.0, 0.0, 1, 1],
     "sigmoid": [0, 0, 0.5, 0.5, 1, 1],
     "tanh_of_softplus": [0, 0, 0.6, 0.6, 1, 1],
+    "erf": [-1, -1, -0.0, 0.0, 1, 1],
     "normal_cdf": [0, 0, 0.5, 0.5, 1, 1],
     "normal_density": [0, 0, (2 * np.pi) ** -0.5, (2 * np.pi) ** -0.5, 0, 0],
 }
@@ -149,3 +155,43 @@ def test_exp_of_and_to_denormals(dtype):
     assert compiled("exp", dtype)([bottom])[0] == tiny
     assert compiled("exp", dtype, flushes=True)([bottom])[0] == 0
     np.testing.assert_array_equal(compiled("tanh", dtype)([tiny, -tiny]), [tiny, -tiny])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_logarithm_at_the_edges(dtype):
+    """Denormals too, where they are not taken for zeros."""
+    tiny = np.finfo(dtype).smallest_subnormal
+    x = np.array([-1, -np.inf, np.nan, 0, -0.0, np.inf, 1], dtype)
+    expected = [np.nan] * 3 + [-np.inf, -np.inf, np.inf, 0]
+    np.testing.assert_array_equal(compiled("log", dtype)(x), expected)
+    x = tiny * np.arange(1, 2000, 7).astype(dtype)
+    assert worst(compiled("log", dtype)(x), x, mpmath.log, dtype) <= 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_angles_of_any_size(name, dtype):
+    """Every binade, and what lies nearest to whole quarter turns."""
+    info = np.finfo(dtype)
+    generator = np.random.default_rng(11)
+    exponents = np.arange(info.minexp, info.maxexp)
+    every = np.concatenate([np.ldexp(generator.uniform(1, 2, exponents.size), exponents)] * 3)
+    quarters = np.concatenate([np.arange(1, 500), generator.integers(1, 1 << 40, 500)])
+    with mpmath.workprec(200):
+        near = [float(int(k) * mpmath.pi / 2) for k in quarters]
+    # The float64 nearest to a whole multiple of pi/2 (6381956970095103 * 2^797), and a float32.
+    x = np.concatenate([every, near, [16367173 * 2.0**72, math.pi / 4]]).astype(dtype)
+    if dtype == "float64":
+        x = np.append(x, 6381956970095103 * 2.0**797)
+    x = np.concatenate([x, -x])
+    function = compiled(name, dtype)
+
+    def exact(value):
+        with mpmath.workprec(1400):
+            return getattr(mpmath, name)(value)
+
+    assert worst(function(x), x, exact, dtype) <= 1
+    assert np.isnan(function([np.inf, -np.inf, np.nan])).all()
+    zeros = function([0.0, -0.0])
+    np.testing.assert_array_equal(zeros, [0, 0] if name == "sin" else [1, 1])
+    np.testing.assert_array_equal(np.signbit(zeros), [False, name == "sin"])

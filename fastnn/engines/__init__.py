@@ -1,8 +1,8 @@
 """Which engine executes a plan, and why.
 
 ``"auto"`` takes numba if it can be imported, else c if it was built, else numpy with a warning that
-says what to do.
-``FASTNN_ENGINE``, :func:`set_engine` and :func:`use_engine` choose by hand.
+says what to do. ``FASTNN_ENGINE``, read at the import, :func:`set_engine` and :func:`use_engine`
+choose by hand.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ __all__ = [
 NAMES = ("numba", "c", "numpy")
 
 _chosen = "auto"
+_named = os.environ.get("FASTNN_ENGINE")
 _within: ContextVar[str | None] = ContextVar("fastnn_engine", default=None)
 
 
@@ -141,7 +142,7 @@ def choice() -> tuple[str, str]:
     for name, why in (
         (within, "use_engine"),
         (_chosen, "set_engine"),
-        (os.environ.get("FASTNN_ENGINE"), "FASTNN_ENGINE"),
+        (_named, "FASTNN_ENGINE"),
     ):
         if name and name != "auto":
             return _check(name, why), f"chosen by {why}"

@@ -184,12 +184,22 @@ FEATURE_TYPES = tuple(
     )
 )  # fmt: skip
 
-#: Bytes that a part may use to copy blocks of two matrices together: 512 rows of 16 panels of three
-#: vectors, and 128 x 512 elements.
-PACK_BYTES = 512 * 16 * 3 * 64 + 128 * 512 * 8
+#: A product passes over its result after so many steps of k; so many rows of a batch are summed in
+#: one chain, which is a rule for the bits.
+DEPTH = 512
 
-#: Columns of the widest block of a product: 16 panels of three vectors.
-MOST_COLUMNS = 16 * 3 * 16
+#: The block of columns that one call of a product computes: panels, and vectors of each.
+BLOCK_PANELS, PANEL_VECTORS = 16, 3
+
+#: Rows of a and of the result that meet every panel of a block of b before the next rows do, so
+#: that they stay in the second cache.
+NEAR_ROWS = 128
+
+#: Bytes that a part may use: for a block of b and for rows of a, copied together.
+PACK_BYTES = DEPTH * BLOCK_PANELS * PANEL_VECTORS * 64 + NEAR_ROWS * DEPTH * 8
+
+#: Columns of the widest block of a product, whose vectors have 64 bytes at most.
+MOST_COLUMNS = BLOCK_PANELS * PANEL_VECTORS * 16
 
 #: With so few outputs a dense row adds its products over k in 16 lanes: a rule for the bits of z.
 FEW_OUTPUTS = 4

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..tables import FEATURE_TYPES
+from .conversion import convert
 from .elementary import sigmoid
 from .kernels import leaf, subroutine
-from .memory import converted, doubles, elements_of, integers, labels32, like, reals
+from .memory import doubles, elements_of, integers, labels32, like, reals
 from .products import buffer, share
 from .reductions import maximum_of
-from .rows import softmax_of_rows
+from .rows import softmax
 
 
 def make_gather(name):
@@ -23,9 +24,7 @@ def make_gather(name):
         factor = like(target, ctx.input_scale)
         for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
             sample = order[ctx.start + i] if ctx.order else ctx.start + i
-            x, y = source + sample * n, target + i * n
-            for j in range(n):
-                y[j] = factor * converted(y, x[j])
+            convert(target + i * n, source + sample * n, factor, n)
         return 0
 
     gather.__name__ = f"gather_{name}"
@@ -89,7 +88,7 @@ def store_softmax(ctx, part, parts):
     n = ctx.n_outputs
     source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
     begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
-    softmax_of_rows(source + begin * n, target + begin * n, end - begin, n)
+    softmax(ctx, part, source + begin * n, target + begin * n, end - begin, n)
     return 0
 
 

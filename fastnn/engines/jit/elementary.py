@@ -24,6 +24,13 @@ def _density_series(k: int) -> float:
     return (-1) ** k / (2**k * math.factorial(k) * (2 * k + 1) * math.sqrt(2 * math.pi))
 
 
+def _erf_series(k: int) -> float:
+    """The coefficient of x^(2k) in erf(x) / x - 1."""
+    coefficient = (-1) ** k * 2 / (math.factorial(k) * (2 * k + 1) * math.sqrt(math.pi))
+    return coefficient - 1 if k == 0 else coefficient
+
+
+_LEAST_NORMAL = float(np.finfo(np.float64).tiny)
 _log2_e = make_constant(1 / math.log(2), 1 / math.log(2))
 # ln 2 in two parts; the first has so few bits that its product with n is exact.
 _ln2_high = make_constant(0.693359375, float.fromhex("0x1.62e42feep-1"))
@@ -71,6 +78,11 @@ _erfc_scaled = make_polynomial(
 _cdf_near_zero = make_polynomial(
     tuple(_density_series(k) for k in range(7, -1, -1)),
     tuple(_density_series(k) for k in range(12, -1, -1)),
+)
+# erf(x) / x - 1 for |x| up to 1, by powers of x^2.
+_erf_near_zero = make_polynomial(
+    tuple(_erf_series(k) for k in range(10, -1, -1)),
+    tuple(_erf_series(k) for k in range(18, -1, -1)),
 )
 _root_half = make_constant(math.sqrt(0.5), math.sqrt(0.5))
 _density_peak = make_constant(1 / math.sqrt(2 * math.pi), 1 / math.sqrt(2 * math.pi))
@@ -184,17 +196,36 @@ def _exp_of_half_square(x):
 
 @formula
 def log(x):
-    """The natural logarithm of a positive, normal, finite float64.
+    """The natural logarithm: -inf at 0, NaN below.
 
-    x = 2^n f with f in [sqrt(1/2), sqrt(2)), then log f = 2 artanh((f-1)/(f+1)) by its series.
+    x = 2^n f with f in [sqrt(1/2), sqrt(2)), then log f = 2 artanh((f-1)/(f+1)) by its series; in
+    float64 for either type.
     """
-    pattern = bits_of(x) - bits_of(math.sqrt(0.5))
-    n = pattern >> 52
+    y = np.float64(x)
+    denormal = y < _LEAST_NORMAL
+    pattern = bits_of(y * 2.0**54 if denormal else y) - bits_of(math.sqrt(0.5))
+    n = np.float64(pattern >> 52) - (54.0 if denormal else 0.0)
     f = real_of(bits_of(math.sqrt(0.5)) + (pattern & ((1 << 52) - 1)))
     s = (f - 1.0) / (f + 1.0)
     z = s * s
     series = fma(s * z, _log_tail(z), 2.0 * s)
-    return fma(np.float64(n), _ln2_high(x), fma(np.float64(n), _ln2_low(x), series))
+    value = fma(n, _ln2_high(y), fma(n, _ln2_low(y), series))
+    value = value if y > 0.0 else (-math.inf if y == 0.0 else math.nan)
+    return like(x, value if y < math.inf else y)
+
+
+@formula
+def erf(x):
+    """The error function, by its Taylor series near 0, else 1 - erfc."""
+    y = abs(x)
+    limit = like(x, 20)
+    u = limit if y > limit else y
+    t = (u - like(x, 3.75)) / (u + like(x, 3.75))
+    scaled = _erfc_scaled(t) / (like(x, 1) + like(x, 2) * u)
+    far = like(x, 1) - scaled * exp(-(u * u))
+    far = -far if x < like(x, 0) else far
+    near = fma(x, _erf_near_zero(x * x), x)
+    return near if y < like(x, 1) else far
 
 
 @formula

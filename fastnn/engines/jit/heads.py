@@ -11,11 +11,25 @@ from __future__ import annotations
 import numpy as np
 
 from ..tables import PACK_BYTES, Loss, Status
+from .columns import (
+    ROWS,
+    SHORT,
+    add_columns,
+    copy,
+    dots_of_columns,
+    from_columns,
+    invert,
+    on_columns,
+    subtract_maximum,
+    sums_of_columns,
+    to_columns,
+)
 from .elementary import exp, log, log1p, sigmoid
 from .kernels import leaf, subroutine
-from .memory import doubles, like, reals, row_at
+from .memory import address_of, doubles, like, reals, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
 from .reductions import dot_of, maximum_of, size_of, sum_of
+from .simd import hidden
 
 _MSE = int(Loss.mse)
 _NOT_FINITE = int(Status.NOT_FINITE)
@@ -141,11 +155,80 @@ def cross_entropy(ctx, part, parts):
     row = row_at(ctx, ctx.row)
     i, i_end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
     while i < i_end:
-        rows = min(_ROWS, i_end - i)
-        cross_entropy_of_rows(ctx, row, i, rows)
+        # A block costs the same however few rows it has.
+        if row.n_in <= SHORT and i_end - i > ROWS // 2:
+            rows = min(ROWS, i_end - i)
+            cross_entropy_of_short_rows(ctx, part, row, i, rows)
+        else:
+            rows = min(_ROWS, i_end - i)
+            cross_entropy_of_rows(ctx, row, i, rows)
         finish(ctx, row, i, rows)
         i += rows
     return 0
+
+
+@subroutine
+def cross_entropy_of_short_rows(ctx, part, row, first, rows):
+    """The same as :func:`cross_entropy_of_rows` by columns, for ROWS rows at most."""
+    n = row.n_in
+    size = n * ROWS
+    d = reals(ctx, ctx.pack + part * PACK_BYTES)
+    t, factor, reciprocal = d + SHORT * ROWS, d + 2 * SHORT * ROWS, d + (2 * SHORT + 1) * ROWS
+    sums = doubles(ctx, address_of(d + 3 * SHORT * ROWS))
+    losses, mass, weight = sums + SHORT * ROWS, sums + 2 * SHORT * ROWS, sums + 3 * SHORT * ROWS
+    # Read once: for all that LLVM knows, a store to a column could change the row.
+    smoothing, scale = row.arg0, ctx.scale
+    kept, spread, count = 1.0 - smoothing, smoothing / n, hidden(ROWS)
+    keep, add = like(d, kept), like(d, spread)
+    to_columns(d, buffer(ctx, row.x) + first * n, rows, n)
+    to_columns(t, buffer(ctx, ctx.target) + first * n, rows, n)
+    subtract_maximum(d, factor, n)
+    dots_of_columns(losses, t, d, n)
+    if smoothing != 0.0:
+        sums_of_columns(sums, d, n)
+        for i in range(count):
+            losses[i] = kept * losses[i]
+        for i in range(count):
+            sums[i] = spread * sums[i]
+        add_columns(losses, (losses, sums))
+    sums_of_columns(mass, t, n)
+    for i in range(count):
+        mass[i] = kept * mass[i] + smoothing
+    for j in range(size):
+        d[j] = exp(d[j])
+    sums_of_columns(sums, d, n)
+    invert(reciprocal, (sums,))
+    for i in range(count):
+        sums[i] = log(sums[i])
+    for i in range(count):
+        weight[i] = 1.0
+    if ctx.weights:
+        for i in range(rows):
+            weight[i] = weight_of(ctx, first + i)
+    _weighted_loss(losses, (losses, mass, sums, weight))
+    for i in range(count):
+        weight[i] = scale * weight[i]
+    copy(factor, (weight,))
+    for j in range(size):
+        t[j] = t[j] * keep + add
+    for j in range(0, size, ROWS):
+        _gradient(d + j, (d + j, t + j, reciprocal, factor))
+    loss = doubles(ctx, ctx.row_loss) + first
+    for i in range(rows):
+        loss[i] = losses[i]
+    from_columns(buffer(ctx, row.dx) + first * n, d, rows, n)
+
+
+@on_columns
+def _weighted_loss(builder, loss, mass, logarithm, weight):
+    """(mass log s - loss) weight"""
+    return builder.fmul(builder.fsub(builder.fmul(mass, logarithm), loss), weight)
+
+
+@on_columns
+def _gradient(builder, e, t, reciprocal, factor):
+    """factor (e / s - t)"""
+    return builder.fmul(factor, builder.fsub(builder.fmul(e, reciprocal), t))
 
 
 @subroutine

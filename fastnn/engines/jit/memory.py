@@ -186,7 +186,7 @@ labels32 = _cast_address(lambda struct: Pointer(types.int32))
 def elements_of(name: str):
     """``elements(ctx, address)``: a pointer to elements of a type of NumPy's.
 
-    A float16 is read as its bit pattern, for :func:`converted`.
+    A float16 is read as its bit pattern (see ``conversion.py``).
     """
     element = Half() if name == "float16" else getattr(types, {"bool": "uint8"}.get(name, name))
     return _cast_address(lambda struct: Pointer(element))
@@ -222,44 +222,6 @@ def like(typingctx, pointer_or_number, value):
         return context.cast(builder, args[1], sig.args[1], sig.return_type)
 
     return target(pointer_or_number, numba.types.unliteral(value)), codegen
-
-
-@intrinsic
-def converted(typingctx, pointer, value):
-    """A number of any type, or a float16, as the element type of a pointer."""
-
-    def codegen(context, builder, sig, args):
-        if not isinstance(value, Half):
-            return context.cast(builder, args[1], sig.args[1], sig.return_type)
-        single = _single_of_half(builder, args[1])
-        return context.cast(builder, single, types.float32, sig.return_type)
-
-    return pointer.dtype(pointer, value), codegen
-
-
-def _single_of_half(builder, half):
-    """The float32 equal to a float16, from its bits alone: all are exact.
-
-    A float16 is sign, 5 bits of exponent with bias 15, 10 bits of mantissa; a float32 has 8 with
-    bias 127, and 23.
-    """
-    word = ir.IntType(32)
-
-    def number(value):
-        return ir.Constant(word, value)
-
-    half = builder.zext(half, word)
-    sign = builder.shl(builder.and_(half, number(0x8000)), number(16))
-    size = builder.and_(half, number(0x7FFF))
-    exponent = builder.and_(size, number(0x7C00))
-    normal = builder.add(builder.shl(size, number(13)), number((127 - 15) << 23))
-    beyond = builder.add(normal, number((255 - 31 - (127 - 15)) << 23))
-    mantissa = builder.uitofp(size, ir.FloatType())
-    tiny = builder.fmul(mantissa, ir.Constant(ir.FloatType(), 2.0**-24))
-    result = builder.select(builder.icmp_unsigned("==", exponent, number(0x7C00)), beyond, normal)
-    is_tiny = builder.icmp_unsigned("==", exponent, number(0))
-    result = builder.select(is_tiny, builder.bitcast(tiny, word), result)
-    return builder.bitcast(builder.or_(result, sign), ir.FloatType())
 
 
 def _call(n_arguments):

@@ -7,12 +7,10 @@ its own for the bits, chosen by n_out alone. Backward, dW has the bits of
 
 from __future__ import annotations
 
-from ..tables import PACK_BYTES
+from ..tables import DEPTH, NEAR_ROWS, PACK_BYTES
 from .kernels import leaf, subroutine
 from .memory import like, reals, row_at
 from .products import (
-    DEPTH,
-    NEAR_ROWS,
     block_columns,
     buffer,
     epilogue,

@@ -9,7 +9,7 @@ pass has the same bits alone and in any batch.
 
 from __future__ import annotations
 
-from ..tables import INPUT, PACK_BYTES, ROW
+from ..tables import BLOCK_PANELS, DEPTH, INPUT, NEAR_ROWS, PACK_BYTES, PANEL_VECTORS, ROW
 from . import target
 from .kernels import leaf, product_leaf, subroutine
 from .memory import (
@@ -23,23 +23,18 @@ from .memory import (
 from .tiles import make_tile, transpose_block, vector_lanes
 
 #: Rows of the tallest tile, and vectors of the widest.
-HEIGHT, WIDTH = target.tile_rows(), 3
+HEIGHT, WIDTH = target.tile_rows(), PANEL_VECTORS
 
-#: Steps of k between two passes over the result.
-DEPTH = 512
-
-#: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile.
+#: With so few rows a panel of b is used so briefly that the next must be asked for meanwhile, and
+#: k is passed in halves.
 FETCH_ROWS = 64
 
-#: Rows of a and of the result that meet every panel of a block of b before the next rows do, so
-#: that they stay in the second cache.
-NEAR_ROWS = 128
+#: A result of more elements does not stay in the second cache: its next tile is asked for ahead,
+#: unless a tile has fewer steps and is done before the memory could answer.
+FAR, FETCH_DEPTH = 1 << 17, 128
 
-#: The block of a result that one call of the product computes: rows, and panels of WIDTH vectors.
-BLOCK_ROWS, BLOCK_PANELS = 1024, 16
-
-#: Rows of a batch that are summed in one chain; the sums of such blocks are then added in order.
-SUM_ROWS = DEPTH
+#: Rows of a result that one call of the product computes, on the same copy of a block of b.
+BLOCK_ROWS = 1024
 
 #: How a panel meets its columns of b: where they are; copying them together on the way, if they
 #: lie far apart; as copied before, for the rows above.
@@ -57,40 +52,63 @@ def make_panel(width, masked=False):
 
     def panel(
         c, c_row, first, first_row, a, a_row, a_k, a_pack, packed,
-        b, b_row, rows, depth, columns, adds, pack, state, ahead,
+        b, b_row, rows, depth, columns, adds, pack, state, ahead, far,
     ):  # fmt: skip
         n = vector_lanes(c)
         group = max(n, HEIGHT)
         copies = width > 1 and state == COPIES
-        if width > 1 and state == COPIED:
+        copied = width > 1 and state == COPIED
+        ahead_row = b_row
+        if copied:
             b, b_row = pack, width * n
-        ahead_row = b_row if rows <= FETCH_ROWS and state != COPIED else 0
+        # All tiles together ask for the next panel once: as copied, or line by line where it is.
+        share_of_next = width * n * HEIGHT // rows
         i = 0
         while i + HEIGHT <= rows:
             ci, fi, ai, ar, ak = c + i * c_row, first + i * first_row, a + i * a_row, a_row, a_k
             if i < packed:
                 ai, ar, ak = a_pack + (i // group * DEPTH * group + i % group), 1, group
+            next_c = ci
+            if far:
+                next_c = ci + HEIGHT * c_row if i + 2 * HEIGHT <= rows else c + width * n
             if copies and i == 0:
                 copying(
-                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, pack, 0
-                )
+                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, pack, 0,
+                    next_c,
+                )  # fmt: skip
                 b, b_row = pack, width * n
             else:
+                if copied:
+                    other = pack + (width * n * DEPTH + i // HEIGHT * depth * share_of_next)
+                    other_row = share_of_next
+                else:
+                    other, other_row = ahead + i // HEIGHT % width * n, ahead_row
                 tall(
-                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds,
-                    ahead + i // HEIGHT % width * n, ahead_row,
+                    ci, c_row, fi, first_row, ai, ar, ak, b, b_row, depth, columns, adds, other,
+                    other_row, next_c,
                 )  # fmt: skip
+                if i >= width * HEIGHT:
+                    ahead_row = 0
             i += HEIGHT
         while i < rows:
             ci, fi, ai = c + i * c_row, first + i * first_row, a + i * a_row
             if has_four and rows - i >= 4:
-                four(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                four(
+                    ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0,
+                    ci,
+                )  # fmt: skip
                 i += 4
             elif rows - i >= 2:
-                two(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                two(
+                    ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0,
+                    ci,
+                )  # fmt: skip
                 i += 2
             else:
-                one(ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0)
+                one(
+                    ci, c_row, fi, first_row, ai, a_row, a_k, b, b_row, depth, columns, adds, b, 0,
+                    ci,
+                )  # fmt: skip
                 i += 1
 
     return subroutine(panel)
@@ -133,6 +151,7 @@ def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, co
     group = max(n, HEIGHT)
     packs = columns >= 4 * WIDTH * n and a_k != 1
     copies = rows >= 3 * HEIGHT and b_row > WIDTH * n
+    far = rows * c_row > FAR and depth >= FETCH_DEPTH
     deep = DEPTH // 2 if rows <= FETCH_ROWS and adds == 0 else DEPTH
     k = 0
     while k == 0 or k < depth:
@@ -152,25 +171,25 @@ def product(c, c_row, first, first_row, a, a_row, a_k, b, b_row, rows, depth, co
                 if left >= 3 * n and left != 4 * n:
                     _panel_3(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj + 3 * n,
+                        bj, b_row, near, some, left, adds, to, state, bj + 3 * n, far,
                     )  # fmt: skip
                     j += 3 * n
                 elif left >= 2 * n:
                     _panel_2(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj + 2 * n,
+                        bj, b_row, near, some, left, adds, to, state, bj + 2 * n, far,
                     )  # fmt: skip
                     j += 2 * n
                 elif left >= n:
                     _panel_1(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj + n,
+                        bj, b_row, near, some, left, adds, to, state, bj + n, far,
                     )  # fmt: skip
                     j += n
                 else:
                     _panel_masked(
                         cj, c_row, fj, first_row, ak, a_row, a_k, a_pack, packed,
-                        bj, b_row, near, some, left, adds, to, state, bj,
+                        bj, b_row, near, some, left, adds, to, state, bj, far,
                     )  # fmt: skip
                     j += n
             i += near
@@ -304,13 +323,13 @@ def sum_over_rows(
 ):  # fmt: skip
     """c[i, j] = sum of a[i, k] b[k, j] over the rows k = first, ..., last-1 of a batch.
 
-    They are summed in blocks of SUM_ROWS, and the blocks in order. If `adds` is 1, c is what the
+    They are summed in blocks of DEPTH, and the blocks in order. If `adds` is 1, c is what the
     first block is added to.
     """
     zeros = reals(ctx, ctx.zeros)
     k = first
     while k < last:
-        some = min(SUM_ROWS, last - k)
+        some = min(DEPTH, last - k)
         multiply(
             ctx, part, c, c_row, zeros, 0, a + k * a_k, a_row, a_k, b + k * b_row, b_row,
             rows, some, columns, 1 if adds or k > first else 0,

@@ -19,7 +19,7 @@ from .simd import call_llvm, fma, fused, word
 from .tiles import LANE, REAL, SUM_LANES, at_offset, lane_mask, masked_load, shuffle
 
 #: So few elements would leave most lanes idle: a rule for the bits.
-_FEW = 4
+FEW = 4
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), SUM_LANES)
 _WORD = ir.IntType(64)
@@ -140,7 +140,7 @@ def _maximum_of_lanes(typingctx, x, count):
 @formula
 def sum_of(x, count):
     """The sum of x[i] for i < count, in float64."""
-    if count > _FEW:
+    if count > FEW:
         return _sum_of_lanes(x, count)
     total = 0.0
     for i in range(count):
@@ -151,7 +151,7 @@ def sum_of(x, count):
 @formula
 def size_of(x, count):
     """The sum of |x[i]| for i < count, in float64."""
-    if count > _FEW:
+    if count > FEW:
         return _size_of_lanes(x, count)
     total = 0.0
     for i in range(count):
@@ -162,7 +162,7 @@ def size_of(x, count):
 @formula
 def dot_of(x, y, count):
     """The sum of x[i] y[i] for i < count, in float64."""
-    if count > _FEW:
+    if count > FEW:
         return _dot_of_lanes(x, y, count)
     total = 0.0
     for i in range(count):
@@ -173,7 +173,7 @@ def dot_of(x, y, count):
 @formula
 def maximum_of(x, count):
     """The largest x[i] for i < count; a NaN behind the first is passed over."""
-    if count > _FEW:
+    if count > FEW:
         return _maximum_of_lanes(x, count)
     largest = x[0]
     for i in range(1, count):

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from ..tables import PACK_BYTES
+from .columns import (
+    ROWS,
+    SHORT,
+    copy,
+    divide,
+    from_columns,
+    subtract_maximum,
+    sums_of_columns,
+    to_columns,
+)
 from .elementary import exp
 from .kernels import leaf, subroutine
-from .memory import like, row_at
+from .memory import address_of, doubles, like, reals, row_at
 from .products import ROW_BYTES, buffer, epilogue, share
 from .reductions import dot_of, maximum_of, sum_of
 
@@ -38,12 +49,42 @@ def activation_inputs(ctx, part, parts):
 
 
 @subroutine
-def softmax_of_rows(z, a, rows, n):
-    """a = e^(z - max z) / sum of it, for some rows of n.
+def softmax(ctx, part, z, a, rows, n):
+    """a = e^(z - max z) / sum of it, for some rows of n."""
+    if n > SHORT:
+        softmax_of_rows(z, a, rows, n)
+        return
+    columns = reals(ctx, ctx.pack + part * PACK_BYTES)
+    sums = doubles(ctx, address_of(columns + (SHORT + 1) * ROWS))
+    i = 0
+    while rows - i > ROWS // 2:
+        some = min(ROWS, rows - i)
+        softmax_of_short_rows(columns, sums, z + i * n, a + i * n, some, n)
+        i += some
+    softmax_of_rows(z + i * n, a + i * n, rows - i, n)
 
-    One simple loop after another over all rows, so that each fills the lanes even where rows are
-    short.
+
+@subroutine
+def softmax_of_short_rows(x, sums, z, a, rows, n):
+    """The same as :func:`softmax_of_rows` by columns, for ROWS rows at most.
+
+    x and sums are room for the columns and their sums.
     """
+    total = x + SHORT * ROWS
+    to_columns(x, z, rows, n)
+    subtract_maximum(x, total, n)
+    for j in range(n * ROWS):
+        x[j] = exp(x[j])
+    sums_of_columns(sums, x, n)
+    copy(total, (sums,))
+    for j in range(0, n * ROWS, ROWS):
+        divide(x + j, (x + j, total))
+    from_columns(a, x, rows, n)
+
+
+@subroutine
+def softmax_of_rows(z, a, rows, n):
+    """Softmax of some rows, one simple loop over all of them after another."""
     for i in range(0, rows * n, n):
         highest = maximum_of(z + i, n)
         for j in range(i, i + n):
@@ -63,7 +104,7 @@ def softmax_forward(ctx, part, parts):
     n = row.n_out
     begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
     x, a = buffer(ctx, row.x) + begin * n, buffer(ctx, row.a) + begin * n
-    softmax_of_rows(x, a, end - begin, n)
+    softmax(ctx, part, x, a, end - begin, n)
     return 0
 
 

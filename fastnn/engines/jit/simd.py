@@ -128,6 +128,17 @@ def fetch_line(builder, address):
     call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, near, data])
 
 
+@intrinsic
+def hidden(typingctx, n):
+    """The same integer, whose value LLVM cannot know: it leaves a loop over so many in vectors."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        return builder.asm(kind, "", "=r,0", [args[0]], False)
+
+    return types.int64(types.int64), codegen
+
+
 def make_constant(float32: float, float64: float):
     """``c(x)``: a constant in the type of the real x, rounded from the value given for it."""
 

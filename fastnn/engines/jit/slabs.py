@@ -7,12 +7,11 @@ as :func:`.products.dense_weights` does, and the slabs are added in order.
 
 from __future__ import annotations
 
-from ..tables import FEW_OUTPUTS, MOST_SLABS, SLAB_ROWS
+from ..tables import DEPTH, FEW_OUTPUTS, MOST_SLABS, SLAB_ROWS
 from .kernels import leaf, subroutine
 from .memory import reals, row_at
 from .narrow import narrow_weights_of_rows
 from .products import (
-    SUM_ROWS,
     is_penalised,
     penalty_slope,
     share,
@@ -37,7 +36,7 @@ def slab_weights(ctx, part, parts):
     count = slab_count(ctx.m)
     penalised = count == 1 and is_penalised(row)
     for slab in range(share(count, 1, part, parts), share(count, 1, part + 1, parts)):
-        first, last = share(ctx.m, SUM_ROWS, slab, count), share(ctx.m, SUM_ROWS, slab + 1, count)
+        first, last = share(ctx.m, DEPTH, slab, count), share(ctx.m, DEPTH, slab + 1, count)
         dw = reals(ctx, ctx.scratch) + slab * (size + row.n_out)
         db = dw + size
         if count == 1:

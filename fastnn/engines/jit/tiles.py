@@ -39,7 +39,7 @@ def make_tile(
     """A register tile of a matrix product, as an intrinsic.
 
     ``tile(c, c_row, first, first_row, a, a_row, a_k, b, b_row, depth, columns, adds, other,
-    other_row)`` computes, for r < n_rows and all columns j of n_vectors vectors, the chain
+    other_row, next_c)`` computes, for r < n_rows and all columns j of n_vectors vectors, the chain
 
         t[r, j] = fma(a[r*a_row + k*a_k], b[k*b_row + j], t[r, j])
 
@@ -48,14 +48,15 @@ def make_tile(
 
     masked  only the first `columns` lanes of the last vector are read and written
     copies  the rows of b are also written to `other`, one after another
-    fetches asks the memory for other[k*other_row], which will be read soon
+    fetches asks the memory for other[k*other_row], which will be read soon, and for the tile of c
+            at next_c, unless that is c
     Reads a, b, first and, with adds, c; writes c, which may overlap first alone.
     """
 
     @intrinsic
     def tile(
         typingctx, c, c_row, first, first_row, a, a_row, a_k, b, b_row, depth, columns, adds,
-        other, other_row,
+        other, other_row, next_c,
     ):  # fmt: skip
         real = c.dtype
         n = lanes(real)
@@ -66,7 +67,7 @@ def make_tile(
 
         def codegen(context, builder, sig, args):
             c, c_row, first, first_row, a, a_row, a_k, b, b_row, depth, columns, adds = args[:12]
-            other, other_row = args[12:]
+            other, other_row, next_c = args[12:]
             c_row, first_row, a_row, a_k, b_row, other_row = (
                 builder.mul(stride, word(width))
                 for stride in (c_row, first_row, a_row, a_k, b_row, other_row)
@@ -82,7 +83,7 @@ def make_tile(
             def store(value, base, v):
                 pointer = at_offset(builder, base, v * n * width, vector)
                 if masked and v == n_vectors - 1:
-                    _masked_store(builder, value, pointer, mask, width)
+                    masked_store(builder, value, pointer, mask, width)
                 else:
                     builder.store(value, pointer, align=width)
 
@@ -91,6 +92,12 @@ def make_tile(
 
             a_rows = _row_offsets(builder, a_row, n_rows)
             starts = [load(base, v) for base in rows_of(first, first_row) for v in range(n_vectors)]
+
+            if fetches:
+                with builder.if_then(builder.icmp_signed("!=", next_c, c)):
+                    for row in rows_of(next_c, c_row):
+                        for v in range(n_vectors):
+                            fetch_line(builder, builder.add(row, word(v * n * width)))
 
             before = builder.block
             loop = builder.append_basic_block("depth")
@@ -109,7 +116,7 @@ def make_tile(
             for r in range(n_rows):
                 at = a_at if r == 0 else builder.add(a_at, a_rows[r](builder))
                 pointer = builder.inttoptr(at, element.as_pointer())
-                factor = _broadcast(builder, builder.load(pointer), vector)
+                factor = broadcast(builder, builder.load(pointer), vector)
                 for v in range(n_vectors):
                     sums.append(fused(builder, factor, b_vectors[v], chains[r * n_vectors + v]))
             following = [
@@ -143,7 +150,7 @@ def make_tile(
             return context.get_dummy_value()
 
         i = types.int64
-        return types.none(c, i, c, i, a, i, i, b, i, i, i, i, c, i), codegen
+        return types.none(c, i, c, i, a, i, i, b, i, i, i, i, c, i, c), codegen
 
     return tile
 
@@ -326,7 +333,7 @@ def shuffle(builder, a, b, order):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(LANE, len(order)), order))
 
 
-def _broadcast(builder, value, vector):
+def broadcast(builder, value, vector):
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(LANE, 0))
     return shuffle(builder, first, undefined, [0] * vector.count)
@@ -336,16 +343,17 @@ def lane_mask(builder, columns, n_lanes):
     """A vector of booleans: lane < columns."""
     indices = ir.VectorType(_WORD, n_lanes)
     lane_numbers = ir.Constant(indices, list(range(n_lanes)))
-    return builder.icmp_signed("<", lane_numbers, _broadcast(builder, columns, indices))
+    return builder.icmp_signed("<", lane_numbers, broadcast(builder, columns, indices))
 
 
 def masked_load(builder, pointer, mask, vector, align):
-    name = f"llvm.masked.load.v{vector.count}f{8 * align}.p0"
+    kind = "i" if isinstance(vector.element, ir.IntType) else "f"
+    name = f"llvm.masked.load.v{vector.count}{kind}{8 * align}.p0"
     return call_llvm(
         builder, name, vector, [pointer, ir.Constant(LANE, align), mask, ir.Constant(vector, None)]
     )
 
 
-def _masked_store(builder, value, pointer, mask, align):
+def masked_store(builder, value, pointer, mask, align):
     name = f"llvm.masked.store.v{value.type.count}f{8 * align}.p0"
     call_llvm(builder, name, ir.VoidType(), [value, pointer, ir.Constant(LANE, align), mask])
