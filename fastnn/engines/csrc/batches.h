@@ -28,8 +28,22 @@ INLINE float single_of_half(uint16_t half)
 
 #define ITSELF(x) (x)
 
+/* y[j] = factor x[j] for j < n, by a loop that the compiler turns into vectors; rows of the
+   network's own type are the most common and often short. */
+#define CONVERT_EACH(convert)                                                                     \
+    for (int64_t j = 0; j < n; j++) y[j] = factor * (real)convert(x[j])
+#define CONVERT_VECTORS(convert)                                                                  \
+    FOR_VECTORS(j, some, n, put(y + j, set(factor) * take(x + j, some), some);)
+#ifdef REAL_IS_DOUBLE
+#define CONVERT_float CONVERT_EACH
+#define CONVERT_double CONVERT_VECTORS
+#else
+#define CONVERT_float CONVERT_VECTORS
+#define CONVERT_double CONVERT_EACH
+#endif
+
 /* input[i] = scale X[order[start + i]] for the rows i of the batch; split by rows. */
-#define GATHER(name, type, convert)                                                               \
+#define GATHER(name, type, CONVERT, convert)                                                      \
     static int64_t gather_##name(struct context *ctx, int64_t part, int64_t parts)                \
     {                                                                                             \
         const int64_t n = ctx->n_inputs, end = share(ctx->m, 1, part + 1, parts);                 \
@@ -39,23 +53,23 @@ INLINE float single_of_half(uint16_t half)
             if (sample < 0) return STATUS_BAD_CALL;                                               \
             const type *restrict x = (const type *)ctx->X + sample * n;                           \
             real *restrict y = (real *)ctx->input + i * n;                                        \
-            for (int64_t j = 0; j < n; j++) y[j] = factor * (real)convert(x[j]);                  \
+            CONVERT(convert);                                                                     \
         }                                                                                         \
         return STATUS_OK;                                                                         \
     }
 
-GATHER(float32, float, ITSELF)
-GATHER(float64, double, ITSELF)
-GATHER(float16, uint16_t, single_of_half)
-GATHER(bool, uint8_t, ITSELF)
-GATHER(uint8, uint8_t, ITSELF)
-GATHER(int8, int8_t, ITSELF)
-GATHER(uint16, uint16_t, ITSELF)
-GATHER(int16, int16_t, ITSELF)
-GATHER(uint32, uint32_t, ITSELF)
-GATHER(int32, int32_t, ITSELF)
-GATHER(uint64, uint64_t, ITSELF)
-GATHER(int64, int64_t, ITSELF)
+GATHER(float32, float, CONVERT_float, ITSELF)
+GATHER(float64, double, CONVERT_double, ITSELF)
+GATHER(float16, uint16_t, CONVERT_EACH, single_of_half)
+GATHER(bool, uint8_t, CONVERT_EACH, ITSELF)
+GATHER(uint8, uint8_t, CONVERT_EACH, ITSELF)
+GATHER(int8, int8_t, CONVERT_EACH, ITSELF)
+GATHER(uint16, uint16_t, CONVERT_EACH, ITSELF)
+GATHER(int16, int16_t, CONVERT_EACH, ITSELF)
+GATHER(uint32, uint32_t, CONVERT_EACH, ITSELF)
+GATHER(int32, int32_t, CONVERT_EACH, ITSELF)
+GATHER(uint64, uint64_t, CONVERT_EACH, ITSELF)
+GATHER(int64, int64_t, CONVERT_EACH, ITSELF)
 
 /* target[i] = Y[order[start + i]], or the one-hot code of the label; split by rows. */
 static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)

@@ -97,8 +97,7 @@ static struct {
     pthread_mutex_t busy; /* held by the thread whose job it is */
     int workers;          /* threads that were started; number 0 is the caller */
     struct gate go[MOST_PARTS], done;
-    int64_t jobs_of[MOST_PARTS]; /* given to each worker so far */
-    int64_t finished;            /* jobs of workers that were waited for */
+    int64_t finished; /* jobs of workers that were waited for */
     leaf_function *leaf;
     struct context *ctx;
     int64_t parts;
@@ -162,7 +161,6 @@ static int start_workers(int wanted)
         const int number = pool.workers + 1;
         pthread_t thread;
         make_gate(&pool.go[number]);
-        pool.jobs_of[number] = 0;
         if (pthread_create(&thread, NULL, work, (void *)(intptr_t)number) != 0) break;
         pthread_detach(thread);
         pool.workers = number;

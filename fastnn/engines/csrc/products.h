@@ -8,10 +8,14 @@
 
 enum {
     DEPTH = 512,      /* steps of k between two passes over the result */
-    FETCH_ROWS = 64,  /* with so few rows the next panel of b must be asked for meanwhile */
+    FETCH_ROWS = 64,  /* with so few rows k is passed in halves */
     NEAR_ROWS = 128,  /* rows that meet every panel of b before the next rows do */
-    BLOCK_ROWS = 1024,   /* the block of a result that one call computes: rows, and ... */
-    BLOCK_PANELS = 16,   /* ... panels of TILE_WIDTH vectors */
+    /* A result of more elements does not stay in the second cache: its next tile is asked for
+       ahead, unless a tile has fewer steps and is done before the memory could answer. */
+    FAR = 1 << 17,
+    FETCH_DEPTH = 128,
+    BLOCK_ROWS = 1024, /* the block of a result that one call computes: rows, and ... */
+    BLOCK_PANELS = 16, /* ... panels of TILE_WIDTH vectors */
     PANEL = TILE_WIDTH * LANES,
     BLOCK_COLUMNS = BLOCK_PANELS * PANEL,
     SUM_ROWS = DEPTH, /* rows of a batch that are summed in one chain: a rule for the bits */
@@ -36,19 +40,20 @@ struct panel {
     int64_t b_row, rows, depth, columns, adds;
     real *pack;
     int state;
+    bool far;
 };
 
 /* The product for one panel of columns: `width` vectors, or with `masked` a part of one. */
 INLINE void panel(const int width, const bool masked, const struct panel *p)
 {
-    const real *b = p->b;
-    int64_t b_row = p->b_row;
-    real *ahead = (real *)p->b + (masked ? 0 : width * LANES); /* only asked for, never read */
-    if (width > 1 && p->state == COPIED) {
-        b = p->pack;
-        b_row = width * LANES;
-    }
-    const int64_t ahead_row = p->rows <= FETCH_ROWS && p->state != COPIED ? b_row : 0;
+    const bool copied = width > 1 && p->state == COPIED;
+    const real *b = copied ? p->pack : p->b;
+    int64_t b_row = copied ? width * LANES : p->b_row;
+    /* All tiles together ask for the next panel once: as copied, or line by line where it is. It
+       is only asked for, and may lie outside of everything. */
+    real *ahead = (real *)p->b + (masked ? 0 : width * LANES);
+    int64_t ahead_row = p->b_row;
+    const int64_t share_of_next = width * LANES * TILE_ROWS / p->rows;
     int64_t i = 0;
     for (; i + TILE_ROWS <= p->rows; i += TILE_ROWS) {
         real *c = p->c + i * p->c_row;
@@ -59,21 +64,30 @@ INLINE void panel(const int width, const bool masked, const struct panel *p)
             a_row = 1;
             a_k = GROUP;
         }
+        const real *next_c = c;
+        if (p->far)
+            next_c = i + 2 * TILE_ROWS <= p->rows ? c + TILE_ROWS * p->c_row : p->c + width * LANES;
         if (width > 1 && p->state == COPIES && i == 0) {
             tile(TILE_ROWS, width, false, true, false, c, p->c_row, first, p->first_row, a, a_row,
-                 a_k, b, b_row, p->depth, p->columns, p->adds, p->pack, 0);
+                 a_k, b, b_row, p->depth, p->columns, p->adds, p->pack, 0, next_c);
             b = p->pack;
             b_row = width * LANES;
         } else {
+            real *other = ahead + i / TILE_ROWS % width * LANES;
+            int64_t other_row = ahead_row;
+            if (copied) {
+                other = p->pack + width * LANES * DEPTH + i / TILE_ROWS * p->depth * share_of_next;
+                other_row = share_of_next;
+            }
             tile(TILE_ROWS, width, masked, false, true, c, p->c_row, first, p->first_row, a, a_row,
-                 a_k, b, b_row, p->depth, p->columns, p->adds,
-                 ahead + i / TILE_ROWS % width * LANES, ahead_row);
+                 a_k, b, b_row, p->depth, p->columns, p->adds, other, other_row, next_c);
+            if (i >= width * TILE_ROWS) ahead_row = 0;
         }
     }
 #define REST(height)                                                                              \
     tile(height, width, masked, false, false, p->c + i * p->c_row, p->c_row,                      \
          p->first + i * p->first_row, p->first_row, p->a + i * p->a_row, p->a_row, p->a_k, b,     \
-         b_row, p->depth, p->columns, p->adds, ahead, 0);                                         \
+         b_row, p->depth, p->columns, p->adds, ahead, 0, p->c);                                   \
     i += height
     if (TILE_ROWS > 4 && p->rows - i >= 4) {
         REST(4);
@@ -119,6 +133,7 @@ static void product(real *c, int64_t c_row, const real *first, int64_t first_row
     real *a_pack = pack + DEPTH * BLOCK_COLUMNS;
     const bool packs = columns >= 4 * PANEL && a_k != 1;
     const bool copies = rows >= 3 * TILE_ROWS && b_row > PANEL;
+    const bool far = rows * c_row > FAR && depth >= FETCH_DEPTH;
     const int64_t deep = rows <= FETCH_ROWS && !adds ? DEPTH / 2 : DEPTH;
     for (int64_t k = 0; k == 0 || k < depth; k += deep) {
         const int64_t some = smaller_of(deep, depth - k);
@@ -127,7 +142,7 @@ static void product(real *c, int64_t c_row, const real *first, int64_t first_row
                 .c_row = c_row, .first_row = first_row, .a = a + i * a_row + k * a_k,
                 .a_row = a_row, .a_k = a_k, .a_pack = a_pack, .b_row = b_row,
                 .rows = smaller_of(NEAR_ROWS, rows - i), .depth = some, .adds = adds,
-                .state = !copies ? IN_PLACE : i == 0 ? COPIES : COPIED,
+                .state = !copies ? IN_PLACE : i == 0 ? COPIES : COPIED, .far = far,
             };
             p.packed = packs ? p.rows / GROUP * GROUP : 0;
             pack_rows(a_pack, p.a, a_k, p.packed, some);

@@ -175,13 +175,20 @@ INLINE void put(real *p, vec v, int64_t n)
         store_some(p, v, n);
 }
 
+/* Four vectors in a row; but where every fused multiply-add is a call, that only makes more code. */
+#ifdef LEVEL_PLAIN
+#define SOME_AT_A_TIME
+#else
+#define SOME_AT_A_TIME _Pragma("GCC unroll 4")
+#endif
+
 /* Run the statements on all vectors of `count` elements: those from `i` on, `n` of them. An
    element has the same bits in any lane, so the last ones are a vector with some lanes unused. */
 #define FOR_VECTORS(i, n, count, ...)                                                             \
     do {                                                                                          \
         const int64_t count_ = (count);                                                           \
         int64_t i = 0;                                                                            \
-        _Pragma("GCC unroll 4") for (; i + LANES <= count_; i += LANES)                           \
+        SOME_AT_A_TIME for (; i + LANES <= count_; i += LANES)                                    \
         {                                                                                         \
             enum { n = LANES };                                                                   \
             __VA_ARGS__                                                                           \

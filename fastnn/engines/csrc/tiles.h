@@ -28,13 +28,14 @@ enum {
 
    masked   only the first `columns` lanes of the last vector are read and written
    copies   the rows of b are also written to `other`, one after another
-   fetches  asks the memory for other[k*other_row], which will be read soon
+   fetches  asks the memory for other[k*other_row], which will be read soon, and for the tile of c
+            at next_c, unless that is c
    Reads a, b, first and, with adds, c; writes c, which may overlap first alone. */
 INLINE void tile(const int height, const int width, const bool masked, const bool copies,
                  const bool fetches, real *c, int64_t c_row, const real *first,
                  int64_t first_row, const real *a, int64_t a_row, int64_t a_k, const real *b,
                  int64_t b_row, int64_t depth, int64_t columns, int64_t adds, real *other,
-                 int64_t other_row)
+                 int64_t other_row, const real *next_c)
 {
     vec t[TILE_ROWS][TILE_WIDTH];
 #pragma GCC unroll 8
@@ -44,6 +45,11 @@ INLINE void tile(const int height, const int width, const bool masked, const boo
             const real *p = first + v * LANES;
             t[r][v] = masked && v == width - 1 ? load_some(p, columns) : load(p);
         }
+    if (fetches && next_c != c)
+        for (int r = 0; r < height; r++)
+#pragma GCC unroll 3
+            for (int v = 0; v < width; v++)
+                __builtin_prefetch(next_c + r * c_row + v * LANES, 0, 2);
     /* In bytes, so that an address needs no scale of its own: rows 0 to 3, and 4 to 7. */
     int64_t once = a_row * (int64_t)sizeof(real), twice = 2 * once, thrice = 3 * once;
     const int64_t next_a = a_k * (int64_t)sizeof(real);
