@@ -18,7 +18,6 @@ enum {
     BLOCK_PANELS = 16, /* ... panels of TILE_WIDTH vectors */
     PANEL = TILE_WIDTH * LANES,
     BLOCK_COLUMNS = BLOCK_PANELS * PANEL,
-    SUM_ROWS = DEPTH, /* rows of a batch that are summed in one chain: a rule for the bits */
     GROUP = LANES + 0 > TILE_ROWS + 0 ? LANES + 0 : TILE_ROWS + 0, /* rows of a that are packed together */
 };
 
