@@ -101,26 +101,52 @@ def _calls(ws):
     ]
 
 
-def test_the_parts_run_on_different_threads_of_the_pool(compiled, workspaces, monkeypatch):
+#: The compiled engines, and Numba's leaves on its own threads, as without the C module.
+NUMBAS_THREADS = "numba on its own threads"
+POOLS = [*COMPILED, *([NUMBAS_THREADS] if "numba" in COMPILED else [])]
+
+
+def use_numbas_threads(monkeypatch):
+    """Let the Numba engine launch its parts as it does where the C module is missing."""
+    from fastnn.engines import jit
+
+    engine = compiled_module.CompiledEngine("numba", jit.address, engines.numbas_launch)
+    monkeypatch.setattr(engines, "_numba", lambda: engine)
+
+
+@pytest.fixture(params=POOLS)
+def pool(request, monkeypatch):
+    """Each compiled engine with each pool of threads that it can have; gives the engine."""
+    if request.param == NUMBAS_THREADS:
+        use_numbas_threads(monkeypatch)
+    with only(request.param.split()[0]):
+        yield request.param.split()[0]
+
+
+@pytest.fixture
+def numbas_threads(monkeypatch):
+    """Numba's leaves on its own threads."""
+    pytest.importorskip("numba")
+    use_numbas_threads(monkeypatch)
+    with only("numba"):
+        yield
+
+
+def test_the_parts_run_on_different_threads_of_the_pool(pool, workspaces, monkeypatch):
     """The launcher is parallel indeed: two parts, two threads."""
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
-    if compiled == "numba":
-        import numba
-
-        if numba.config.NUMBA_NUM_THREADS < 2:
-            pytest.skip("a machine with one core has a pool of one thread")
+    if threads.cpu_count() < 2:
+        pytest.skip("a machine with one core has a pool of one thread")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "get_num_threads", lambda: 2)
         train()
     for ws in workspaces:
         assert set(ws.ran_on[:2]) == {0, 1}
         assert (ws.ran_on[2:] == -1).all()
-    if compiled == "numba":
-        assert numba.threading_layer() in ("omp", "tbb")
 
 
-def test_the_number_of_threads_changes_no_bit(compiled, monkeypatch):
+def test_the_number_of_threads_changes_no_bit(pool, monkeypatch):
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     found = set()
     for n in (1, 2, 4):
@@ -229,9 +255,7 @@ def test_nothing_is_allocated_while_batches_run(compiled):
     assert rtsys.get_allocation_stats() == before
 
 
-def test_the_parallel_launcher_allocates_nothing(compiled, monkeypatch):
-    if compiled != "numba":
-        pytest.skip("counts Numba's allocations")
+def test_the_parallel_launcher_allocates_nothing(numbas_threads, monkeypatch):
     from numba.core.runtime import _nrt_python, rtsys
 
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
@@ -244,9 +268,7 @@ def test_the_parallel_launcher_allocates_nothing(compiled, monkeypatch):
     assert (after.alloc - before.alloc, after.mi_alloc - before.mi_alloc) == (0, 0)
 
 
-def test_without_a_safe_thread_layer_it_warns_once_and_is_right(compiled, monkeypatch):
-    if compiled != "numba":
-        pytest.skip("only Numba's threads come in layers")
+def test_without_a_safe_thread_layer_it_warns_once_and_is_right(numbas_threads, monkeypatch):
     expected = bits(*train())
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 4)
@@ -258,7 +280,7 @@ def test_without_a_safe_thread_layer_it_warns_once_and_is_right(compiled, monkey
     assert bits(*train()) == expected  # warnings are errors: a second one would fail
 
 
-def test_the_users_own_number_of_numba_threads_is_put_back(compiled, monkeypatch):
+def test_the_users_own_number_of_numba_threads_is_put_back(numbas_threads, monkeypatch):
     numba = pytest.importorskip("numba")
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     train()
@@ -283,8 +305,13 @@ def total(n):
     return t
 total(10)
 import fastnn
+from fastnn import engines
 from fastnn.engines import compiled
 compiled.GRAIN, compiled.PARTS = 0.0, 2
+if sys.argv[2] == "own":
+    from fastnn.engines import jit
+    engine = compiled.CompiledEngine("numba", jit.address, engines.numbas_launch)
+    engines._numba = lambda: engine
 def train():
     net = fastnn.Sequential([fastnn.Dense(8, "tanh"), fastnn.Dense(3)])
     net.fit(np.eye(30), np.arange(30) % 3, epochs=2, progress=False)
@@ -299,19 +326,20 @@ else:
 """
 
 
-@pytest.mark.parametrize("engine", COMPILED)
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("kind", ["plain", "workqueue", "fork"])
-def test_beside_the_users_own_parallel_numba_code(kind, engine):
+def test_beside_the_users_own_parallel_numba_code(kind, pool):
     """The user's pool was there first: its layer is unsafe, or the process forks after it."""
     pytest.importorskip("numba")
-    environment = {**os.environ, "FASTNN_NUM_THREADS": "2", "FASTNN_ENGINE": engine}
+    environment = {**os.environ, "FASTNN_NUM_THREADS": "2", "FASTNN_ENGINE": pool.split()[0]}
+    whose = "own" if pool == NUMBAS_THREADS else "ours"
     done = subprocess.run(
-        [sys.executable, "-c", USERS_POOL, kind], capture_output=True, text=True, timeout=120,
-        env=environment,
+        [sys.executable, "-c", USERS_POOL, kind, whose], capture_output=True, text=True,
+        timeout=120, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert ("because Numba already runs its workqueue layer" in done.stderr) == (
-        kind == "workqueue" and engine == "numba"
+        kind == "workqueue" and pool == NUMBAS_THREADS
     )
     values = done.stdout.split()
     assert len(values) == (2 if kind == "fork" else 1)
@@ -323,20 +351,20 @@ def _train_in_child(engine, queue):
         queue.put(bits(*train()))
 
 
-def test_a_forked_child_of_a_parallel_parent_trains(compiled, monkeypatch):
+def test_a_forked_child_of_a_parallel_parent_trains(pool, monkeypatch):
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 4)
     expected = bits(*train())
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=_train_in_child, args=(compiled, queue))
+    child = context.Process(target=_train_in_child, args=(pool, queue))
     child.start()
     assert queue.get(timeout=60) == expected
     child.join(60)
     assert child.exitcode == 0
 
 
-def test_two_fits_at_once_are_both_right(compiled, monkeypatch):
+def test_two_fits_at_once_are_both_right(pool, monkeypatch):
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     expected = bits(*train(batch_size=3))
@@ -344,7 +372,7 @@ def test_two_fits_at_once_are_both_right(compiled, monkeypatch):
 
     def work():
         try:
-            with fastnn.use_engine(compiled):
+            with fastnn.use_engine(pool):
                 for _ in range(5):
                     found.append(bits(*train(batch_size=3)))
         except BaseException as error:

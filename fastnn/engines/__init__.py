@@ -186,12 +186,22 @@ def _c_engine():
 
 @functools.cache
 def _numba():
-    from . import jit, threads
+    """Numba's leaves, on the C engine's threads where they are there.
+
+    Those sleep when they have waited for some tens of microseconds. OpenMP's go on spinning, and
+    beside another busy process each region then costs a turn of the scheduler.
+    """
+    from . import jit, native
     from .compiled import CompiledEngine
 
-    @contextlib.contextmanager
-    def launch(dtype, n_threads):
-        with threads.numba_pool(n_threads) as ready:
-            yield jit.address("launch", dtype) if ready else 0
-
+    launch = numbas_launch if native.trouble() else native.launch
     return CompiledEngine("numba", jit.address, launch)
+
+
+@contextlib.contextmanager
+def numbas_launch(dtype, n_threads: int):
+    """Within it so many of Numba's own threads are ready; gives the launcher's address, or 0."""
+    from . import jit, threads
+
+    with threads.numba_pool(n_threads) as ready:
+        yield jit.address("launch", dtype) if ready else 0
