@@ -110,7 +110,7 @@ def use_numbas_threads(monkeypatch):
     """Let the Numba engine launch its parts as it does where the C module is missing."""
     from fastnn.engines import jit
 
-    engine = compiled_module.CompiledEngine("numba", jit.address, engines.numbas_launch)
+    engine = compiled_module.CompiledEngine("numba", jit.address, jit.launch)
     monkeypatch.setattr(engines, "_numba", lambda: engine)
 
 
@@ -310,7 +310,7 @@ from fastnn.engines import compiled
 compiled.GRAIN, compiled.PARTS = 0.0, 2
 if sys.argv[2] == "own":
     from fastnn.engines import jit
-    engine = compiled.CompiledEngine("numba", jit.address, engines.numbas_launch)
+    engine = compiled.CompiledEngine("numba", jit.address, jit.launch)
     engines._numba = lambda: engine
 def train():
     net = fastnn.Sequential([fastnn.Dense(8, "tanh"), fastnn.Dense(3)])

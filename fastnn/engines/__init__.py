@@ -194,14 +194,5 @@ def _numba():
     from . import jit, native
     from .compiled import CompiledEngine
 
-    launch = numbas_launch if native.trouble() else native.launch
+    launch = jit.launch if native.trouble() else native.launch
     return CompiledEngine("numba", jit.address, launch)
-
-
-@contextlib.contextmanager
-def numbas_launch(dtype, n_threads: int):
-    """Within it so many of Numba's own threads are ready; gives the launcher's address, or 0."""
-    from . import jit, threads
-
-    with threads.numba_pool(n_threads) as ready:
-        yield jit.address("launch", dtype) if ready else 0

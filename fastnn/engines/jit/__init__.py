@@ -2,6 +2,7 @@
 
 from . import activations, batches, cache, driver, heads, narrow, products, rows, slabs, updates
 from .kernels import address, names
+from .pool import launch
 
 __all__ = [
     "activations",
@@ -10,6 +11,7 @@ __all__ = [
     "cache",
     "driver",
     "heads",
+    "launch",
     "names",
     "narrow",
     "products",
