@@ -21,7 +21,7 @@ from fastnn.engines import reference  # noqa: E402
 
 settings.register_profile(
     "suite",
-    max_examples=int(os.environ.get("FASTNN_EXAMPLES", "120")),
+    max_examples=int(os.environ.get("FASTNN_EXAMPLES", "200")),
     deadline=None,
     derandomize=True,
     print_blob=True,

@@ -146,6 +146,15 @@ def test_the_parts_run_on_different_threads_of_the_pool(pool, workspaces, monkey
         assert (ws.ran_on[2:] == -1).all()
 
 
+def test_numbas_own_threads_are_of_a_safe_layer(numbas_threads, monkeypatch):
+    import numba
+
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 2)
+    train()
+    assert numba.threading_layer() in ("omp", "tbb")
+
+
 def test_the_number_of_threads_changes_no_bit(pool, monkeypatch):
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     found = set()

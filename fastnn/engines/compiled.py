@@ -108,9 +108,10 @@ class CompiledEngine:
             out, "out", ws.params.dtype, len(data.X) * ws.plan.n_outputs, written=True
         )
         source = ws.plan.output if function == "output" else ws.plan.logits
-        key = "predict", function, *_feed(ws, data)
+        gathers, dtype = _feed(ws, data)
+        key = "predict", function, gathers, dtype
         self._drive(ws, key, calls, data, 0, data.n_batches, out=out, source=source)
-        if few is None and not _feed(ws, data)[0]:
+        if few is None and not gathers:
             program, context = ws.bound[self.name, key], ws.bound[self.name]
             ws.bound[self.name, function] = _FewRows(ws, program, context, source)
 

@@ -162,6 +162,13 @@ def tanh_of_softplus(x):
 
 
 @formula
+def _erfc_times_exp_of_square(u):
+    """e^(u^2) erfc(u) for u of at least 0."""
+    t = (u - like(u, 3.75)) / (u + like(u, 3.75))
+    return _erfc_scaled(t) / (like(u, 1) + like(u, 2) * u)
+
+
+@formula
 def normal_cdf(x):
     """The normal distribution function, erfc(-x / sqrt 2) / 2, exact in both tails.
 
@@ -169,9 +176,7 @@ def normal_cdf(x):
     """
     limit = like(x, 40)
     u = (limit if abs(x) > limit else abs(x)) * _root_half(x)
-    t = (u - like(x, 3.75)) / (u + like(x, 3.75))
-    scaled = _erfc_scaled(t) / (like(x, 1) + like(x, 2) * u)
-    tail = like(x, 0.5) * scaled * _exp_of_half_square(x)
+    tail = like(x, 0.5) * _erfc_times_exp_of_square(u) * _exp_of_half_square(x)
     far = tail if x < like(x, 0) else like(x, 1) - tail
     return fma(x, _cdf_near_zero(x * x), like(x, 0.5)) if abs(x) < like(x, 0.67) else far
 
@@ -220,9 +225,7 @@ def erf(x):
     y = abs(x)
     limit = like(x, 20)
     u = limit if y > limit else y
-    t = (u - like(x, 3.75)) / (u + like(x, 3.75))
-    scaled = _erfc_scaled(t) / (like(x, 1) + like(x, 2) * u)
-    far = like(x, 1) - scaled * exp(-(u * u))
+    far = like(x, 1) - _erfc_times_exp_of_square(u) * exp(-(u * u))
     far = -far if x < like(x, 0) else far
     near = fma(x, _erf_near_zero(x * x), x)
     return near if y < like(x, 1) else far

@@ -80,30 +80,28 @@ def _as_doubles(builder, vector):
     return vector if vector.type == _DOUBLES else builder.fpext(vector, _DOUBLES)
 
 
-@intrinsic
-def _sum_of_lanes(typingctx, x, count):
-    def codegen(context, builder, sig, args):
-        def take(total, vectors, _):
-            return builder.fadd(total, _as_doubles(builder, vectors[0]))
+def _adds(term):
+    """The sum over the lanes of ``term(builder, doubles)``, as an intrinsic."""
 
-        start = ir.Constant(_DOUBLES, None)
-        return _reduce(builder, args[:1], x.dtype, args[1], start, take, builder.fadd)
+    @intrinsic
+    def sum_of_terms(typingctx, x, count):
+        def codegen(context, builder, sig, args):
+            def take(total, vectors, _):
+                return builder.fadd(total, term(builder, _as_doubles(builder, vectors[0])))
 
-    return types.float64(x, types.int64), codegen
+            start = ir.Constant(_DOUBLES, None)
+            return _reduce(builder, args[:1], x.dtype, args[1], start, take, builder.fadd)
+
+        return types.float64(x, types.int64), codegen
+
+    return sum_of_terms
 
 
-@intrinsic
-def _size_of_lanes(typingctx, x, count):
-    def codegen(context, builder, sig, args):
-        def take(total, vectors, _):
-            doubles = _as_doubles(builder, vectors[0])
-            name = f"llvm.fabs.v{SUM_LANES}f64"
-            return builder.fadd(total, call_llvm(builder, name, _DOUBLES, [doubles]))
+def _magnitude(builder, doubles):
+    return call_llvm(builder, f"llvm.fabs.v{SUM_LANES}f64", _DOUBLES, [doubles])
 
-        start = ir.Constant(_DOUBLES, None)
-        return _reduce(builder, args[:1], x.dtype, args[1], start, take, builder.fadd)
 
-    return types.float64(x, types.int64), codegen
+_sum_of_lanes, _size_of_lanes = _adds(lambda builder, doubles: doubles), _adds(_magnitude)
 
 
 @intrinsic
