@@ -9,9 +9,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Sequential": "model",
-    "load": "model",
+    "load": "loading",
     "Activation": "layers",
     "Dense": "layers",
+    "PReLU": "layers",
+    "Residual": "layers",
     "one_hot": "coding",
     "from_one_hot": "coding",
     "softmax": "activations",

@@ -41,6 +41,9 @@ from .checks import real_number
 from .engines.tables import Act
 from .names import unknown
 
+#: Overflow and underflow are part of these functions: e^-z may be infinite, or 0.
+_quiet = np.errstate(over="ignore", under="ignore")
+
 
 @dataclass(frozen=True)
 class ActivationFunction:
@@ -68,6 +71,7 @@ class ActivationFunction:
         """The public name."""
         return self.code.name
 
+    @_quiet
     def __call__(self, z):
         """g(z), elementwise.
 
@@ -80,8 +84,9 @@ class ActivationFunction:
         -------
         ndarray, the same shape
         """
-        return engines.reference.activate(self.code, _real(z), self.argument)
+        return engines.reference.activation.activate(self.code, _real(z), self.argument)
 
+    @_quiet
     def derivative(self, z):
         """g'(z), elementwise; at the kinks of step, ReLU and leaky ReLU that from the left.
 
@@ -95,8 +100,8 @@ class ActivationFunction:
         ndarray, the same shape
         """
         z = _real(z)
-        a = engines.reference.activate(self.code, z, self.argument)
-        return engines.reference.activation_slope(self.code, z, a, self.argument)
+        a = engines.reference.activation.activate(self.code, z, self.argument)
+        return engines.reference.activation.derivative(self.code, z, a, self.argument)
 
     def config(self):
         """Its name, or name and argument, as written to files."""
@@ -181,6 +186,7 @@ class Softmax(ActivationFunction):
     def __init__(self):
         super().__init__(Act.softmax)
 
+    @_quiet
     def __call__(self, z, axis=-1):
         """Softmax over an axis.
 
@@ -202,8 +208,9 @@ class Softmax(ActivationFunction):
         z = _real(z)
         if not -z.ndim <= axis < z.ndim or z.shape[axis] == 0:
             raise ValueError(f"softmax needs elements along axis {axis}, but z has shape {z.shape}")
-        return engines.reference.softmax(z, axis)
+        return engines.reference.softmax.softmax(z, axis)
 
+    @_quiet
     def derivative(self, z, axis=-1):
         """The derivative of every output by every input.
 

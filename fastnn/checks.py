@@ -64,3 +64,36 @@ def is_finite(array: np.ndarray) -> bool:
             if math.isfinite(array.sum()):
                 return True
     return bool(np.isfinite(array).all())
+
+
+def check_dtype(dtype) -> np.dtype:
+    """The network's type: float32 or float64.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    return found
+
+
+def check_scale(scale, dtype: np.dtype) -> float:
+    """The factor of X: a number that the network's type can hold, and not 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    scale = real_number(scale, "input_scale")
+    with np.errstate(over="ignore", under="ignore"):
+        as_used = dtype.type(scale)
+    if as_used == 0 or not np.isfinite(as_used):
+        raise ValueError(
+            f"input_scale must be a number that {dtype.name} can hold, and not 0, but it is {scale}"
+        )
+    return scale

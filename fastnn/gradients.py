@@ -8,16 +8,6 @@ from .checks import real_number
 from .model import Sequential
 
 
-def _double(net: Sequential) -> Sequential:
-    """The same network in float64, where differences of the loss are exact enough."""
-    twin = Sequential(
-        net.layers, n_inputs=net.n_inputs, seed=net.seed, dtype="float64", l1=net.l1, l2=net.l2
-    )
-    twin.flat_params[:] = net.flat_params
-    twin._loss, twin._target = net._loss, net._target
-    return twin
-
-
 def numerical_gradient(
     net: Sequential, X, y, loss="auto", sample_weight=None, step=1e-5
 ) -> np.ndarray:
@@ -53,8 +43,7 @@ def numerical_gradient(
     array([-14.,  -4.])
     """
     step = real_number(step, "step", positive=True)
-    net._built()
-    twin = _double(net)
+    twin = net.copy("float64")
     params = twin.flat_params
     gradient = np.empty(params.size)
     for i in range(params.size):
@@ -103,7 +92,7 @@ def check_gradients(net: Sequential, X, y, loss="auto", sample_weight=None, step
     True
     """
     numeric = numerical_gradient(net, X, y, loss, sample_weight, step)
-    _, gradient = _double(net).loss_and_grad(X, y, loss, sample_weight)
+    _, gradient = net.copy("float64").loss_and_grad(X, y, loss, sample_weight)
     floor = 1e-3 * max(np.abs(numeric).max(), np.abs(gradient).max(), 1e-12)
     size = np.maximum(np.maximum(np.abs(numeric), np.abs(gradient)), floor)
     return float((np.abs(gradient - numeric) / size).max())

@@ -77,9 +77,9 @@ def _simd(available) -> str:
 
         host = native.host_level()
     elif "numba" in available:
-        from .engines.jit import target
+        from .engines.jit import isa
 
-        host = target.host_level()
+        host = isa.host_level()
     else:
         return "not used: there is no compiled engine"
     chosen = levels.choose(host)

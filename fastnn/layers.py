@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from . import activations, initializers
 from .checks import real_number, whole_number
+from .ops import activation, dense, prelu, residual
 from .plan import Lowering
 
 
 class Layer:
     """Base of the layers: it describes itself to a :class:`fastnn.plan.Lowering`."""
 
-    def lower(self, lowering: Lowering, index: int) -> None:
-        """Add this layer's operations on top; `index` is its place in the network."""
+    def lower(self, lowering: Lowering, name: str) -> None:
+        """Add this layer's operations on top; `name` is its place in the network, such as "2.0"."""
         raise TypeError(f"{type(self).__name__} must say how it is lowered")
-
-    def initial(self, parameter, seed: int, block: int):
-        """Initial values of one of this layer's parameters, as float64."""
-        raise TypeError(f"{type(self).__name__} has no parameter {parameter.name!r}")
 
     def config(self) -> dict:
         """The layer's type and arguments, as written to files."""
@@ -70,13 +67,12 @@ class Dense(Layer):
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
 
-    def lower(self, lowering, index):
-        lowering.dense(index, self.units, self.l1, self.l2)
-        lowering.activation(index, self.activation.code, self.activation.argument)
-
-    def initial(self, parameter, seed, block):
-        chosen = self.bias_init if parameter.name.endswith(".b") else self.init
-        return initializers.get(chosen, self.activation).values(parameter.shape, seed, block)
+    def lower(self, lowering, name):
+        dense.lower(
+            lowering, name, self.units, initializers.get(self.init, self.activation),
+            initializers.get(self.bias_init), self.l1, self.l2,
+        )  # fmt: skip
+        activation.lower(lowering, name, self.activation.code, self.activation.argument)
 
     def config(self):
         return {
@@ -122,8 +118,8 @@ class Activation(Layer):
             raise TypeError("Activation needs a name or an activation")
         self.activation = activations.get(activation)
 
-    def lower(self, lowering, index):
-        lowering.activation(index, self.activation.code, self.activation.argument)
+    def lower(self, lowering, name):
+        activation.lower(lowering, name, self.activation.code, self.activation.argument)
 
     def config(self):
         return {"layer": "Activation", "activation": self.activation.config()}
@@ -133,11 +129,169 @@ class Activation(Layer):
         return f"Activation({act.name!r})" if act.config() == act.name else f"Activation({act!r})"
 
 
+class PReLU(Layer):
+    """A learned leaky ReLU: a = z where z > 0, else alpha z (K. He et al., 2015, eq. 1).
+
+    Parameters
+    ----------
+    init : float or initialiser, default 0.25
+        The slope alpha that training starts with.
+    shared : bool, default False
+        Whether all units have one slope, or each its own.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If init is neither a number nor an initialiser, or shared is not a bool.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, PReLU, Sequential
+    >>> net = Sequential([Dense(4), PReLU(), Dense(1)], n_inputs=3)
+    >>> net.parameters()["1.alpha"]
+    array([0.25, 0.25, 0.25, 0.25], dtype=float32)
+    """
+
+    def __init__(self, init=0.25, shared=False):
+        initializers.get(init)
+        if isinstance(init, str):
+            raise TypeError(f"init must be a number or an initialiser, not {init!r}")
+        if not isinstance(shared, bool):
+            raise TypeError(f"shared must be True or False, not {shared!r}")
+        self.init = init
+        self.shared = shared
+
+    def lower(self, lowering, name):
+        prelu.lower(lowering, name, initializers.get(self.init), self.shared)
+
+    def config(self):
+        return {"layer": "PReLU", "init": initializers.config(self.init), "shared": self.shared}
+
+    def __repr__(self):
+        value = getattr(self.init, "value", self.init)  # of a Constant
+        init = "" if value == 0.25 else f"{value!r}"
+        shared = "shared=True" if self.shared else ""
+        return f"PReLU({', '.join(filter(None, (init, shared)))})"
+
+
+#: Levels of layers within layers.
+_DEEPEST = 32
+
+
+class Residual(Layer):
+    """Layers with a shortcut around them: a = f(x) + x (K. He et al., 2016, eq. 1).
+
+    Where f(x) has other columns than x, the shortcut is a learned projection without biases,
+    a = f(x) + x W (eq. 2). An activation that follows is applied to the sum. The layers inside may
+    be of any kind, Residual among them.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        f, bottom to top; at least one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no layer, something is not a layer, or they are nested too deep.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, Residual, Sequential
+    >>> net = Sequential([Residual([Dense(8, "relu"), Dense(4)]), Dense(1)], n_inputs=3)
+    >>> {name: view.shape for name, view in net.parameters().items() if view.ndim == 2}
+    {'0.0.W': (3, 8), '0.1.W': (8, 4), '0.projection.W': (3, 4), '1.W': (4, 1)}
+    """
+
+    def __init__(self, layers):
+        self.layers = check_layers(layers, "Residual")
+        inner = [layer.depth for layer in self.layers if isinstance(layer, Residual)]
+        self.depth = 1 + max(inner, default=0)
+        if self.depth > _DEEPEST:
+            raise ValueError(f"Residual layers may be nested {_DEEPEST} deep, not {self.depth}")
+
+    def lower(self, lowering, name):
+        shortcut = lowering.share()
+        for index, layer in enumerate(self.layers):
+            layer.lower(lowering, f"{name}.{index}")
+        branch, width = lowering.share(), lowering.width
+        if lowering.width_of(shortcut) != width:
+            init = initializers.get("auto")
+            dense.lower(lowering, f"{name}.projection", width, init, reads=shortcut)
+            shortcut = lowering.share()
+        residual.lower(lowering, name, branch, shortcut)
+
+    def config(self):
+        return {"layer": "Residual", "layers": [layer.config() for layer in self.layers]}
+
+    def __repr__(self):
+        return f"Residual({self.layers!r})"
+
+
+def check_layers(given, what: str) -> list[Layer]:
+    """`given` as a list of layers; `what` takes them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is none, or something is not a layer.
+    """
+    if isinstance(given, Layer):
+        given = [given]
+    try:
+        found = list(given)
+    except TypeError:
+        raise TypeError(f"{what} takes a list of layers, not {given!r}") from None
+    for layer in found:
+        if not isinstance(layer, Layer):
+            hint = f": write {layer.__name__}(...)" if isinstance(layer, type) else ""
+            raise TypeError(f"layers must be layers such as Dense(10), not {layer!r}{hint}")
+    if not found:
+        raise ValueError(f"{what} needs at least one layer")
+    return found
+
+
+def check_network(given) -> list[Layer]:
+    """The layers of a network: the last one is Dense, or activations follow it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`check_layers`, or if another layer is the last one.
+    """
+    found = check_layers(given, "a network")
+    top = found
+    while top and isinstance(top[-1], Activation | PReLU):
+        top = top[:-1]
+    if not top or not isinstance(top[-1], Dense):
+        raise ValueError(
+            f"the last layer must be Dense (or activations after it), not {found[-1]!r}"
+        )
+    return found
+
+
+_KINDS: dict[str, type[Layer]] = {
+    "Dense": Dense,
+    "Activation": Activation,
+    "PReLU": PReLU,
+    "Residual": Residual,
+}
+
+
 def from_config(config: dict) -> Layer:
-    """The layer that :meth:`Layer.config` described."""
+    """The layer that :meth:`Layer.config` described.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If nothing like it can be made.
+    """
     arguments = dict(config)
-    kind = {"Dense": Dense, "Activation": Activation}[arguments.pop("layer")]
-    arguments["activation"] = activations.from_config(arguments["activation"])
+    kind = _KINDS[arguments.pop("layer")]
+    if "layers" in arguments:
+        arguments["layers"] = [from_config(inner) for inner in arguments["layers"]]
+    if "activation" in arguments:
+        arguments["activation"] = activations.from_config(arguments["activation"])
     for name in {"init", "bias_init"} & arguments.keys():
         arguments[name] = initializers.from_config(arguments[name])
     return kind(**arguments)

@@ -32,6 +32,9 @@ from .checks import real_number
 from .engines.tables import Loss
 from .errors import ShapeError
 from .names import unknown
+from .ops.loss import mean
+
+_quiet = np.errstate(under="ignore")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ class LossFunction:
     @property
     def mean(self) -> bool:
         """Whether the loss is a mean over rows (or their sum)."""
-        return self.code != Loss.sse
+        return mean(self.code)
 
+    @_quiet
     def __call__(self, y, a) -> float:
         """The loss of given outputs.
 
@@ -88,6 +92,7 @@ class LossFunction:
         rows = self._rows(y, a)
         return float(rows.mean() if self.mean else rows.sum())
 
+    @_quiet
     def derivative(self, y, a) -> np.ndarray:
         """The derivative of each row's loss by its outputs.
 
@@ -108,7 +113,7 @@ class LossFunction:
         """
         shape = np.shape(a)
         y, a = self._prepare(y, a)
-        return self._slope(y, a).reshape(shape)
+        return self._derivative(y, a).reshape(shape)
 
     def _prepare(self, y, a):
         y, a = np.asarray(y), np.asarray(a, dtype=np.float64)
@@ -121,12 +126,12 @@ class LossFunction:
         y = y.astype(np.float64)
         y, a = (v.reshape(-1, 1) if v.ndim < 2 else v.reshape(len(v), -1) for v in (y, a))
         if self.label_smoothing:
-            y = engines.reference.smooth(self.code, y, self.label_smoothing)
+            y = engines.reference.loss.smooth(self.code, y, self.label_smoothing)
         return y, a
 
     def _rows(self, y, a) -> np.ndarray:
         if self.code in (Loss.mse, Loss.sse):
-            return engines.reference.LOSSES[self.code](a, y)[0]
+            return engines.reference.loss.LOSSES[self.code](a, y)[0]
         from scipy.special import xlog1py, xlogy  # not needed by a fit, and slow to import
 
         rows = -xlogy(y, a)
@@ -134,13 +139,13 @@ class LossFunction:
             rows -= xlog1py(1 - y, -a)
         return rows.sum(axis=1)
 
-    def _slope(self, y, a) -> np.ndarray:
+    def _derivative(self, y, a) -> np.ndarray:
         if self.code in (Loss.mse, Loss.sse):
-            return engines.reference.LOSSES[self.code](a, y)[1]
-        slope = -_ratio(y, a)
+            return engines.reference.loss.LOSSES[self.code](a, y)[1]
+        derivative = -_ratio(y, a)
         if self.code == Loss.binary_cross_entropy:
-            slope += _ratio(1 - y, 1 - a)
-        return slope
+            derivative += _ratio(1 - y, 1 - a)
+        return derivative
 
     def config(self) -> dict:
         """Its name and arguments, as written to files."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterable
 
 import numpy as np
 
-from . import engines, layers, losses, optimizers
-from .checks import real_number, whole_number
+from . import engines, interrupts, losses, optimizers, run
+from .checks import whole_number
 from .engines.tables import SLOTS
-from .engines.workspace import Data, Workspace, aligned_zeros
-from .errors import ModelFileError, NotFittedError, ShapeError
-from .layers import Activation, Dense, Layer
+from .engines.workspace import Data, Workspace
+from .errors import NotFittedError
 from .losses import LossFunction
-from .plan import OUTPUT_OF, Lowering, Plan
-from .random import check_seed
+from .network import Network
+from .ops.loss import OUTPUT_OF
+from .plan import Plan
+from .run import Fit, TrainingState
 from .targets import (
     Target,
     check_features,
@@ -24,14 +25,11 @@ from .targets import (
     describe_target,
     make_data,
 )
-from .training import History, Progress, TrainingState, train
-
-#: Elements of workspace that a chunk of rows takes in bulk prediction, and its least rows: this
-#: bounds the memory, stays near the caches, and gives every thread enough to do.
-CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
+from .training import History, Progress
+from .training import epochs as epochs_of
 
 
-class Sequential:
+class Sequential(Network):
     """A feed-forward network: layers one after another.
 
     Parameters
@@ -78,188 +76,24 @@ class Sequential:
     array([0, 1, 1, 0])
     """
 
-    def __init__(
-        self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
-        input_scale=1.0,
-    ):  # fmt: skip
-        self.layers = _check_layers(layers)
-        self.seed = check_seed(seed)
-        self.dtype = _check_dtype(dtype)
-        self.l1 = real_number(l1, "l1", least=0)
-        self.l2 = real_number(l2, "l2", least=0)
-        self.input_scale = _check_scale(input_scale, self.dtype)
-        self.n_inputs: int | None = None
-        self.n_outputs: int = [n.units for n in self.layers if isinstance(n, Dense)][-1]
-        self.history: History | None = None
-        self._params: np.ndarray | None = None
-        self._loss: LossFunction | None = None
-        self._target: Target | None = None
-        self._state: TrainingState | None = None
-        self._plans: dict[LossFunction | None, Plan] = {}
-        self._idle_workspaces: list[Workspace] = []
-        if n_inputs is not None:
-            self._build(whole_number(n_inputs, "n_inputs"))
-
-    # -- parameters ---------------------------------------------------------------------------
-
-    def _build(self, n_inputs: int) -> None:
-        """Lay out and initialise the parameters."""
-        self.n_inputs = n_inputs
-        self._params = self._initial_params()
-
-    def _initial_params(self) -> np.ndarray:
-        plan = self._lower(None)
-        params = self._allocate(plan)
-        for block, parameter in enumerate(plan.parameters):
-            layer = self.layers[parameter.layer]
-            parameter.view(params)[:] = layer.initial(parameter, self.seed, block)
-        return params
-
-    def _allocate(self, plan: Plan) -> np.ndarray:
-        try:
-            return aligned_zeros(plan.n_params, self.dtype)
-        except (MemoryError, ValueError, OverflowError):
-            size = plan.n_params * self.dtype.itemsize / 2**30
-            raise ValueError(
-                f"the network has {plan.n_params} parameters, {size:,.1f} GiB, which cannot be "
-                "allocated: make the layers smaller"
-            ) from None
-
-    def _lower(self, loss: LossFunction | None) -> Plan:
-        """The plan for a loss; the layout of the parameters is the same for all."""
-        plan = self._plans.get(loss)
-        if plan is None:
-            assert self.n_inputs is not None
-            lowering = Lowering(self.n_inputs, self.l1, self.l2)
-            for index, layer in enumerate(self.layers):
-                layer.lower(lowering, index)
-            code = None if loss is None else loss.code
-            smoothing = 0.0 if loss is None else loss.label_smoothing
-            plan = self._plans[loss] = lowering.finish(code, smoothing)
-        return plan
-
-    def _built(self) -> np.ndarray:
-        if self._params is None:
-            raise NotFittedError(
-                "the network has no parameters yet: call fit, or give n_inputs to Sequential"
-            )
-        return self._params
+    history: History | None = None
+    _state: TrainingState | None = None
+    _prepared: Fit | None = None
 
     @property
-    def plan(self) -> Plan:
-        """The table that the engines execute, with the loss of the last fit if there was one.
+    def training_state(self) -> TrainingState | None:
+        """What training carries from step to step, or None before the first fit."""
+        return self._state
 
-        Raises
-        ------
-        NotFittedError
-            If the number of features is not known yet.
-
-        Examples
-        --------
-        >>> from fastnn import Dense, Sequential
-        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
-        >>> print(net.plan)
-        plan: 2 -> 1, 3 parameters, 5 workspace elements per row of a batch
-        row  operation  shape   reads  parameters     writes  backward
-        0    dense      2 -> 1  input  W[0:2] b[2:3]  a0      dW db
-        """
-        self._built()
-        return self._lower(self._loss)
-
-    @property
-    def flat_params(self) -> np.ndarray:
-        """All parameters as one vector; writing into it or assigning to it changes the network.
-
-        Raises
-        ------
-        NotFittedError
-            If the number of features is not known yet.
-        ShapeError, ValueError, TypeError
-            If what is assigned has another shape or is not finite.
-
-        Examples
-        --------
-        >>> from fastnn import Dense, Sequential
-        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
-        >>> net.flat_params = [1, 2, 3]
-        >>> net.logits([[10, 100]])
-        array([[213.]], dtype=float32)
-        """
-        return self._built()
-
-    @flat_params.setter
-    def flat_params(self, values) -> None:
-        params = self._built()
-        values = np.asarray(values)
-        if values.shape != params.shape:
-            raise ShapeError(
-                f"flat_params has the shape {params.shape}, but {values.shape} was assigned"
-            )
-        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
-            raise ValueError("flat_params must be finite real numbers")
-        params[:] = values
-
-    def parameters(self) -> dict[str, np.ndarray]:
-        """Every parameter by name, as a writable view.
-
-        Returns
-        -------
-        dict
-            ``"0.W"`` (n_in, n_out) and ``"0.b"`` (n_out,) for the first layer, and so on.
-
-        Raises
-        ------
-        NotFittedError
-            If the number of features is not known yet.
-
-        Examples
-        --------
-        >>> from fastnn import Dense, Sequential
-        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
-        >>> net.parameters()["0.b"][:] = 7
-        >>> net.flat_params
-        array([0., 0., 7.], dtype=float32)
-        """
-        params = self._built()
-        return {p.name: p.view(params) for p in self._lower(None).parameters}
-
-    def summary(self) -> None:
-        """Print the layers with their shapes and numbers of parameters.
-
-        Raises
-        ------
-        NotFittedError
-            If the number of features is not known yet.
-
-        Examples
-        --------
-        >>> from fastnn import Dense, Sequential
-        >>> Sequential([Dense(15, "sigmoid"), Dense(10)], n_inputs=784).summary()
-        inputs 784, float32, seed 0
-          0  Dense(15, 'sigmoid')           11,775 parameters
-          1  Dense(10)                         160 parameters
-             together                       11,935 parameters
-        """
-        params = self._built()
-        sizes = [0] * len(self.layers)
-        for parameter in self._lower(None).parameters:
-            sizes[parameter.layer] += parameter.size
-        print(f"inputs {self.n_inputs}, {self.dtype.name}, seed {self.seed}")
-        for index, (layer, size) in enumerate(zip(self.layers, sizes, strict=True)):
-            print(f"{index:>3}  {layer!r:<24} {size:>12,} parameters")
-        print(f"     {'together':<24} {params.size:>12,} parameters")
-
-    def __repr__(self) -> str:
-        inputs = "" if self.n_inputs is None else f", n_inputs={self.n_inputs}"
-        penalties = "".join(
-            f", {name}={value:g}" for name, value in (("l1", self.l1), ("l2", self.l2)) if value
-        )
-        scale = "" if self.input_scale == 1 else f", input_scale={self.input_scale!r}"
-        rest = f"seed={self.seed}, dtype='{self.dtype}'{penalties}{scale}"
-        return f"Sequential({self.layers!r}{inputs}, {rest})"
+    @functools.cached_property
+    def _idle(self) -> dict[bool, list[Workspace]]:
+        """Workspaces that no thread is using: False for prediction, True for gradients."""
+        return {False: [], True: []}
 
     # -- training -----------------------------------------------------------------------------
 
+    @interrupts.deferred
+    @np.errstate(all="ignore")
     def fit(
         self,
         X,
@@ -327,58 +161,70 @@ class Sequential:
         array([21.], dtype=float32)
         """
         optimizer = optimizers.get(optimizer)
-        epochs = whole_number(epochs, "epochs")
+        n_epochs = whole_number(epochs, "epochs")
         if batch_size is not None:
             batch_size = whole_number(batch_size, "batch_size")
         if progress not in (True, False, "auto"):
             raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
         if not isinstance(shuffle, bool | np.bool_):
             raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
-        engine = engines.current()
+        engine, n_threads = engines.current(), engines.get_num_threads()
         X = check_features(X, self.n_inputs, self.dtype)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
         data.weights = check_weights(sample_weight, len(X))
         data.batch_size = min(batch_size or len(X), len(X))
         valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
-        self._check_output(loss_function)
-        if self._params is None:
-            self._build(X.shape[1])
-        plan = self._lower(loss_function)
-        if loss == "auto" and progress is not False and self._loss is None:
-            name = loss_function.name
-            print(f"fastnn: loss='auto' takes {name} for these targets", file=sys.stderr)
+        plan = self.lower(loss_function, X.shape[1])
 
-        self._loss, self._target = loss_function, target
-        ws = Workspace(plan, self._built(), data.batch_size, SLOTS[optimizer.rule])
-        if self._state is not None and self._state.optimizer == optimizer:
-            ws.slots[:] = self._state.slots
-            state = TrainingState(optimizer, ws.slots, self._state.step, self._state.epoch)
-        else:
-            epoch = 0 if self._state is None else self._state.epoch
-            state = TrainingState(optimizer, ws.slots, epoch=epoch)
-        self._state = state
-        self.history = History(loss_function.name, engine.name, engines.get_num_threads(), len(X))
-        with Progress(progress, epochs * len(X)) as bar:
-            train(
-                engine, ws, state, data, self.history, seed=self.seed, epochs=epochs,
-                shuffle=bool(shuffle), progress=bar,
-                validate=valid and (lambda: self._evaluate(engine, valid, "val_")),
-            )  # fmt: skip
-        return self.history
+        fit = self._prepare(engine, plan, optimizer, data)
+        fit.begin(data, bool(shuffle))
+        validate = None
+        if valid is not None:
+            valid.batch_size = run.chunk_rows(plan, len(valid.X))
+            ws = Workspace(plan, fit.ws.params, fit.ws.state, valid.batch_size)
+            validate = functools.partial(run.metrics, engine, ws, valid, "val_")
+        with Progress(progress, n_epochs * len(X)) as bar:
+            if loss == "auto" and progress is not False and self._loss is None:
+                tell(f"fastnn: loss='auto' takes {loss_function.name} for these targets")
+            history = History(loss_function.name, engine.name, n_threads, len(X))
+            # Until here, nothing of the network has changed.
+            self.history = history
+            self.n_inputs, self._state, self._prepared = X.shape[1], fit.state, fit
+            self._params, self._statistics = fit.ws.params, fit.ws.state
+            self.set_fitted(loss_function, target)
+            lines = epochs_of(
+                fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate
+            )
+            for epoch, line in enumerate(lines):
+                history.append(**line)
+                bar.finish_epoch(epoch + 1, n_epochs, line)
+        return history
+
+    def _prepare(self, engine, plan: Plan, optimizer, data: Data) -> Fit:
+        """A fit ready to run, which continues the last one if the optimizer is equal."""
+        rows, old, state = run.piece_rows(plan, data.batch_size), self._prepared, self._state
+        continues = state is not None and state.optimizer == optimizer
+        if old is not None and continues and old.fits(engine, plan, rows, data.batch_size):
+            return old
+        params, statistics = self._params, self._statistics
+        if params is None:
+            params, statistics = self._initial(plan)
+        n_slots = SLOTS[optimizer.rule]
+        ws = Workspace(plan, params, statistics, rows, n_slots, data.batch_size)
+        new = TrainingState(optimizer, ws.slots, statistics)
+        if state is not None:
+            new.epoch = state.epoch
+        if state is not None and continues:
+            ws.slots[:] = state.slots
+            new.step = state.step
+        return Fit(engine, ws, new, self.seed)
 
     def _data(self, X, y, target: Target, loss: LossFunction, what: str = "y") -> Data:
         """X, already checked, and y as engines read them."""
         return make_data(
             X, y, self.n_outputs, target, loss.code, self.dtype, self.input_scale, what
         )
-
-    def _check_output(self, loss: LossFunction) -> None:
-        """Refuse a loss that does not go with the last activation, before anything is changed."""
-        lowering = Lowering(1)
-        for index, layer in enumerate(self.layers):
-            layer.lower(lowering, index)
-        lowering.finish(loss.code)
 
     def _describe(self, y, n_rows: int, loss) -> tuple[LossFunction, Target]:
         """The loss and the kind of targets: those of the last fit where they are still meant."""
@@ -404,23 +250,28 @@ class Sequential:
         self._built()
         X = check_features(X, self.n_inputs, self.dtype)
         out = np.empty((len(X), self.n_outputs), self.dtype)
-        plan = self._lower(loss)
-        data = Data(X, scale=self.input_scale, batch_size=_chunk(plan, len(X)))
+        plan = self.lower(loss)
+        data = Data(X, scale=self.input_scale, batch_size=run.chunk_rows(plan, len(X)))
         ws = self._workspace(plan, data.batch_size)
-        engines.current().forward(ws, data, out, function)
-        self._idle_workspaces.append(ws)
+        run.forward(engines.current(), ws, data, out, function)
+        self._idle[False].append(ws)
         return out
 
-    def _workspace(self, plan: Plan, rows: int, gradient: bool = False) -> Workspace:
+    def _workspace(self, plan: Plan, rows: int, gradient: bool = False, total=None) -> Workspace:
         """A workspace that no other thread is using, to be put back among the idle ones."""
         params = self._built()
         try:
-            ws = self._idle_workspaces.pop()
+            ws = self._idle[gradient].pop()
         except IndexError:
             ws = None
-        fits = ws is not None and ws.plan is plan and ws.params is params and ws.capacity >= rows
-        if ws is None or not fits or (gradient and not ws.grad.size):
-            ws = Workspace(plan, params, rows, 0 if gradient else None)
+        if (
+            ws is None
+            or ws.plan is not plan
+            or ws.params is not params
+            or ws.capacity < rows
+            or (gradient and (ws.rows != rows or ws.total_rows < total))
+        ):
+            ws = Workspace(plan, params, self._statistics, rows, 0 if gradient else None, total)
         return ws
 
     def logits(self, X) -> np.ndarray:
@@ -478,7 +329,7 @@ class Sequential:
         array(['no', 'yes'], dtype='<U3')
         """
         if self._target is None:
-            if self._params is None or np.array_equal(self._params, self._initial_params()):
+            if self._params is None or self._is_untrained():
                 raise NotFittedError("the network has not been trained: call fit first")
             return self._forward(X, None, "output")
         if self._target.kind == "values":
@@ -532,6 +383,7 @@ class Sequential:
     def classes_(self) -> np.ndarray | None:
         return None if self._target is None else self._target.classes
 
+    @np.errstate(all="ignore")
     def evaluate(self, X, y) -> dict[str, float]:
         """The loss of the last fit on other rows, and the accuracy of a classification.
 
@@ -564,20 +416,14 @@ class Sequential:
             raise NotFittedError("the network has no loss yet: call fit first")
         X = check_features(X, self.n_inputs, self.dtype)
         data = self._data(X, y, self._target, self._loss)
-        return self._evaluate(engines.current(), data)
-
-    def _evaluate(self, engine, data: Data, prefix: str = "") -> dict[str, float]:
-        assert self._loss is not None
-        plan = self._lower(self._loss)
-        data.batch_size = _chunk(plan, len(data.X))
+        plan = self.lower(self._loss)
+        data.batch_size = run.chunk_rows(plan, len(data.X))
         ws = self._workspace(plan, data.batch_size)
-        loss, right = engine.evaluate(ws, data)
-        self._idle_workspaces.append(ws)
-        values = {f"{prefix}loss": float(loss / data.mass if plan.mean else loss)}
-        if data.hits:
-            values[f"{prefix}accuracy"] = float(right / len(data.X))
+        values = run.metrics(engines.current(), ws, data)
+        self._idle[False].append(ws)
         return values
 
+    @np.errstate(all="ignore")
     def loss_and_grad(self, X, y, loss="auto", sample_weight=None) -> tuple[float, np.ndarray]:
         """The loss of all rows as one batch, and its gradient by backpropagation.
 
@@ -613,12 +459,13 @@ class Sequential:
         (5.0, array([-14.,  -4.], dtype=float32))
         """
         loss_function, data = self._one_batch(X, y, loss, sample_weight)
-        plan = self._lower(loss_function)
-        ws = self._workspace(plan, len(data.X), gradient=True)
-        total = engines.current().loss_and_grad(ws, data)
+        plan = self.lower(loss_function)
+        data.batch_size = run.piece_rows(plan, len(data.X))
+        ws = self._workspace(plan, data.batch_size, True, len(data.X))
+        total, _ = run.loss_and_grad(engines.current(), ws, data)
         gradient = ws.grad.copy()
-        self._idle_workspaces.append(ws)
-        return float(total / data.mass if plan.mean else total), gradient
+        self._idle[True].append(ws)
+        return total / data.weight_sum if plan.mean else total, gradient
 
     def _one_batch(self, X, y, loss, sample_weight) -> tuple[LossFunction, Data]:
         """The arguments of a loss of all rows, checked."""
@@ -629,6 +476,7 @@ class Sequential:
         data.weights = check_weights(sample_weight, len(X))
         return loss_function, data
 
+    @np.errstate(all="ignore")
     def trace(self, X, y=None, loss="auto") -> dict[str, np.ndarray]:
         """Every intermediate of the study notes by name, forwards and, given y, backwards.
 
@@ -669,194 +517,18 @@ class Sequential:
         self._built()
         if y is None:
             X = check_features(X, self.n_inputs, self.dtype)
-            return trace(
-                self._lower(None), self._built(), Data(X, scale=self.input_scale), self._loss
-            )
-        loss_function, data = self._one_batch(X, y, loss, None)
-        self._lower(loss_function)
-        return trace(self._lower(None), self._built(), data, loss_function)
-
-    # -- files --------------------------------------------------------------------------------
-
-    def save(self, path) -> None:
-        """Write the network to a safetensors file: parameters, layers, loss and labels.
-
-        The file is replaced only once the new one is complete.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Raises
-        ------
-        NotFittedError
-            If the number of features is not known yet.
-        OSError
-            If the file cannot be written; an older one is then untouched.
-        TypeError
-            If the labels are neither text nor numbers.
-
-        Examples
-        --------
-        >>> import tempfile, os, fastnn
-        >>> net = fastnn.Sequential([fastnn.Dense(2)], n_inputs=3)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     net.save(os.path.join(folder, "net.safetensors"))
-        ...     back = fastnn.load(os.path.join(folder, "net.safetensors"))
-        >>> bool((back.flat_params == net.flat_params).all())
-        True
-        """
-        from . import files
-
-        self._built()
-        target = self._target
-        description: dict = {
-            "layers": [layer.config() for layer in self.layers],
-            "n_inputs": self.n_inputs,
-            "seed": self.seed,
-            "dtype": self.dtype.name,
-            "l1": self.l1,
-            "l2": self.l2,
-            "input_scale": self.input_scale,
-            "loss": None if self._loss is None else self._loss.config(),
-            "target": None,
-        }
-        if target is not None:
-            description["target"] = {
-                "kind": target.kind,
-                "vector": target.vector,
-                "classes": None if target.classes is None else _plain(target.classes),
-                "classes_dtype": None if target.classes is None else target.classes.dtype.str,
-            }
-        files.write(path, self.parameters(), description)
+            data, loss_function = Data(X, scale=self.input_scale), self._loss
+        else:
+            loss_function, data = self._one_batch(X, y, loss, None)
+        plan = self.lower(None if loss_function is None else loss_function)
+        return trace(plan, self._built(), self._statistics, data, loss_function)
 
     def __getstate__(self):
-        # Workspaces hold addresses of this process; parameters are views that must be laid anew.
-        return {**self.__dict__, "_idle_workspaces": []}
+        # Workspaces hold addresses of this process.
+        return {**self.__dict__, "_idle": {False: [], True: []}, "_prepared": None}
 
 
-def _chunk(plan: Plan, n_rows: int) -> int:
-    """Rows of a chunk in bulk prediction."""
-    return min(max(CHUNK_ROWS, CHUNK_ELEMENTS // plan.per_sample), n_rows)
-
-
-def load(path) -> Sequential:
-    """Read a network that :meth:`Sequential.save` wrote.
-
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    Sequential
-        With equal parameters, bit for bit.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ModelFileError
-        If the file is truncated, damaged, or not a model of fastnn.
-
-    Examples
-    --------
-    >>> import fastnn
-    >>> fastnn.load("no such file")
-    Traceback (most recent call last):
-    FileNotFoundError: there is no model file 'no such file'
-    """
-    from . import files
-
-    tensors, about = files.read(path)
-    try:
-        net = Sequential(
-            [layers.from_config(config) for config in about["layers"]],
-            seed=about["seed"], dtype=about["dtype"],
-            l1=about.get("l1", 0), l2=about.get("l2", 0),
-            input_scale=about.get("input_scale", 1.0),
-        )  # fmt: skip
-        net.n_inputs = whole_number(about["n_inputs"], "n_inputs")
-        plan = net._lower(None)
-        shapes = {parameter.name: parameter.shape for parameter in plan.parameters}
-        for name in shapes.keys() | tensors.keys():
-            if tensors[name].shape != shapes[name] or tensors[name].dtype != net.dtype:
-                raise ValueError(f"{name} has another shape or type than the layers say")
-        net._params = net._allocate(plan)
-        for name, view in net.parameters().items():
-            view[:] = tensors[name]
-        if about["loss"] is not None:
-            net._loss = losses.from_config(about["loss"])
-            net._target = _read_target(about["target"])
-            net._lower(net._loss)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ModelFileError(
-            f"{str(path)!r} is damaged, or written by another program: {error}"
-        ) from error
-    return net
-
-
-def _plain(classes: np.ndarray) -> list:
-    """Labels as JSON can hold them; bytes become text of equal code points."""
-    plain = [c.decode("latin-1") if isinstance(c, bytes) else c for c in classes.tolist()]
-    for label in plain:
-        if not isinstance(label, str | int | float):
-            raise TypeError(
-                f"labels of type {type(label).__name__} cannot be written to a file: "
-                "fit on text or numbers"
-            )
-    return plain
-
-
-def _read_target(about: dict) -> Target:
-    classes = about["classes"]
-    if classes is not None:
-        dtype = np.dtype(about["classes_dtype"])
-        if dtype.kind == "S":
-            classes = [c.encode("latin-1") for c in classes]
-        classes = np.array(classes, dtype=dtype)
-    return Target(about["kind"], classes, bool(about["vector"]))
-
-
-def _check_layers(given) -> list[Layer]:
-    if isinstance(given, Layer):
-        given = [given]
-    try:
-        found = list(given)
-    except TypeError:
-        raise TypeError(f"layers must be a list of layers, not {given!r}") from None
-    for layer in found:
-        if not isinstance(layer, Layer):
-            hint = f": write {layer.__name__}(...)" if isinstance(layer, type) else ""
-            raise TypeError(f"layers must be layers such as Dense(10), not {layer!r}{hint}")
-    if not found:
-        raise ValueError("a network needs at least one layer")
-    top = found
-    while top and isinstance(top[-1], Activation):
-        top = top[:-1]
-    if not top or not isinstance(top[-1], Dense):
-        raise ValueError(
-            f"the last layer must be Dense (or activations after it), not {found[-1]!r}"
-        )
-    return found
-
-
-def _check_scale(scale, dtype) -> float:
-    scale = real_number(scale, "input_scale")
-    with np.errstate(over="ignore", under="ignore"):
-        as_used = dtype.type(scale)
-    if as_used == 0 or not np.isfinite(as_used):
-        raise ValueError(
-            f"input_scale must be a number that {dtype.name} can hold, and not 0, but it is {scale}"
-        )
-    return scale
-
-
-def _check_dtype(dtype) -> np.dtype:
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-    return found
+def tell(message: str) -> None:
+    """Print a message to stderr, where there is one."""
+    if sys.stderr is not None:
+        print(message, file=sys.stderr)

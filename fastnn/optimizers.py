@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from .checks import real_number
-from .engines.tables import HYPER_COLUMNS, Rule
+from .engines.tables import HYPER, Rule
 from .names import unknown
 
 
@@ -44,10 +44,10 @@ class Optimizer:
 
         Returns
         -------
-        ndarray of float64, shape (n, HYPER_COLUMNS)
-            In the order that the rule's leaf documents.
+        ndarray of float64, shape (n, len(HYPER[rule]))
+            In the order of :data:`fastnn.engines.tables.HYPER`.
         """
-        columns = np.zeros((len(rates), HYPER_COLUMNS))
+        columns = np.empty((len(rates), len(HYPER[self.rule])))
         columns[:, 0] = rates
         return columns
 
@@ -106,7 +106,7 @@ class SGD(Optimizer):
 
     def hyper(self, first_step, rates):
         columns = super().hyper(first_step, rates)
-        columns[:, 1] = self.momentum
+        columns[:, 1:] = self.momentum
         return columns
 
 
@@ -155,8 +155,10 @@ class Adam(Optimizer):
     def hyper(self, first_step, rates):
         columns = super().hyper(first_step, rates)
         steps = np.arange(first_step, first_step + len(rates))
-        correction = np.sqrt(1 - self.beta2**steps)
-        columns[:, 0] = rates * correction / (1 - self.beta1**steps)
+        with np.errstate(under="ignore"):  # the powers of long runs are 0
+            first, second = self.beta1**steps, self.beta2**steps
+        correction = np.sqrt(1 - second)
+        columns[:, 0] = rates * correction / (1 - first)
         columns[:, 1] = self.epsilon * correction
         columns[:, 2] = self.beta1
         columns[:, 3] = self.beta2

@@ -1,38 +1,47 @@
-"""Lowering: from layers to a plan, the table that engines execute.
+"""Lowering: from layers to a plan, the tables that engines execute.
 
-This is the only file that computes an offset. A layer describes itself to a :class:`Lowering`
-by calling its methods; ``finish`` then lays out the flat vectors and the workspace.
+This is the only file that computes an offset. Layers add operations to a :class:`Lowering`;
+``finish`` lays out five spaces:
 
-Parameters lie in one flat vector, all weight matrices first and everything else after them, so
-that weight decay is a prefix; there is no padding, so its size is the number of parameters.
-Workspace offsets count elements per sample and are scaled by the workspace's row capacity, so
-the same plan serves fit, the ragged last batch and bulk prediction.
+- parameters: one flat vector, all weight matrices first and everything else after them, so that
+  weight decay is a prefix; no padding, so its size is the number of parameters;
+- state: running statistics, one flat vector;
+- per sample: values and gradients. Offsets count elements per sample and are scaled by the
+  workspace's row capacity, so one plan serves fit, the ragged last batch and bulk prediction.
+  Buffers whose lifetimes do not meet share memory;
+- per batch: float64 sums and statistics;
+- scratch: what one kernel leaves for the next, and sums over the pieces of a large batch.
+
+Training and prediction have a table each: prediction keeps nothing for a backward pass.
 """
 
 from __future__ import annotations
 
+import bisect
+import heapq
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from .engines.tables import INPUT, NEEDS_Z, NONE, ROW, Act, Loss, Op
+from .engines.tables import INPUT, NONE, OP, Act, Loss
+from .ops import BY_KIND, Operation, loss
+from .ops.operation import EDGES, NEEDS_Z, Record, Table
 
 #: More parameters than this fit into no machine, and offsets stay far from overflow.
 MOST_PARAMETERS = 2**48
 
-#: Losses on logits, and the output function that each already contains.
-OUTPUT_OF = {Loss.binary_cross_entropy: Act.sigmoid, Loss.cross_entropy: Act.softmax}
-
 
 @dataclass(frozen=True)
 class Parameter:
-    """One named array within the flat vector."""
+    """One named array within a flat vector."""
 
     name: str  # "0.W": layer 0, weights
     shape: tuple[int, ...]
     offset: int
-    layer: int  # index of the layer that owns it
+    init: Any = None  # an initialiser
 
     @property
     def size(self) -> int:
@@ -44,97 +53,123 @@ class Parameter:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """A lowered network: rows of operations, and where everything lies.
+class Layout:
+    """The table of training or of prediction, and where its buffers lie.
 
     Attributes
     ----------
-    rows : ndarray of engines.tables.ROW
-        The operations, bottom to top; the last one is the loss head, if there is a loss.
-    layers : tuple of (int, int)
-        For each row, the index of the layer that it comes from, and of the one that its
-        activation comes from; -1 for the loss head.
-    parameters : tuple of Parameter
-        In the order of the flat vector.
-    n_params, n_weights : int
-        Size of the flat vector, and of the prefix that holds the weight matrices.
+    ops : ndarray of engines.tables.OP
+        The operations, bottom to top; the last one is the loss, if there is one.
+    training : bool
     per_sample : int
-        Elements of workspace for each row of a batch.
-    widest_penalty : int
-        The most rows of a weight matrix with an l1 or l2 penalty.
-    n_inputs, n_outputs : int
-        Columns of X and of the output.
-    input, target, logits, output : int
+        Elements of the network's type for each row of a batch.
+    per_batch : int
+        Elements of float64 for each batch.
+    scratch : int
+        Elements of the network's type; known for a number of rows (:meth:`sized`).
+    gathered, targets, logits, output : int
         Per-sample offsets of the gathered batch, its targets, the output before sigmoid or
-        softmax, and after the last activation.
-    loss : Loss or None
-    mean : bool
-        Whether the loss is a mean over rows (or the sum).
+        softmax, and the output after the last activation.
     """
 
-    rows: np.ndarray
-    layers: tuple[tuple[int, int], ...]
-    parameters: tuple[Parameter, ...]
-    n_params: int
-    n_weights: int
+    ops: np.ndarray
+    training: bool
     per_sample: int
-    widest_penalty: int
-    n_inputs: int
-    n_outputs: int
-    input: int
-    target: int
+    per_batch: int
+    gathered: int
+    targets: int
     logits: int
     output: int
+    scratch: int = 0
+
+    def sized(self, capacity: int, rows: int) -> Layout:
+        """The layout for batches of at most `capacity` rows, pieces of a batch of `rows`.
+
+        Places the scratch space: what any operation leaves for its next kernel lies at its start,
+        what survives between pieces behind that, each operation's on its own.
+        """
+        ops = self.ops.copy()
+        homes = [BY_KIND[kind] for kind in ops["kind"].tolist()]
+        records = Table(ops, capacity).records
+        size = 0
+        if self.training:
+            size = max(h.temporary(r, capacity) for h, r in zip(homes, records, strict=True))
+            for op, home, record in zip(ops, homes, records, strict=True):
+                kept = home.kept(record, capacity, rows)
+                if kept:
+                    op["scratch"] = size
+                    size += kept
+        ops.flags.writeable = False  # engines check it once and then rely on it
+        return replace(self, ops=ops, scratch=size)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A lowered network.
+
+    Attributes
+    ----------
+    training, prediction : Layout
+        The tables of operations.
+    layers : tuple of (str, str)
+        For each operation, the name of the layer that it comes from, and of the layer that its
+        activation comes from; empty for the loss.
+    parameters, state : tuple of Parameter
+        In the order of their flat vectors.
+    n_params, n_state : int
+        Sizes of the flat vectors.
+    n_weights : int
+        Size of the prefix that holds the weight matrices.
+    n_inputs, n_outputs : int
+        Columns of X and of the output.
+    loss : Loss or None
+    """
+
+    training: Layout
+    prediction: Layout
+    layers: tuple[tuple[str, str], ...]
+    parameters: tuple[Parameter, ...]
+    state: tuple[Parameter, ...]
+    n_params: int
+    n_state: int
+    n_weights: int
+    n_inputs: int
+    n_outputs: int
     loss: Loss | None
 
     @property
     def mean(self) -> bool:
-        return self.loss != Loss.sse
+        """Whether the loss is a mean over rows (or their sum)."""
+        return loss.mean(self.loss)
 
     def __str__(self) -> str:
-        head = f"plan: {self.n_inputs} -> {self.n_outputs}, {self.n_params} parameters"
-        head += f", {self.per_sample} workspace elements per row of a batch"
-        table: list[tuple[str, ...]] = [
-            ("row", "operation", "shape", "reads", "parameters", "writes", "backward")
-        ]
-        for index, row in enumerate(self.rows):
-            table.append(self._describe(index, row))
-        widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in table
-        ]
-        return "\n".join([head, *lines])
+        from .printing import plan_table
 
-    def _describe(self, index: int, row) -> tuple[str, ...]:
-        op, below = Op(row["op"]), row["below"]
-        reads = "input" if row["x"] == INPUT else f"a{below}"
-        backward = "" if row["dx"] == NONE else f"dz{below}"
-        if op == Op.LOSS:
-            label = Loss(row["code"]).name
-            label += f", smoothing {row['arg0']:g}" if row["arg0"] else ""
-            return str(index), label, f"{row['n_in']}", f"{reads}, target", "", "loss", backward
-        shape, parameters, act = f"{row['n_in']} -> {row['n_out']}", "", Act(row["code"])
-        label = op.name.lower()
-        if op == Op.DENSE:
-            parameters = f"W[{row['w']}:{row['w'] + row['n_in'] * row['n_out']}]"
-            parameters += f" b[{row['b']}:{row['b'] + row['n_out']}]"
-            backward = f"dW db {backward}".rstrip()
-            label += "" if act == Act.identity else f" + {act.name}"
-            label += "".join(
-                f", {name} {row[field]:g}"
-                for name, field in (("l1", "arg1"), ("l2", "arg2"))
-                if row[field]
-            )
-        elif op == Op.ACTIVATION:
-            label = act.name
-        keeps_z = op == Op.DENSE and row["z"] != row["a"]
-        writes = f"z{index}, a{index}" if keeps_z else f"a{index}"
-        return str(index), label, shape, reads, parameters, writes, backward
+        return plan_table(self)
+
+
+@dataclass
+class _Node:
+    """An operation before it has places; inputs are indices of nodes, or INPUT."""
+
+    home: Operation
+    layer: str
+    inputs: tuple[int, ...]
+    n_in: int
+    n_out: int
+    weights: dict[str, tuple] = field(default_factory=dict)
+    others: dict[str, tuple] = field(default_factory=dict)
+    state: dict[str, tuple] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    activation_layer: str = ""
+
+    @property
+    def code(self) -> int:
+        return self.fields.get("code", int(Act.identity))
 
 
 class Lowering:
-    """Collects what the layers need, bottom to top, and lays it out.
+    """Collects the operations that layers need, bottom to top, and lays them out.
 
     Parameters
     ----------
@@ -142,184 +177,359 @@ class Lowering:
         Columns of X.
     l1, l2 : float
         Penalties on the weights of every layer, beside its own.
+
+    Attributes
+    ----------
+    top : int
+        The value that the next layer reads.
     """
 
     def __init__(self, n_inputs: int, l1: float = 0.0, l2: float = 0.0):
         self.n_inputs = n_inputs
-        self._l1, self._l2 = l1, l2
-        self.width = n_inputs
-        self._rows: list[dict] = []
-        self._layers: list[tuple[int, int]] = []
+        self.l1, self.l2 = l1, l2
+        self.top = INPUT
+        self._nodes: list[_Node] = []
+        self._shared: set[int] = set()
 
-    def dense(self, layer: int, units: int, l1: float = 0.0, l2: float = 0.0) -> None:
-        """Add z = x W + b, with penalties l1 sum |W| + l2 sum W^2."""
-        self._add(layer, Op.DENSE, units, arg1=l1 + self._l1, arg2=l2 + self._l2)
+    @property
+    def width(self) -> int:
+        """Columns of the topmost value."""
+        return self.width_of(self.top)
 
-    def activation(self, layer: int, act: Act, argument: float = 0.0) -> None:
-        """Add a = act(z): to the dense row below if it has none yet, else as a row of its own."""
-        if act == Act.identity:
-            return
-        last = self._rows[-1] if self._rows else None
-        if act == Act.softmax:
-            self._add(layer, Op.SOFTMAX, self.width)
-        elif last and last["op"] == Op.DENSE and last["code"] == Act.identity:
-            last.update(code=act, arg0=argument)
-            self._layers[-1] = self._layers[-1][0], layer
-        else:
-            self._add(layer, Op.ACTIVATION, self.width, code=act, arg0=argument)
+    def width_of(self, value: int) -> int:
+        """Columns of a value."""
+        return self.n_inputs if value == INPUT else self._nodes[value].n_out
 
-    def _add(self, layer: int, op: Op, n_out: int, code: int = Act.identity, **arguments) -> None:
-        below = len(self._rows) - 1
-        self._rows.append(
-            {
-                "op": op,
-                "code": code,
-                "n_in": self.width,
-                "n_out": n_out,
-                "below": below,
-                **arguments,
-            }
-        )
-        self._layers.append((layer, layer))
-        self.width = n_out
+    def add(
+        self, home: Operation, layer: str, n_out: int, reads: Sequence[int] = (), *,
+        weights=None, others=None, state=None, **fields,
+    ) -> None:  # fmt: skip
+        """Add an operation, whose output is then the topmost value.
 
-    def _drop_output(self, loss: Loss) -> None:
-        """Leave out a last sigmoid or softmax that the loss contains.
-
-        Raises
-        ------
-        ValueError
-            If another activation, or a second one, would be applied before the loss's own.
+        Parameters
+        ----------
+        home : Operation
+        layer : str
+            The layer's name.
+        n_out : int
+            Columns that it writes.
+        reads : sequence of int
+            The values that it reads; left out, the topmost one.
+        weights, others, state : dict, optional
+            Field of the table: (name, shape, initialiser) of weight matrices, of all other
+            parameters, and of running statistics.
+        **fields
+            Further fields of the table.
         """
-        contained = OUTPUT_OF[loss]
-        last = self._rows[-1]
-        if contained == Act.softmax and last["op"] == Op.SOFTMAX:
-            self._rows.pop()
-            self._layers.pop()
-        elif last["op"] == Op.DENSE and last["code"] == contained:
-            last["code"] = Act.identity
-        elif last["op"] == Op.ACTIVATION and last["code"] == contained:
-            self._rows.pop()
-            self._layers.pop()
-        last = self._rows[-1]
-        if last["op"] != Op.DENSE or last["code"] != Act.identity:
-            name = Act.softmax.name if last["op"] == Op.SOFTMAX else Act(last["code"]).name
-            raise ValueError(
-                f"the loss {loss.name} applies {contained.name} to the network's last output "
-                f"itself, but before it comes the activation {name!r}: leave that out"
-            )
+        reads = tuple(reads) or (self.top,)
+        node = _Node(
+            home, layer, reads, self.width_of(reads[0]), n_out, weights or {}, others or {},
+            state or {}, fields, layer,
+        )  # fmt: skip
+        self._nodes.append(node)
+        self.top = len(self._nodes) - 1
 
-    def finish(self, loss: Loss | None, smoothing: float = 0.0) -> Plan:
-        """Lay out the vectors and the workspace, and put the loss on top.
+    def share(self) -> int:
+        """The topmost value, which something else will read too: nothing is fused into it."""
+        self._shared.add(self.top)
+        return self.top
+
+    def fuse(self, layer: str, act: Act, argument: float) -> bool:
+        """Let the topmost operation apply an activation, if it can and has none yet."""
+        if self.top == INPUT or self.top in self._shared:
+            return False
+        node = self._nodes[self.top]
+        if not node.home.fuses_activation or node.code != Act.identity:
+            return False
+        node.fields.update(code=int(act), arg0=argument)
+        node.activation_layer = layer
+        return True
+
+    def last_activation(self) -> Act | None:
+        """The activation that the network ends with, or None if it ends with something else."""
+        node = self._nodes[self.top]
+        return node.home.output_activation(node.code)
+
+    def drop_activation(self) -> None:
+        """Leave out the activation that the network ends with."""
+        node = self._nodes[self.top]
+        if node.home.fuses_activation:
+            node.fields.update(code=int(Act.identity), arg0=0.0)
+            node.activation_layer = node.layer
+        else:
+            self._nodes.pop()
+            self.top = node.inputs[0]
+
+    def finish(self, head: Loss | None, smoothing: float = 0.0) -> Plan:
+        """Lay out the spaces, and put the loss on top.
 
         Raises
         ------
         ValueError
             If the loss works on logits and another activation would be applied before it.
         """
-        if loss in OUTPUT_OF:
-            self._drop_output(loss)
-        count = len(self._rows)
-        rows = np.zeros(count + (loss is not None), ROW)
-        for field in ("z", "a", "da", "dx", "below", "w", "b", "state", "scratch"):
-            rows[field] = NONE
-        for row, values in zip(rows, self._rows, strict=False):
-            for field, value in values.items():
-                row[field] = value
-        body, layers = rows[:count], list(self._layers)
-        space = _Space()
-        offset_input, offset_target = space.take(self.n_inputs), space.take(self.width)
-        self._place_values(body, space)
-        self._place_gradients(body, space)
-        if loss is not None:
-            head = rows[count]
-            head["op"], head["code"], head["below"], head["arg0"] = (
-                Op.LOSS,
-                loss,
-                count - 1,
-                smoothing,
+        n_outputs = self.width
+        if head is not None:
+            loss.drop_output(self, head)
+        nodes = list(self._nodes)
+        if head is not None:
+            fields = {"code": int(head), "arg0": smoothing}
+            nodes.append(
+                _Node(loss.OPERATION, "", (self.top,), n_outputs, 1, fields=fields)
             )
-            head["n_in"], head["n_out"] = self.width, 1
-            head["x"], head["dx"] = body[-1]["a"], body[-1]["da"]
-            layers.append((-1, -1))
-        parameters = self._place_parameters(body)
-        rows.flags.writeable = False  # engines check it once and then rely on it
-        penalised = [int(row["n_in"]) for row in body if row["arg1"] or row["arg2"]]
-        last = body[-1]
-        before = "x" if last["op"] == Op.SOFTMAX else "z" if last["code"] == Act.sigmoid else "a"
+        parameters, offsets = _place_vector(nodes, ("weights", "others"))
+        state, state_offsets = _place_vector(nodes, ("state",))
+        flow = _Flow(nodes, self.top, self.n_inputs, n_outputs, head is not None)
+        for places in (offsets, state_offsets):
+            for (index, name), offset in places.items():
+                flow.common[index][name] = offset
+        matrices = sum(math.prod(w[1]) for node in nodes for w in node.weights.values())
         return Plan(
-            rows=rows,
-            layers=tuple(layers),
+            training=flow.layout(training=True),
+            prediction=flow.layout(training=False),
+            layers=tuple((node.layer, node.activation_layer) for node in nodes),
             parameters=parameters,
+            state=state,
             n_params=sum(parameter.size for parameter in parameters),
-            n_weights=sum(p.size for p in parameters if len(p.shape) == 2),
-            per_sample=space.size,
-            widest_penalty=max(penalised, default=0),
+            n_state=sum(statistic.size for statistic in state),
+            n_weights=matrices,
             n_inputs=self.n_inputs,
-            n_outputs=self.width,
-            input=offset_input,
-            target=offset_target,
-            logits=int(last[before]),
-            output=int(last["a"]),
-            loss=loss,
+            n_outputs=n_outputs,
+            loss=head,
         )
 
-    def _place_values(self, body, space: _Space) -> None:
-        """Give every row its output; z is kept where a derivative or the logits need it."""
-        for index, row in enumerate(body):
-            act = Act(row["code"])
-            row["x"] = INPUT if index == 0 else body[index - 1]["a"]
-            row["a"] = space.take(int(row["n_out"]))
-            if row["op"] == Op.ACTIVATION:
-                row["z"] = row["x"]
-            elif act in NEEDS_Z or (act == Act.sigmoid and index == len(body) - 1):
-                row["z"] = space.take(int(row["n_out"]))
-            else:
-                row["z"] = row["a"]
 
-    def _place_gradients(self, body, space: _Space) -> None:
-        """Give every row its gradient.
-
-        A row needs its own gradient and the one below it at the same time, so two buffers take
-        turns. Nothing is computed below the lowest row with parameters.
-        """
-        widths = [int(row["n_out"]) for row in body]
-        turns = [space.take(max(widths[turn::2], default=0)) for turn in (0, 1)]
-        lowest = next((i for i, row in enumerate(body) if row["op"] == Op.DENSE), len(body))
-        for index, row in enumerate(body):
-            row["da"] = turns[index % 2]
-            if index > lowest:
-                row["dx"] = turns[(index - 1) % 2]
-                if row["op"] == Op.DENSE:
-                    row["scratch"] = 0
-
-    def _place_parameters(self, body) -> tuple[Parameter, ...]:
-        """Lay out the flat vector: all weights, then all biases."""
-        parameters, offset = [], 0
-        for field, name in (("w", "W"), ("b", "b")):
-            for row, (layer, _) in zip(body, self._layers, strict=True):
-                if row["op"] != Op.DENSE:
-                    continue
-                n_in, n_out = int(row["n_in"]), int(row["n_out"])
-                shape = (n_in, n_out) if field == "w" else (n_out,)
-                parameters.append(Parameter(f"{layer}.{name}", shape, offset, layer))
-                row[field] = offset
+def _place_vector(nodes: list[_Node], kinds: tuple[str, ...]):
+    """The parameters of a flat vector, and {(node, field): offset}."""
+    parameters: list[Parameter] = []
+    offsets: dict[tuple[int, str], int] = {}
+    offset = 0
+    for kind in kinds:
+        for index, node in enumerate(nodes):
+            for name, (suffix, shape, init) in getattr(node, kind).items():
+                parameters.append(Parameter(f"{node.layer}.{suffix}", shape, offset, init))
+                offsets.setdefault((index, name), offset)
                 offset += parameters[-1].size
                 if offset > MOST_PARAMETERS:
                     raise ValueError(
-                        f"the network has more than 2**48 parameters: layer {layer} alone takes "
-                        f"{n_in} x {n_out} weights; make the layers smaller"
+                        "the network has more than 2**48 parameters: layer "
+                        f"{node.layer} alone has {node.n_in} x {node.n_out} weights; make the "
+                        "layers smaller"
                     )
-        return tuple(parameters)
+    return tuple(parameters), offsets
 
 
-class _Space:
-    """Hands out consecutive ranges."""
+class _Flow:
+    """Who reads and writes what when, and the buffers that follow from it.
+
+    Time runs over the forward pass, operation i at time i, and then over the backward pass,
+    operation i at time 2 n - i for n operations. The loss, and whatever else reads the output,
+    is at time n.
+    """
+
+    def __init__(self, nodes: list[_Node], top: int, n_inputs: int, n_outputs: int, head: bool):
+        self.nodes, self.top, self.head = nodes, top, head
+        self.n_inputs, self.n_outputs = n_inputs, n_outputs
+        self.n = len(nodes) - head
+        self.common: list[dict[str, Any]] = [{} for _ in nodes]
+        #: Values whose gradient is needed: those that parameters lie below.
+        self.needs_gradient: set[int] = set()
+        for index, node in enumerate(nodes[: self.n]):
+            if node.weights or node.others or self.needs_gradient.intersection(node.inputs):
+                self.needs_gradient.add(index)
+        #: Readers of each value as (operation, which of its inputs), the lowest first.
+        self.readers: dict[int, list[tuple[int, int]]] = {INPUT: []}
+        for index, node in enumerate(nodes):
+            self.readers[index] = []
+            for number, value in enumerate(node.inputs):
+                self.readers[value].append((index, number))
+
+    def layout(self, training: bool) -> Layout:
+        """Lay out the buffers and fill the table for training or prediction."""
+        buffers = _Buffers()
+        ops = np.zeros(len(self.nodes), OP)
+        for name in ("x", "x2", "z", "a", "da", "dx", "dx2", "below", "below2", "w", "b", "state",
+                     "batch", "scratch"):  # fmt: skip
+            ops[name] = NONE
+        gathered = buffers.add(self.n_inputs, -1, self._last_use(INPUT, training))
+        targets = buffers.add(self.n_outputs, -1, self.n)
+        values, sums = self._values(buffers, training)
+        gradients = self._gradients(buffers, training)
+        buffers.place()
+        per_batch = 0
+        for index, node in enumerate(self.nodes):
+            op = ops[index]
+            op["kind"], op["n_in"], op["n_out"] = node.home.kind, node.n_in, node.n_out
+            for name, value in {**node.fields, **self.common[index]}.items():
+                op[name] = value
+            if index < self.n:
+                op["a"] = buffers.offset(values[index])
+                op["z"] = op["a"] if sums[index] is None else buffers.offset(sums[index])
+                if index in gradients:
+                    op["da"] = buffers.offset(gradients[index])
+            self._connect(op, index, ops, buffers, gradients)
+            statistics = node.home.per_batch(Record(*op.item()))
+            if statistics:
+                op["batch"] = per_batch
+                per_batch += statistics
+        ops.flags.writeable = False
+        last = ops[self.top]
+        return Layout(
+            ops, training, buffers.size, per_batch, buffers.offset(gathered),
+            buffers.offset(targets), int(last[self.nodes[self.top].home.logits(int(last["code"]))]),
+            int(last["a"]),
+        )  # fmt: skip
+
+    def _connect(self, op, index: int, ops, buffers: _Buffers, gradients: dict[int, int]) -> None:
+        """Fill in what an operation reads, and the gradients that it writes."""
+        node = self.nodes[index]
+        for number, value in enumerate(node.inputs):
+            x, dx, adds, below = EDGES[number]
+            op[x] = INPUT if value == INPUT else ops[value]["a"]
+            if value == INPUT:
+                continue
+            op[below] = value
+            if value in gradients:
+                op[dx] = buffers.offset(gradients[value])
+                op[adds] = self._first_writer(value) != (index, number)
+        if node.home.z_is_input():
+            op["z"] = op["x"]
+
+    def _first_writer(self, value: int) -> tuple[int, int]:
+        """The reader that the backward pass meets first: it overwrites the gradient."""
+        highest = self.readers[value][-1][0]
+        return min(reader for reader in self.readers[value] if reader[0] == highest)
+
+    def _backward_time(self, index: int) -> int:
+        return 2 * self.n - index if index < self.n else self.n
+
+    def _derivative_time(self, index: int) -> int:
+        """When the derivative of an operation's own activation is applied: with the last write."""
+        return self._backward_time(self.readers[index][0][0])
+
+    def _last_use(self, value: int, training: bool) -> int:
+        """When a value is read for the last time."""
+        times = [-1] + [min(index, self.n) for index, _ in self.readers[value]]
+        if value == self.top:
+            times.append(self.n)
+        if not training:
+            return max(times)
+        for index, number in self.readers[value]:
+            home = self.nodes[index].home
+            if index in self.needs_gradient and EDGES[number][0] in home.backward_reads:
+                times.append(self._backward_time(index))
+            if self._z_is(value, index):
+                times.append(self._derivative_time(index))
+        if value in self.needs_gradient:
+            node = self.nodes[value]
+            if "a" in node.home.backward_reads:
+                times.append(self._backward_time(value))
+            if node.code != Act.identity and self.readers[value]:
+                times.append(self._derivative_time(value))
+        return max(times)
+
+    def _z_is(self, value: int, index: int) -> bool:
+        """Whether a value is the z of an operation above whose derivative needs it."""
+        node = self.nodes[index]
+        return (
+            node.home.z_is_input()
+            and node.code in NEEDS_Z
+            and index in self.needs_gradient
+            and bool(self.readers[index])
+        )
+
+    def _values(self, buffers: _Buffers, training: bool):
+        """Buffers of every operation's a, and of its z where that is kept beside a."""
+        values: dict[int, int] = {}
+        sums: dict[int, int | None] = {}
+        for index in range(self.n):
+            node = self.nodes[index]
+            end = max(index, self._last_use(index, training))
+            values[index] = buffers.add(node.n_out, index, end)
+            times = []
+            if node.home.fuses_activation:
+                if training and node.code in NEEDS_Z and self.readers[index]:
+                    times.append(self._derivative_time(index))
+                if index == self.top and node.home.logits(node.code) == "z":
+                    times.append(self.n)
+            sums[index] = buffers.add(node.n_out, index, max(times)) if times else None
+        if self.nodes[self.top].home.logits(self.nodes[self.top].code) in ("x", "z"):
+            # The logits are the value below an activation that stands alone.
+            below = self.nodes[self.top].inputs[0]
+            if sums[self.top] is None and below != INPUT:
+                buffers.extend(values[below], self.n)
+        return values, sums
+
+    def _gradients(self, buffers: _Buffers, training: bool) -> dict[int, int]:
+        """Buffers of the gradients: of all values that need one, or of the loss alone."""
+        if not training:
+            # A loss writes its gradient in any program.
+            return {self.top: buffers.add(self.n_outputs, self.n, self.n)} if self.head else {}
+        gradients = {}
+        for value in sorted(self.needs_gradient):
+            if not self.readers[value]:
+                continue
+            start = self._backward_time(self._first_writer(value)[0])
+            gradients[value] = buffers.add(
+                self.nodes[value].n_out, start, self._backward_time(value)
+            )
+        return gradients
+
+
+class _Buffers:
+    """Ranges of the per-sample space: those whose lifetimes do not meet may share elements."""
 
     def __init__(self):
         self.size = 0
+        self._buffers: list[list[int]] = []  # size, start, end, offset
 
-    def take(self, size: int) -> int:
-        offset = self.size
-        self.size += size
+    def add(self, size: int, start: int, end: int) -> int:
+        """A buffer that is alive from `start` to `end`; returns its number."""
+        self._buffers.append([size, start, end, NONE])
+        return len(self._buffers) - 1
+
+    def extend(self, number: int, end: int) -> None:
+        """Keep a buffer alive until `end`."""
+        self._buffers[number][2] = max(self._buffers[number][2], end)
+
+    def offset(self, number: int) -> int:
+        return self._buffers[number][3]
+
+    def place(self) -> None:
+        """Give every buffer an offset: the first gap that holds it, in the order of starts."""
+        gaps: list[list[int]] = []  # [start, end] of free elements below `size`, in order
+        alive: list[tuple[int, int, int]] = []  # a heap of (end, offset, size)
+        for buffer in sorted(self._buffers, key=lambda buffer: buffer[1]):
+            size, start, end, _ = buffer
+            while alive and alive[0][0] < start:
+                _, offset, freed = heapq.heappop(alive)
+                _free(gaps, offset, offset + freed)
+            buffer[3] = self._take(gaps, size)
+            heapq.heappush(alive, (end, buffer[3], size))
+
+    def _take(self, gaps: list[list[int]], size: int) -> int:
+        """The offset of `size` free elements."""
+        for number, gap in enumerate(gaps):
+            if gap[1] - gap[0] >= size:
+                offset = gap[0]
+                gap[0] += size
+                if gap[0] == gap[1]:
+                    del gaps[number]
+                return offset
+        if gaps and gaps[-1][1] == self.size:  # the last gap, made longer
+            offset = gaps.pop()[0]
+        else:
+            offset = self.size
+        self.size = offset + size
         return offset
+
+
+def _free(gaps: list[list[int]], start: int, end: int) -> None:
+    """Add a range to the gaps, joined with its neighbours."""
+    place = bisect.bisect(gaps, [start, end])
+    if place < len(gaps) and gaps[place][0] == end:
+        end = gaps.pop(place)[1]
+    if place and gaps[place - 1][1] == start:
+        gaps[place - 1][1] = end
+    else:
+        gaps.insert(place, [start, end])

@@ -72,7 +72,7 @@ def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
         if array.dtype == dtype:
             result = np.ascontiguousarray(array)
         else:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 result = np.ascontiguousarray(array, dtype=dtype)
     except (TypeError, ValueError):
         raise TypeError(
@@ -105,8 +105,8 @@ class Target:
     classes: np.ndarray | None
     vector: bool
 
-    def hits(self, n_outputs: int) -> str | None:
-        """How a row counts as right: by its largest output, by signs, or not at all."""
+    def metric(self, n_outputs: int) -> str | None:
+        """How a row counts as correct: by its largest output, by signs, or not at all."""
         if self.kind == "labels":
             return "class" if n_outputs > 1 else "sign"
         return {"one_hot": "class", "multilabel": "sign"}.get(self.kind)
@@ -207,7 +207,15 @@ def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
     if len(classes) and classes.dtype.kind == "f" and np.isnan(classes[-1]):
         raise ValueError("y contains NaN: replace or drop it first")
     if classes.dtype.kind in "biuf" and classes[0] >= 0 and classes[-1] < n_classes:
-        return np.arange(n_classes).astype(classes.dtype)
+        if classes.dtype.kind == "b" and n_classes > 2:
+            raise ValueError(
+                f"y is True or False, but the network tells {n_classes} classes apart: give the "
+                "last layer one or two units"
+            )
+        # A type that holds every class, which may be more than y's own.
+        return np.arange(n_classes).astype(
+            np.result_type(classes.dtype, np.min_scalar_type(n_classes - 1))
+        )
     if len(classes) != n_classes:
         raise ValueError(
             f"y has {len(classes)} classes, {_some(classes)}, but the network tells "
@@ -243,14 +251,15 @@ def make_data(
         If y does not fit X or differs from the targets of the fit.
     """
     y = _check_rows(y, len(X), n_outputs, what)
-    hits = target.hits(n_outputs)
+    metric = target.metric(n_outputs)
     if target.kind == "labels":
         assert target.classes is not None
         if y.ndim == 2 and y.shape[1] > 1:
             raise ShapeError(
                 f"{what} has {y.shape[1]} columns, but the network was fitted on labels"
             )
-        return Data(X, labels=_encode(y.reshape(-1), target.classes, what), scale=scale, hits=hits)
+        labels = _encode(y.reshape(-1), target.classes, what)
+        return Data(X, labels=labels, scale=scale, metric=metric)
     if y.ndim == 1 and n_outputs > 1:
         raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")
     Y = _real_array(y.reshape(len(X), n_outputs), dtype, what)
@@ -258,7 +267,7 @@ def make_data(
         raise ValueError(f"{what} must lie in [0, 1] for {loss.name}")
     if loss == Loss.cross_entropy and not np.allclose(Y.sum(axis=1), 1, atol=1e-3):
         raise ValueError(f"the rows of {what} must each sum to 1 for cross_entropy")
-    return Data(X, Y=Y, scale=scale, hits=hits)
+    return Data(X, Y=Y, scale=scale, metric=metric)
 
 
 def check_weights(weights, n_rows: int) -> np.ndarray | None:

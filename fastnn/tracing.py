@@ -1,30 +1,34 @@
 """Backpropagation in the open: every intermediate of a network by name.
 
-The formulas are those of ``engines/reference.py``; here each result is kept.
+The formulas are those of ``engines/reference``; here each result is kept.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .engines import reference
-from .engines.tables import Act, Op
-from .engines.workspace import Data
+from .engines.reference.activation import activate
+from .engines.reference.softmax import softmax
+from .engines.reference.walk import Pass
+from .engines.tables import Act
+from .engines.workspace import Data, Workspace
 from .losses import LossFunction
-from .plan import OUTPUT_OF, Plan
+from .ops import BY_KIND
+from .ops.loss import OUTPUT_OF
+from .plan import Plan
 
 
 def trace(
-    plan: Plan, params: np.ndarray, data: Data, loss: LossFunction | None
+    plan: Plan, params: np.ndarray, state: np.ndarray, data: Data, loss: LossFunction | None
 ) -> dict[str, np.ndarray]:
     """Forward pass and, if there are targets, backward pass of all rows.
 
     Parameters
     ----------
     plan : Plan
-        Lowered without a loss, so that all activations are in it.
-    params : ndarray
-        The flat parameter vector.
+        Lowered for the loss.
+    params, state : ndarray
+        The flat vectors.
     data : Data
         X, and Y or labels for a backward pass.
     loss : LossFunction or None
@@ -35,99 +39,69 @@ def trace(
     dict
         See :meth:`fastnn.Sequential.trace`.
     """
-    walk = _Walk(plan, params)
-    a = walk.forward(data.features(slice(None), params.dtype))
+    backward = data.Y is not None or data.labels is not None
+    n_slots = 0 if backward else None
+    walk = _Walk(plan, Workspace(plan, params, state, data.n_rows, n_slots), data)
+    walk.forward()
     output = OUTPUT_OF.get(loss.code) if loss is not None else None
-    if output is not None and walk.last_activation() != output:
-        a = walk.apply_output(output, a)
-    if loss is None or (data.Y is None and data.labels is None):
-        return walk.named
-    target = _targets(data, plan.n_outputs).astype(params.dtype)
-    walk.backward(target, a, loss, output)
+    if output is not None:
+        walk.apply_output(output)
+    if backward:
+        assert loss is not None
+        walk.backward(loss)
     return walk.named
-
-
-def _targets(data: Data, n_outputs: int) -> np.ndarray:
-    if data.labels is None:
-        assert data.Y is not None
-        return data.Y
-    return data.labels[:, None] if n_outputs == 1 else np.eye(n_outputs)[data.labels]
 
 
 class _Walk:
     """One pass through a plan that keeps everything under the name of its layer."""
 
-    def __init__(self, plan: Plan, params: np.ndarray):
-        self.plan = plan
-        self.views = {p.name: p.view(params) for p in plan.parameters}
+    def __init__(self, plan: Plan, ws: Workspace, data: Data):
+        self.plan, self.ws, self.data = plan, ws, data
         self.named: dict[str, np.ndarray] = {}
-        self._inputs: list[np.ndarray] = []
-        self._sums: list[np.ndarray] = []
-        self._outputs: list[np.ndarray] = []
+        self._pass = Pass(ws, data.features(slice(None), ws.params.dtype), self._note)
+        self._top = plan.layers[-1 if plan.loss is None else -2][1]
 
-    def last_activation(self) -> Act:
-        row = self.plan.rows[-1]
-        return Act.softmax if row["op"] == Op.SOFTMAX else Act(row["code"])
+    def _note(self, index: int, name: str, array: np.ndarray) -> None:
+        """Keep an intermediate of an operation.
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        for row, (layer, activation_layer) in zip(self.plan.rows, self.plan.layers, strict=True):
-            self._inputs.append(x)
-            z = x
-            if row["op"] == Op.DENSE:
-                z = reference.dense(x, self.views[f"{layer}.W"], self.views[f"{layer}.b"])
-                self.named[f"{layer}.z"] = z
-                self.named[f"{layer}.a"] = z
-            if row["op"] == Op.SOFTMAX:
-                x = reference.softmax(z)
-            else:
-                x = reference.activate(row["code"], z, row["arg0"])
-            self.named[f"{activation_layer}.a"] = x
-            self._sums.append(z)
-            self._outputs.append(x)
-        return x
+        A layer may be two operations, Dense and softmax for instance: its z and dz are those of the
+        first, its a and da those of the second.
+        """
+        layer, activation_layer = self.plan.layers[index]
+        home = BY_KIND[self.ws.table[index].kind]
+        if name in ("a", "da"):
+            own = self.named.get(f"{activation_layer}.{name}")
+            if name == "da" and own is not None:
+                return
+            self.named[f"{activation_layer}.{name}"] = array.copy()
+            return
+        if name in ("z", "dz") and not home.traces_z:
+            return
+        self.named[f"{layer}.{name}"] = array.copy()
+        # The layer below an activation that is fused into it has a = z and da = dz.
+        if name in ("z", "dz") and layer != activation_layer:
+            self.named[f"{layer}.{name.replace('z', 'a')}"] = array.copy()
 
-    def apply_output(self, output: Act, z: np.ndarray) -> np.ndarray:
+    def forward(self) -> None:
+        """The forward pass, with the targets where there are any."""
+        if self.data.Y is not None or self.data.labels is not None:
+            self._pass.load_targets(self.data, slice(None))
+        self._pass.forward()
+
+    def apply_output(self, output: Act) -> None:
         """The output function that the loss contains, as part of the last layer."""
-        a = reference.softmax(z) if output == Act.softmax else reference.activate(output, z)
-        self.named[f"{self.plan.layers[-1][1]}.a"] = a
-        return a
+        z = self.named[f"{self._top}.a"]
+        self.named[f"{self._top}.a"] = (
+            softmax(z) if output == Act.softmax else activate(output, z)
+        )
 
-    def backward(self, target, a, loss: LossFunction, output: Act | None) -> None:
-        """Deltas from the top down; the 1/m of a mean goes into dW and db."""
-        m = len(target)
-        share = 1 / m if loss.mean else 1.0
-        top = self.plan.layers[-1][1]
-        self.named[f"{top}.da"] = loss.derivative(target, a).astype(a.dtype)
-        if output is not None:
-            smoothed = target
-            if loss.label_smoothing:
-                smoothed = reference.smooth(loss.code, target, loss.label_smoothing)
-            delta = a - smoothed
-        else:
-            delta = self._through_activation(len(self.plan.rows) - 1, self.named[f"{top}.da"])
-        for index in range(len(self.plan.rows) - 1, -1, -1):
-            row, (layer, activation_layer) = self.plan.rows[index], self.plan.layers[index]
-            if index < len(self.plan.rows) - 1:
-                # Of a layer with softmax, which takes two rows, da is that of the upper row.
-                if self.plan.layers[index + 1][0] != layer:
-                    self.named[f"{activation_layer}.da"] = delta
-                delta = self._through_activation(index, delta)
-            if row["op"] != Op.DENSE:
-                continue
-            if activation_layer != layer:
-                self.named[f"{layer}.da"] = delta
-            w = self.views[f"{layer}.W"]
-            self.named[f"{layer}.dz"] = delta
-            dw, db = reference.dense_weights(self._inputs[index], delta)
-            penalties = reference.penalty_slope(w, row["arg1"], row["arg2"])
-            self.named[f"{layer}.dW"] = dw * dw.dtype.type(share) + penalties
-            self.named[f"{layer}.db"] = db * db.dtype.type(share)
-            if not any(below["op"] == Op.DENSE for below in self.plan.rows[:index]):
-                break
-            delta = reference.dense_inputs(delta, w)
-
-    def _through_activation(self, index: int, da: np.ndarray) -> np.ndarray:
-        row, z, a = self.plan.rows[index], self._sums[index], self._outputs[index]
-        if row["op"] == Op.SOFTMAX:
-            return reference.softmax_inputs(a, da)
-        return da * reference.activation_slope(row["code"], z, a, row["arg0"])
+    def backward(self, loss: LossFunction) -> None:
+        """The derivatives of each row's own loss; the 1/m of a mean goes into dW and db."""
+        p = self._pass
+        targets, a = p.targets, self.named[f"{self._top}.a"]
+        share = p.scale
+        p.scale = 1.0
+        self.named[f"{self._top}.da"] = loss.derivative(targets, a).astype(a.dtype)
+        p.head()
+        p.parameter_scale = share
+        p.backward()

@@ -1,18 +1,25 @@
-"""Random networks with their data, for the one suite that runs over everything."""
+"""Random networks with their data, for the one suite that runs over everything.
 
+A network is drawn as the oracle's list of layers. LAYERS says how each kind of layer is built in
+fastnn, `a_layer` how it is drawn: a new operation is one line in both.
+"""
+
+import functools
 from dataclasses import dataclass
 
 import naive
 import numpy as np
 from hypothesis import strategies as st
 
-from fastnn import Dense, Sequential, activations, losses
+import fastnn
+from fastnn import Sequential, activations, losses
 from fastnn.engines.tables import Act, Loss
 
 ACTIVATIONS = [act.name for act in Act]
 WITH_ARGUMENT = [("leaky_relu", 0.3), ("elu", 0.5)]
 LOSSES = [loss.name for loss in Loss]
-LOGITS = ("binary_cross_entropy", "cross_entropy")
+#: The losses that take logits, and the activation that each applies to them itself.
+LOGITS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 
 
 def activation(act):
@@ -22,33 +29,96 @@ def activation(act):
     return {"leaky_relu": activations.LeakyReLU, "elu": activations.ELU}[act[0]](act[1])
 
 
-@dataclass
-class Case:
-    """A network with float64 parameters, and rows with targets for its loss."""
+#: The layer of fastnn for each of the oracle's.
+LAYERS = {
+    naive.Dense: lambda n: fastnn.Dense(n.units, activation(n.act), l1=n.l1, l2=n.l2),
+    naive.Activation: lambda n: fastnn.Activation(activation(n.act)),
+    naive.PReLU: lambda n: fastnn.PReLU(shared=n.shared),
+    naive.Residual: lambda n: fastnn.Residual([layer(inner) for inner in n.layers]),
+}
 
-    widths: list
-    activations: list
+
+def layer(formula):
+    """The layer of fastnn for one of the oracle's."""
+    return LAYERS[type(formula)](formula)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, and m rows with targets for its loss; numbers follow from the seed."""
+
+    n_inputs: int
+    layers: tuple
     loss: str
-    X: np.ndarray
-    T: np.ndarray
-    seed: int = 0
-    weights: np.ndarray | None = None
-    penalties: list | None = None
+    m: int
+    seed: int
+    weighted: bool = False
     smoothing: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+    @functools.cached_property
+    def parameters(self):
+        """Every parameter by name, exact in float32; vectors have both signs."""
+        rng = np.random.default_rng(self.seed)
+        found = {}
+        for name, shape in naive.shapes(self.layers, self.n_inputs)[1].items():
+            size = shape[0] ** -0.5 if len(shape) == 2 else 0.5
+            found[name] = (size * rng.normal(size=shape)).astype(np.float32).astype(float)
+        return found
+
+    @functools.cached_property
+    def X(self):
+        # Rounded to float32, so that every dtype computes with the same rows.
+        rng = np.random.default_rng([self.seed, 1])
+        return rng.normal(size=(self.m, self.n_inputs)).astype(np.float32).astype(float)
+
+    @functools.cached_property
+    def T(self):
+        rng = np.random.default_rng([self.seed, 2])
+        n, _ = naive.shapes(self.layers, self.n_inputs)
+        if self.loss == "cross_entropy":
+            return np.eye(n)[rng.integers(0, n, self.m)]
+        if self.loss == "binary_cross_entropy":
+            return rng.integers(0, 2, (self.m, n)).astype(float)
+        return rng.normal(size=(self.m, n)).astype(np.float32).astype(float)
+
+    @functools.cached_property
+    def weights(self):
+        if not self.weighted:
+            return None
+        weights = np.random.default_rng([self.seed, 3]).integers(0, 4, self.m) / 2
+        weights[0] = 1.5
+        return weights
 
     def network(self, dtype):
         """The network in fastnn, with this case's parameters."""
-        penalties = self.penalties or [(0, 0)] * len(self.activations)
-        layers = [
-            Dense(n, activation(act), l1=l1, l2=l2)
-            for n, act, (l1, l2) in zip(self.widths[1:], self.activations, penalties, strict=True)
-        ]
-        net = Sequential(layers, n_inputs=self.widths[0], seed=self.seed, dtype=dtype)
-        biases = np.random.default_rng(self.seed)
-        for name, view in net.parameters().items():
-            if name.endswith("b"):
-                view[:] = biases.normal(size=view.shape) * 0.5
+        net = Sequential(
+            [layer(formula) for formula in self.layers],
+            n_inputs=self.n_inputs, seed=self.seed, dtype=dtype, l1=self.l1, l2=self.l2,
+        )  # fmt: skip
+        views = net.parameters()
+        assert {name: view.shape for name, view in views.items()} == {
+            name: value.shape for name, value in self.parameters.items()
+        }
+        for name, value in self.parameters.items():
+            views[name][:] = value
         return net
+
+    def naive(self, net):
+        """The parameters for the oracle, as they are in a network now."""
+        return {name: view.tolist() for name, view in net.parameters().items()}
+
+    @property
+    def trained(self):
+        """The layers without an output function that the loss contains."""
+        contained = {LOGITS[self.loss]} if self.loss in LOGITS else ()
+        return naive.without_output(self.layers, contained)
+
+    @property
+    def up_to_logits(self):
+        """The layers without a last sigmoid or softmax."""
+        return naive.without_output(self.layers, LOGITS.values())
 
     @property
     def arguments(self):
@@ -61,68 +131,83 @@ class Case:
 
     @property
     def oracle(self):
-        """What naive.cost and naive.gradients take besides the network."""
+        """What naive.cost and naive.gradients take besides the parameters."""
         T = naive.smooth(self.loss, self.T, self.smoothing) if self.smoothing else self.T
-        return self.loss, self.X, T, self.weights, self.penalties
-
-    def naive(self, net):
-        """The same network for the oracle, from the parameters as fastnn rounded them."""
-        views = net.parameters()
-        return [
-            (views[f"{i}.W"].astype(float), views[f"{i}.b"].astype(float), act)
-            for i, act in enumerate(self.activations)
-        ]
+        return self.trained, self.loss, self.X, T, self.weights, self.l1, self.l2
 
 
-def make_case(widths, activations, loss, m, seed, **arguments):
-    """Fill in rows and targets."""
-    rng = np.random.default_rng(seed)
-    n = widths[-1]
-    # Rounded to float32, so that every dtype computes with the same rows.
-    X = rng.normal(size=(m, widths[0])).astype(np.float32).astype(float)
-    if loss == "cross_entropy":
-        T = np.eye(n)[rng.integers(0, n, m)]
-    elif loss == "binary_cross_entropy":
-        T = rng.integers(0, 2, (m, n)).astype(float)
-    else:
-        T = rng.normal(size=(m, n)).astype(np.float32).astype(float)
-    if arguments.pop("weighted", False):
-        arguments["weights"] = rng.integers(0, 4, m) / 2
-        arguments["weights"][0] = 1.5
-    return Case(list(widths), list(activations), loss, X, T, seed, **arguments)
+def make_case(widths, acts, loss, m, seed, penalties=None, **arguments):
+    """A stack of dense layers."""
+    penalties = penalties or [(0, 0)] * len(acts)
+    layers = tuple(
+        naive.Dense(units, act, *pair)
+        for units, act, pair in zip(widths[1:], acts, penalties, strict=True)
+    )
+    return Case(widths[0], layers, loss, m, seed, **arguments)
 
 
 # Widths on both sides of a vector and of a tile.
 width = st.one_of(st.integers(1, 6), st.sampled_from([8, 15, 16, 17, 24, 33, 48, 49, 50]))
-penalty = st.sampled_from([(0, 0), (0, 0), (0.01, 0), (0, 0.1), (0.02, 0.03)])
+l1 = st.sampled_from([0.0, 0.0, 0.02])
+l2 = st.sampled_from([0.0, 0.0, 0.1])
+act = st.sampled_from(ACTIVATIONS + WITH_ARGUMENT)
+activation_layers = st.builds(naive.Activation, act)
+prelus = st.builds(naive.PReLU, st.booleans())
+
+
+def a_dense(units):
+    return st.builds(naive.Dense, units, act, l1=l1, l2=l2)
+
+
+def a_layer(units):
+    """Any layer without inner ones; `units` draws its width."""
+    return st.one_of(a_dense(units), a_dense(units), activation_layers, prelus)
+
+
+@st.composite
+def stacks(draw, units, n, depth=2):
+    """n layers, of which some are inside residuals, nested up to `depth` deep."""
+    found = []
+    while n:
+        inner = draw(st.sampled_from([0, 0, *range(1, n)])) if depth else 0
+        if inner:
+            found.append(naive.Residual(draw(stacks(units, inner, depth - 1))))
+        else:
+            found.append(draw(a_layer(units)))
+        n -= 1 + inner
+    return tuple(found)
 
 
 @st.composite
 def cases(draw):
-    """Networks of depth 1 to 4 of any width, with 1 to 20 rows, weights and penalties."""
-    depth = draw(st.integers(1, 4))
+    """Networks of up to 6 layers with 1 to 20 rows, sample weights and penalties.
+
+    A network has few widths, so that some residuals need a projection and some do not.
+    """
     loss = draw(st.sampled_from(LOSSES))
-    widths = [draw(width) for _ in range(depth + 1)]
-    acts = [draw(st.sampled_from(ACTIVATIONS + WITH_ARGUMENT)) for _ in range(depth)]
-    smoothing = 0.0
+    units = st.sampled_from(draw(st.lists(width, min_size=2, max_size=3)))
+    below = draw(stacks(units, draw(st.sampled_from([0, 1, 2, 3, 4, 5, 5, 5]))))
+    last = draw(a_dense(units))
+    top = [last]
     if loss in LOGITS:
-        acts[-1] = "identity"
-        smoothing = draw(st.sampled_from([0.0, 0.0, 0.1]))
-    if loss == "cross_entropy":
-        widths[-1] = max(widths[-1], 2)
-    return make_case(
-        widths, acts, loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
-        weighted=draw(st.booleans()), smoothing=smoothing,
-        penalties=draw(st.lists(penalty, min_size=depth, max_size=depth)),
+        least = 2 if loss == "cross_entropy" else 1
+        output = draw(st.sampled_from(["identity", LOGITS[loss]]))
+        top = [naive.Dense(max(last.units, least), output, last.l1, last.l2)]
+    else:
+        top += draw(st.lists(st.one_of(activation_layers, prelus), max_size=1))
+    return Case(
+        draw(units), (*below, *top), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
+        weighted=draw(st.booleans()),
+        smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])) if loss in LOGITS else 0.0,
+        l1=draw(l1), l2=draw(l2),
     )  # fmt: skip
 
 
-def flat(net, pairs):
-    """The oracle's [(dW, db), ...] in the order of the flat vector."""
+def flat(net, found):
+    """The oracle's numbers by name, in the order of the flat vector."""
     vector = np.full(net.flat_params.size, np.nan)
     for parameter in net.plan.parameters:
-        layer, kind = parameter.name.split(".")
-        parameter.view(vector)[:] = pairs[int(layer)][kind == "b"]
+        parameter.view(vector)[:] = found[parameter.name]
     assert not np.isnan(vector).any()
     return vector
 

@@ -16,11 +16,12 @@ import digests
 import numpy as np
 
 import fastnn
-from fastnn import Adam, Dense, Sequential, engines, model
+from fastnn import Adam, Dense, PReLU, Residual, Sequential, engines, network
 from fastnn.engines import compiled, workspace
-from fastnn.engines.tables import ROW, SLOTS, Rule
-from fastnn.engines.workspace import Data, Workspace
+from fastnn.engines.tables import OP, SLOTS, Rule
+from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
+from fastnn.ops.operation import Table
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _kept = []
@@ -55,7 +56,7 @@ def guard_everything(side):
     def zeros(size, dtype):
         return guarded(size, dtype, side)
 
-    workspace.aligned_zeros = model.aligned_zeros = zeros
+    workspace.aligned_zeros = network.aligned_zeros = zeros
     original = Data.__post_init__
 
     def guard_data(self):
@@ -84,54 +85,59 @@ def train_all(side):
                 _kept.clear()
 
 
-def damage(rows, rng):
-    """A copy of the rows with one to three fields changed, a little or beyond all measure."""
-    rows = rows.copy()
-    rows.flags.writeable = True
+def damage(ops, rng):
+    """A copy of the table with one to three fields changed, a little or beyond all measure."""
+    ops = ops.copy()
     for _ in range(rng.integers(1, 4)):
-        row, field = rng.integers(len(rows)), ROW.names[rng.integers(len(ROW.names))]
-        if ROW[field] == np.float64:
-            rows[row][field] = rng.choice([np.nan, np.inf, -1.0, 1e300, 0.5])
+        op, field = rng.integers(len(ops)), OP.names[rng.integers(len(OP.names))]
+        if OP[field] == np.float64:
+            ops[op][field] = rng.choice([np.nan, np.inf, -1.0, 1e300, 0.5])
             continue
-        old = max(int(rows[row][field]), 1 - (1 << 63))
+        old = max(int(ops[op][field]), 1 - (1 << 63))
         changes = [old - 1, old + 1, -old, 0, -1, -2, -3, 1 << 31, (1 << 62) - 1, -(1 << 63),
                    int(rng.integers(0, 400)), int(rng.integers(-(1 << 62), 1 << 62))]  # fmt: skip
-        rows[row][field] = changes[rng.integers(len(changes))]
-    return rows
+        ops[op][field] = changes[rng.integers(len(changes))]
+    return ops
 
 
 def fuzz(count):
     """Damaged plans, one after another; how many were refused."""
     rng = np.random.default_rng(0)
     engine, refused = engines.current(), 0
+    steps = Steps(Rule.adam, Adam(0.01).hyper(1, np.full(3, 0.01)))
     nets = [
         Sequential([Dense(7, "tanh"), Dense(5, "gelu", l1=0.1), Dense(3)], n_inputs=4),
         Sequential([Dense(40, "relu"), Dense(2, "softmax"), Dense(3)], n_inputs=90),
+        Sequential([Residual([Dense(6, "silu"), PReLU()]), Residual([PReLU(0.1, True)]), Dense(3)],
+                   n_inputs=5),
     ]
     for number in range(count):
         net = nets[number % len(nets)]
-        plan = net._lower(fastnn.losses.cross_entropy)
-        plan = dataclasses.replace(plan, rows=damage(plan.rows, rng))
+        plan = net.lower(fastnn.losses.cross_entropy)
+        change = {}
         if rng.random() < 0.2:
-            field = ["per_sample", "input", "target", "logits", "output", "n_params"]
-            change = {rng.choice(field): int(rng.choice([-1, 0, 3, 1 << 40]))}
-            plan = dataclasses.replace(plan, **change)
-        params = like(net.flat_params, "end")
+            fields = ["per_sample", "per_batch", "scratch", "gathered", "targets", "logits", "output"]
+            change = {rng.choice(fields): int(rng.choice([-1, 0, 3, 1 << 40]))}
+        params, state = like(net.flat_params, "end"), guarded(0, np.float32)
         try:
-            healthy = dataclasses.replace(net._lower(fastnn.losses.cross_entropy))
-            ws = Workspace(healthy, params, 20, SLOTS[Rule.adam])
-            ws.plan = plan
-            for name in ("work", "scratch", "row_loss", "row_hit", "penalties", "grad", "slots"):
-                setattr(ws, name, like(getattr(ws, name), "end"))
+            spaces = [Workspace(plan, params, state, 20, n) for n in (None, SLOTS[Rule.adam])]
+            for ws in spaces:
+                ws.layout = dataclasses.replace(ws.layout, ops=damage(ws.layout.ops, rng), **change)
+                ws.table = Table(ws.layout.ops, ws.capacity)
+                for name in ("work", "batch", "scratch", "row_loss", "row_correct", "row_weight",
+                             "grad", "slots"):  # fmt: skip
+                    setattr(ws, name, like(getattr(ws, name), "end"))
             data = Data(
                 like(np.ones((20, net.n_inputs), np.float32), "end"),
                 labels=like(np.arange(20, dtype=np.int32) % 3, "end"), batch_size=8,
             )  # fmt: skip
-            out = guarded(20 * 3, np.float32).reshape(20, 3)
-            engine.forward(ws, data, out, "softmax")
-            engine.evaluate(ws, data)
-            hyper, results = Adam(0.01).hyper(1, np.full(3, 0.01)), np.zeros((3, 2))
-            engine.run_batches(ws, data, Rule.adam, hyper, results, 0, 3)
+            out, results = guarded(20 * 3, np.float32).reshape(20, 3), np.zeros((3, 2))
+            tasks = [
+                lambda: engine.forward(spaces[0], data, out, "softmax"),
+                lambda: engine.evaluate(spaces[0], data, results),
+                lambda: engine.run_batches(spaces[1], data, steps, results, 0, 3),
+            ]
+            tasks[number // len(nets) % 3]()
         except (ValueError, TypeError, EngineError, OverflowError):
             refused += 1
         _kept.clear()

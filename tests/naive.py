@@ -1,10 +1,15 @@
 """The oracle: the formulas of the study notes, one number at a time. Imports nothing of fastnn.
 
-A network is a list of layers (W, b, activation name) with W[i][j] from input i to unit j. Names
-follow the notes: z is the weighted sum, a the activation, delta the derivative by z.
+A network is a list of layers, each of which says what it computes for one row x. Its parameters
+are a dict of nested lists by the names that fastnn gives them: "0.W" is W of layer 0, and
+W[i][j] leads from input i to unit j; "2.0.W" is W of the first layer inside layer 2, a residual.
+A layer sees its own part of them: "W", or "0.W".
+
+A new operation is one more class here, in OPERATIONS.
 """
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,7 +58,8 @@ def activate(act, z):
     raise KeyError(name)
 
 
-def slope(act, z):
+def derivative(act, z):
+    """The derivative of an elementwise activation."""
     name, argument = act if isinstance(act, tuple) else (act, None)
     if name == "identity":
         return 1.0
@@ -83,36 +89,256 @@ def slope(act, z):
     raise KeyError(name)
 
 
-def activate_row(act, z):
-    """A row of weighted sums to a row of activations; softmax looks at all of them."""
-    return softmax(z) if act == "softmax" else [activate(act, v) for v in z]
-
-
-def delta_row(act, z, a, da):
-    """The derivative by z of what has the derivative da by a."""
-    if act == "softmax":
-        return [sum(da[i] * a[i] * ((i == j) - a[j]) for i in range(len(a))) for j in range(len(a))]
-    return [da[j] * slope(act, z[j]) for j in range(len(z))]
-
-
 def softmax(z):
     highest = max(z)
     e = [math.exp(v - highest) for v in z]
     return [v / sum(e) for v in e]
 
 
-def forward(network, x):
-    """Every z and every a of one row, from the bottom to the top."""
-    zs, activations = [], [list(map(float, x))]
-    for W, b, act in network:
-        below = activations[-1]
-        z = [
-            float(b[j]) + sum(float(W[i][j]) * below[i] for i in range(len(below)))
-            for j in range(len(b))
-        ]
-        zs.append(z)
-        activations.append(activate_row(act, z))
-    return zs, activations
+def activate_row(act, z):
+    """A row of weighted sums to a row of activations; softmax looks at all of them."""
+    return softmax(z) if act == "softmax" else [activate(act, v) for v in z]
+
+
+def delta_row(act, z, da):
+    """The derivative by z of what has the derivative da by a."""
+    if act == "softmax":
+        a = softmax(z)
+        return [sum(da[i] * a[i] * ((i == j) - a[j]) for i in range(len(a))) for j in range(len(a))]
+    return [da[j] * derivative(act, z[j]) for j in range(len(z))]
+
+
+def row_times(x, W):
+    """x W"""
+    return [sum(x[i] * W[i][j] for i in range(len(x))) for j in range(len(W[0]))]
+
+
+def row_times_transposed(y, W):
+    """y Wt"""
+    return [sum(y[j] * W[i][j] for j in range(len(y))) for i in range(len(W))]
+
+
+def outer(x, y):
+    """xt y"""
+    return [[u * v for v in y] for u in x]
+
+
+def add(x, y):
+    return [u + v for u, v in zip(x, y, strict=True)]
+
+
+def penalty(W, l1, l2):
+    """l1 sum |W| + l2 sum W^2"""
+    return sum(l1 * abs(value) + l2 * value**2 for row in W for value in row)
+
+
+def penalty_derivative(W, l1, l2):
+    return [[l1 * ((w > 0) - (w < 0)) + 2 * l2 * w for w in row] for row in W]
+
+
+class Layer:
+    """What a layer without parameters need not say."""
+
+    def shapes(self, n_in):
+        """(columns of the output, {parameter: shape})"""
+        return n_in, {}
+
+    def forward(self, p, x):
+        """y, from its parameters p and x."""
+        raise NotImplementedError
+
+    def backward(self, p, x, dy):
+        """(dx, {parameter: derivative}), from the derivative by y."""
+        raise NotImplementedError
+
+    def penalties(self, p, l1, l2):
+        """(sum, {parameter: derivative}); l1 and l2 are those of the network."""
+        return 0.0, {}
+
+    def kinks(self, p, x):
+        """Every number that lies on one side or the other of a kink at 0."""
+        return []
+
+
+#: Activations with a kink at 0.
+KINKED = ("step", "relu", "leaky_relu", "elu", "selu")
+
+
+def is_kinked(act):
+    return (act[0] if isinstance(act, tuple) else act) in KINKED
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """z = x W + b, a = act(z)"""
+
+    units: int
+    act: str | tuple = "identity"
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def shapes(self, n_in):
+        return self.units, {"W": (n_in, self.units), "b": (self.units,)}
+
+    def z(self, p, x):
+        return add(row_times(x, p["W"]), p["b"])
+
+    def forward(self, p, x):
+        return activate_row(self.act, self.z(p, x))
+
+    def backward(self, p, x, dy):
+        delta = delta_row(self.act, self.z(p, x), dy)
+        return row_times_transposed(delta, p["W"]), {"W": outer(x, delta), "b": delta}
+
+    def penalties(self, p, l1, l2):
+        l1, l2 = l1 + self.l1, l2 + self.l2
+        return penalty(p["W"], l1, l2), {"W": penalty_derivative(p["W"], l1, l2)}
+
+    def kinks(self, p, x):
+        return self.z(p, x) if is_kinked(self.act) else []
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """y = act(x)"""
+
+    act: str | tuple
+
+    def forward(self, p, x):
+        return activate_row(self.act, x)
+
+    def backward(self, p, x, dy):
+        return delta_row(self.act, x, dy), {}
+
+    def kinks(self, p, x):
+        return x if is_kinked(self.act) else []
+
+
+@dataclass(frozen=True)
+class PReLU(Layer):
+    """y = x where x > 0, else alpha x; alpha has one slope for all units, or one for each."""
+
+    shared: bool = False
+
+    def shapes(self, n_in):
+        return n_in, {"alpha": (1 if self.shared else n_in,)}
+
+    def slope(self, p, j):
+        return p["alpha"][0 if self.shared else j]
+
+    def forward(self, p, x):
+        return [x[j] if x[j] > 0 else self.slope(p, j) * x[j] for j in range(len(x))]
+
+    def backward(self, p, x, dy):
+        n = len(x)
+        dx = [dy[j] if x[j] > 0 else self.slope(p, j) * dy[j] for j in range(n)]
+        slopes = [0.0 if x[j] > 0 else x[j] * dy[j] for j in range(n)]
+        return dx, {"alpha": [sum(slopes)] if self.shared else slopes}
+
+    def kinks(self, p, x):
+        return x
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """y = f(x) + x, or f(x) + x P where f gives another width; f is a list of layers."""
+
+    layers: tuple
+
+    def shapes(self, n_in):
+        n_out, found = shapes(self.layers, n_in)
+        return n_out, found if n_out == n_in else {**found, "projection.W": (n_in, n_out)}
+
+    def forward(self, p, x):
+        P = p.get("projection.W")
+        return add(forward(self.layers, p, x)[-1], x if P is None else row_times(x, P))
+
+    def backward(self, p, x, dy):
+        dx, found = backward(self.layers, p, x, dy)
+        P = p.get("projection.W")
+        if P is None:
+            return add(dx, dy), found
+        return add(dx, row_times_transposed(dy, P)), {**found, "projection.W": outer(x, dy)}
+
+    def penalties(self, p, l1, l2):
+        total, found = penalties(self.layers, p, l1, l2)
+        P = p.get("projection.W")
+        if P is None:
+            return total, found
+        return total + penalty(P, l1, l2), {
+            **found,
+            "projection.W": penalty_derivative(P, l1, l2),
+        }
+
+    def kinks(self, p, x):
+        return kinks(self.layers, p, x)
+
+
+def part(p, index):
+    """The parameters of one layer: "2.0.W" of a network is "0.W" of its layer 2."""
+    return {n.partition(".")[2]: v for n, v in p.items() if n.partition(".")[0] == str(index)}
+
+
+def whole(index, found):
+    """The same backwards."""
+    return {f"{index}.{name}": value for name, value in found.items()}
+
+
+def shapes(layers, n_in):
+    """(columns of the output, {parameter: shape})"""
+    found = {}
+    for index, layer in enumerate(layers):
+        n_in, own = layer.shapes(n_in)
+        found |= whole(index, own)
+    return n_in, found
+
+
+def forward(layers, p, x):
+    """What each layer reads, and the output of the last: one more row than layers."""
+    rows = [[float(value) for value in x]]
+    for index, layer in enumerate(layers):
+        rows.append(layer.forward(part(p, index), rows[-1]))
+    return rows
+
+
+def backward(layers, p, x, dy):
+    """(dx, {parameter: derivative})"""
+    rows, found = forward(layers, p, x), {}
+    for index in range(len(layers) - 1, -1, -1):
+        dy, own = layers[index].backward(part(p, index), rows[index], dy)
+        found |= whole(index, own)
+    return dy, found
+
+
+def penalties(layers, p, l1, l2):
+    """(sum, {parameter: derivative})"""
+    total, found = 0.0, {}
+    for index, layer in enumerate(layers):
+        value, own = layer.penalties(part(p, index), l1, l2)
+        total, found = total + value, found | whole(index, own)
+    return total, found
+
+
+def kinks(layers, p, x):
+    rows = forward(layers, p, x)
+    return [v for i, layer in enumerate(layers) for v in layer.kinks(part(p, i), rows[i])]
+
+
+def smallest_kink(p, layers, X):
+    """The distance of the nearest number to its kink, where the derivative jumps.
+
+    A 0 counts for nothing: ReLU made it, and rounding does not move it.
+    """
+    return min((abs(v) for x in X for v in kinks(layers, p, x) if v), default=math.inf)
+
+
+def without_output(layers, functions):
+    """The network without its last activation, if that is one of these functions."""
+    *below, last = layers
+    if last == Activation("identity"):
+        return without_output(below, functions)
+    ends = getattr(last, "act", None) in functions
+    return [*below, replace(last, act="identity")] if ends else layers
 
 
 def row_loss(loss, a, t):
@@ -123,10 +349,10 @@ def row_loss(loss, a, t):
     if loss == "mse":
         return sum((a[j] - t[j]) ** 2 for j in range(n)) / n
     if loss == "binary_cross_entropy":
-        total = 0.0
-        for j in range(n):
-            total += max(a[j], 0.0) - a[j] * t[j] + math.log1p(math.exp(-abs(a[j])))
-        return total
+        # In this order nothing cancels where the logit is large and right.
+        return sum(
+            max(v, 0.0) - v * q + math.log1p(math.exp(-abs(v))) for v, q in zip(a, t, strict=True)
+        )
     if loss == "cross_entropy":
         highest = max(a)
         log_sum = highest + math.log(sum(math.exp(v - highest) for v in a))
@@ -134,7 +360,7 @@ def row_loss(loss, a, t):
     raise KeyError(loss)
 
 
-def row_loss_slope(loss, a, t):
+def row_loss_derivative(loss, a, t):
     """Its derivative by each a."""
     n = len(a)
     if loss == "sse":
@@ -142,10 +368,21 @@ def row_loss_slope(loss, a, t):
     if loss == "mse":
         return [2 * (a[j] - t[j]) / n for j in range(n)]
     if loss == "binary_cross_entropy":
-        return [activate("sigmoid", a[j]) - t[j] for j in range(n)]
+        return [logistic(a[j]) - t[j] for j in range(n)]
     if loss == "cross_entropy":
         return [p - q for p, q in zip(softmax(a), t, strict=True)]
     raise KeyError(loss)
+
+
+#: Every operation of fastnn, and where its formula is.
+OPERATIONS = {
+    "dense": Dense,
+    "activation": Activation,
+    "softmax": softmax,
+    "prelu": PReLU,
+    "residual": Residual,
+    "loss": row_loss,
+}
 
 
 def smooth(loss, T, smoothing):
@@ -154,63 +391,46 @@ def smooth(loss, T, smoothing):
     return [[t * (1 - smoothing) + smoothing / n for t in row] for row in T]
 
 
-def cost(network, loss, X, T, weights=None, penalties=None):
-    """The weighted mean of the rows' losses, but for sse their sum, plus the penalties."""
+def cost(p, layers, loss, X, T, weights=None, l1=0.0, l2=0.0, of=None):
+    """The weighted mean of the rows' losses, but for sse their sum, plus the penalties.
+
+    Where the rows are a minibatch `of` so many, a sum takes that share of the penalties: they
+    then count once in the sum over an epoch.
+    """
+    p = as_lists(p)
     weights = [1.0] * len(X) if weights is None else weights
     total = sum(
-        w * row_loss(loss, forward(network, x)[1][-1], t)
+        w * row_loss(loss, forward(layers, p, x)[-1], t)
         for x, t, w in zip(X, T, weights, strict=True)
     )
-    if loss != "sse":
-        total /= sum(weights)
-    for (W, _, _), (l1, l2) in zip(network, penalties or [(0, 0)] * len(network), strict=True):
-        for value in np.ravel(W):
-            total += l1 * abs(value) + l2 * value**2
+    divisor, share = scales(loss, weights, of)
+    return total / divisor + share * penalties(layers, p, l1, l2)[0]
+
+
+def gradients(p, layers, loss, X, T, weights=None, l1=0.0, l2=0.0, of=None):
+    """{parameter: derivative of the cost} by backpropagation, row by row."""
+    p = as_lists(p)
+    weights = [1.0] * len(X) if weights is None else weights
+    divisor, share = scales(loss, weights, of)
+    total = {name: np.zeros(np.shape(value)) for name, value in p.items()}
+    for x, t, weight in zip(X, T, weights, strict=True):
+        da = row_loss_derivative(loss, forward(layers, p, x)[-1], t)
+        for name, value in backward(layers, p, x, da)[1].items():
+            total[name] += weight / divisor * np.array(value)
+    for name, value in penalties(layers, p, l1, l2)[1].items():
+        total[name] += share * np.array(value)
     return total
 
 
-def gradients(network, loss, X, T, weights=None, penalties=None):
-    """[(dW, db), ...] of the cost by backpropagation, row by row."""
-    weights = [1.0] * len(X) if weights is None else weights
-    sums = [(np.zeros(np.shape(W)), np.zeros(np.shape(b))) for W, b, _ in network]
-    for x, t, weight in zip(X, T, weights, strict=True):
-        zs, activations = forward(network, x)
-        da = row_loss_slope(loss, activations[-1], t)
-        for layer in range(len(network) - 1, -1, -1):
-            W, b, act = network[layer]
-            delta = delta_row(act, zs[layer], activations[layer + 1], da)
-            below = activations[layer]
-            dW, db = sums[layer]
-            for j in range(len(b)):
-                db[j] += weight * delta[j]
-                for i in range(len(below)):
-                    dW[i][j] += weight * below[i] * delta[j]
-            da = [sum(float(W[i][j]) * delta[j] for j in range(len(b))) for i in range(len(below))]
-    share = 1 if loss == "sse" else sum(weights)
-    found = []
-    penalties = penalties or [(0, 0)] * len(network)
-    for (dW, db), (W, _, _), (l1, l2) in zip(sums, network, penalties, strict=True):
-        W = np.asarray(W, float)
-        found.append((dW / share + l1 * np.sign(W) + 2 * l2 * W, db / share))
-    return found
+def scales(loss, weights, of):
+    """(divisor of the rows' losses, factor of the penalties)"""
+    if loss == "sse":
+        return 1, 1 if of is None else len(weights) / of
+    return sum(weights), 1
 
 
-#: Activations with a kink at 0, near which differences and rounding tell nothing.
-KINKED = ("step", "relu", "leaky_relu", "elu", "selu")
-
-
-def smallest_z(network, X):
-    """The distance of the nearest unit with a kink to that kink."""
-    return min(
-        (
-            abs(z)
-            for x in X
-            for (_, _, act), zs in zip(network, forward(network, x)[0], strict=True)
-            if (act[0] if isinstance(act, tuple) else act) in KINKED
-            for z in zs
-        ),
-        default=math.inf,
-    )
+def as_lists(p):
+    return {name: np.asarray(value, float).tolist() for name, value in p.items()}
 
 
 class Sgd:

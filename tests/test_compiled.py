@@ -12,10 +12,10 @@ import naive
 import numpy as np
 import pytest
 from cases import flat, make_case, relative_error
-from conftest import COMPILED, DTYPES, only, table
+from conftest import COMPILED, DTYPES, only, poison, table
 
 import fastnn
-from fastnn import SGD, Activation, Adam, Dense, Sequential, engines, training
+from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, engines, run
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
 from fastnn.engines.tables import FEATURE_TYPES, Act
@@ -87,18 +87,16 @@ def test_sums_over_very_many_rows_are_right(compiled, n_out, rows, workspaces):
     )
     net = case.network("float64")
     loss, gradient = net.loss_and_grad(case.X, case.T, loss="cross_entropy")
-    slabs = engines.current()._address("slab_weights", np.dtype("float64"))
-    assert (slabs in [call["leaf"] for call in _calls(workspaces[-1])]) == (rows >= 4100)
+    assert ("slab_weights" in _kernels(workspaces[-1])) == (rows >= 4100)
     network = case.naive(net)
     assert relative_error(loss, naive.cost(network, *case.oracle)) <= 1e-12
     assert relative_error(gradient, flat(net, naive.gradients(network, *case.oracle))) <= 1e-11
 
 
-def _calls(ws):
-    """All calls that are bound for a workspace."""
-    return [
-        call for key, bound in ws.bound.items() if isinstance(key, tuple) for call in bound.table
-    ]
+def _kernels(ws):
+    """The names of all kernels that are bound for a workspace."""
+    programs = [program for bound in ws.programs.values() for program in bound.programs.values()]
+    return {call.kernel for program in programs for call in program.calls}
 
 
 #: The compiled engines, and Numba's leaves on its own threads, as without the C module.
@@ -204,7 +202,7 @@ def test_wide_networks_whose_panels_are_copied_together(dtype, monkeypatch):
 def test_slicing_a_run_changes_no_bit(compiled, monkeypatch):
     expected = bits(*train(batch_size=4))
     for seconds in (0.0, 1e-4, 10.0):
-        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        monkeypatch.setattr(run, "SLICE_SECONDS", seconds)
         assert bits(*train(batch_size=4)) == expected
 
 
@@ -215,12 +213,11 @@ def test_a_poisoned_workspace_changes_nothing(engine, monkeypatch):
     expected = bits(net, history), net.predict_proba(np.ones((3, 19)))
     original = Workspace.__init__
 
-    def poison(self, *args, **kwargs):
+    def make_poisoned(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        for array in (self.grad, *self.temporary()):
-            array.fill(np.nan)
+        poison(self)
 
-    monkeypatch.setattr(Workspace, "__init__", poison)
+    monkeypatch.setattr(Workspace, "__init__", make_poisoned)
     net, history = train()
     assert bits(net, history) == expected[0]
     np.testing.assert_array_equal(net.predict_proba(np.ones((3, 19))), expected[1])
@@ -236,9 +233,10 @@ def test_a_poisoned_gradient_and_workspace_between_steps(engine, workspaces):
     ws = workspaces[-1]
     data = Data(np.ascontiguousarray(X, np.float32), labels=y.astype(np.int32))
     for _ in range(2):
-        for array in (ws.grad, *ws.temporary()):
-            array.fill(np.nan)
-        assert engine_now.loss_and_grad(ws, data) / 50 == expected[0]
+        poison(ws)
+        results = np.full(2, np.nan)
+        engine_now.loss_and_grad(ws, data, results)
+        assert results[0] / 50 == expected[0]
         np.testing.assert_array_equal(ws.grad, expected[1])
 
 
@@ -418,14 +416,14 @@ def test_one_network_predicts_from_several_threads(compiled):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch):
-    """Networks that use every leaf there is, and nothing is of another type afterwards."""
+    """Networks that use every kernel there is, and nothing is of another type afterwards."""
     if compiled == "numba":
-        from fastnn.engines import jit as leaves
+        from fastnn.engines import jit as kernels
     else:
-        from fastnn.engines import native as leaves
+        from fastnn.engines import native as kernels
     used = set()
-    address = leaves.address
-    monkeypatch.setattr(engines.current(), "_address", lambda *a: used.add(a) or address(*a))
+    address = kernels.address
+    monkeypatch.setattr(engines.current(), "address", lambda *a: used.add(a) or address(*a))
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     X, y = table(30, 19, 5, seed=3)
@@ -440,7 +438,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
                 sample_weight=np.ones(30),
             )  # fmt: skip
             assert net.flat_params.dtype == dtype
-            assert net._state.slots.dtype == dtype
+            assert net.training_state.slots.dtype == dtype
             assert net.logits(X).dtype == dtype
             assert net.loss_and_grad(X, y)[1].dtype == dtype
             if "entropy" in loss:
@@ -449,9 +447,11 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     single.fit(X, y > 2, epochs=1, progress=False)
     wide = Sequential([Dense(40), Dense(40), Dense(5)], dtype=dtype)
     wide.fit(X, y, epochs=1, batch_size=7, progress=False)
+    skip = Sequential([Residual([Dense(6), PReLU()]), PReLU(shared=True), Dense(5)], dtype=dtype)
+    skip.fit(X, y, epochs=1, batch_size=7, progress=False)
     tall = Sequential([Dense(5)], dtype=dtype)
     tall.fit(np.tile(X, (150, 1)), np.tile(y, 150), epochs=1, batch_size=4500, progress=False)
     monkeypatch.setattr("fastnn.targets._SMALL", 0)
     for type_ in FEATURE_TYPES:
         assert single.logits(np.ones((3, 19), type_)).dtype == dtype
-    assert {name for name, _ in used} | {"launch"} == set(leaves.names())
+    assert {name for name, _ in used} | {"launch"} == set(kernels.names())

@@ -51,7 +51,7 @@ CS_LEVEL = "from fastnn.engines import native; level = native.level()"
 def test_fewer_vector_instructions_give_the_kept_digests(engine):
     """All levels below this processor's, one process each, run together."""
     if engine == "numba":
-        from fastnn.engines.jit import target as engine_module
+        from fastnn.engines.jit import isa as engine_module
     else:
         from fastnn.engines import native as engine_module
     lower = levels.NAMES[levels.NAMES.index(engine_module.host_level()) + 1 :]
@@ -77,10 +77,10 @@ def test_fewer_vector_instructions_give_the_kept_digests(engine):
             assert told[-1] == REGISTER[level]
 
 
-@pytest.mark.parametrize("module", ["jit.target", "native"])
+@pytest.mark.parametrize("module", ["jit.isa", "native"])
 @pytest.mark.parametrize("level", ["avx1024", "neon"])
 def test_a_level_that_is_not_there_is_refused(level, module):
-    if ("numba" if module == "jit.target" else "c") not in COMPILED:
+    if ("numba" if module == "jit.isa" else "c") not in COMPILED:
         pytest.skip("this engine cannot run here")
     code = f"import fastnn.engines.{module} as module; module.level()"
     done = subprocess.run(

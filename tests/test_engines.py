@@ -1,5 +1,6 @@
 """One suite over engines and dtypes: the oracle, finite differences, trajectories."""
 
+import functools
 import inspect
 import itertools
 
@@ -11,22 +12,36 @@ from cases import (
     LOGITS,
     LOSSES,
     WITH_ARGUMENT,
+    Case,
     cases,
     flat,
     make_case,
     relative_error,
 )
 from conftest import DTYPES, ENGINES, only, table
-from hypothesis import given
+from hypothesis import given, settings
+from naive import Activation, PReLU, Residual
 
 import fastnn
 from fastnn import SGD, Adam, Dense, Sequential, engines
 from fastnn.engines import reference
-from fastnn.engines.tables import CALL, CONTEXT, ROW
+from fastnn.engines.compiled import CompiledEngine
+from fastnn.engines.protocol import Engine
+from fastnn.engines.tables import CALL, CONTEXT, OP, SLOTS, Rule
+from fastnn.engines.workspace import Data, Steps, Workspace
 
 # What one rounding of each operation may add up to; the oracle works in float64.
 TOLERANCE = {"float32": 2e-5, "float64": 2e-13}
 KINK = {"float32": 3e-6, "float64": 1e-12}
+
+
+@functools.cache
+def by_the_oracle(case):
+    """(distance of the nearest kink, logits, loss, gradient by name)"""
+    p = case.parameters
+    logits = [naive.forward(case.up_to_logits, p, x)[-1] for x in case.X]
+    nearest = naive.smallest_kink(p, case.trained, case.X)
+    return nearest, logits, naive.cost(p, *case.oracle), naive.gradients(p, *case.oracle)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -36,65 +51,80 @@ def test_outputs_loss_and_gradient_agree_with_the_oracle(engine, dtype):
 
     @given(cases())
     def check(case):
-        net = case.network(dtype)
-        network = case.naive(net)
         drawn.append(case)
-        if naive.smallest_z(network, case.X) < KINK[dtype]:
+        nearest, expected_logits, expected_loss, expected = by_the_oracle(case)
+        if nearest < KINK[dtype]:
             skipped.append(case)
             return
+        net = case.network(dtype)
         with only(engine):
             logits = net.logits(case.X)
             loss, gradient = net.loss_and_grad(case.X, **case.arguments)
         assert logits.dtype == gradient.dtype == dtype
-        rows = [naive.forward(network, x) for x in case.X]
-        before_last = case.activations[-1] in ("sigmoid", "softmax")
-        expected = [(z[-1] if before_last else a[-1]) for z, a in rows]
-        assert relative_error(logits, expected) < TOLERANCE[dtype]
-        expected_loss = naive.cost(network, *case.oracle)
+        assert relative_error(logits, expected_logits) < TOLERANCE[dtype]
         assert relative_error(loss, expected_loss) < TOLERANCE[dtype]
-        expected = flat(net, naive.gradients(network, *case.oracle))
+        expected = flat(net, expected)
         if np.abs(expected).max() > 1e-6:  # else all units are off, or saturated
             assert relative_error(gradient, expected) < 20 * TOLERANCE[dtype]
 
     check()
-    assert len(drawn) >= 100
-    assert len(skipped) <= 0.01 * len(drawn), f"{len(skipped)} of {len(drawn)} skipped"
+    assert len(drawn) >= min(100, settings.default.max_examples)
+    assert len(skipped) <= max(1, 0.01 * len(drawn)), f"{len(skipped)} of {len(drawn)} skipped"
+
+
+def around(act):
+    """An activation alone and in stacks from 4 inputs, each kind of layer beside it."""
+    dense = naive.Dense
+    return (
+        (),
+        (dense(3, act),),
+        (dense(4, act), dense(2, act), dense(3, act)),
+        (Activation(act),),
+        (PReLU(), Activation(act), PReLU(shared=True)),
+        (dense(3, act), PReLU(), dense(3, "tanh"), Activation(act), PReLU(shared=True)),
+        (Residual((Activation(act),)),),
+        (Residual((dense(3, act),)), Activation(act)),
+        (dense(3), Residual((dense(2, act), dense(3, "tanh"))), Activation(act)),
+        (dense(3, act), Residual((Residual((PReLU(), dense(3, act))), Activation(act)))),
+        (Residual((Residual((Residual((dense(2, act),)),)), PReLU(shared=True))),),
+    )
+
+
+def numerical_gradient(net, case, step):
+    """Central differences of the loss by each parameter."""
+    found = np.empty_like(net.flat_params)
+    for i, kept in enumerate(net.flat_params.tolist()):
+        net.flat_params[i] = kept + step
+        up, _ = net.loss_and_grad(case.X, **case.arguments)
+        net.flat_params[i] = kept - step
+        down, _ = net.loss_and_grad(case.X, **case.arguments)
+        net.flat_params[i] = kept
+        found[i] = (up - down) / (2 * step)
+    return found
 
 
 def test_gradient_check_in_float64(engine):
-    """Central differences of exactly the loss that is trained, for every combination."""
-    cases_run, skipped, worst = 0, 0, 0.0
-    step = 1e-5
-    acts = [act for act in ACTIVATIONS + WITH_ARGUMENT if act != "step"]  # its slope is 0
-    for act, loss, depth in itertools.product(acts, LOSSES, (1, 2, 3, 4)):
-        widths = [*[4, 3, 2, 4][:depth], 3]
+    """Central differences of exactly the loss that is trained, for every operation."""
+    skipped, worst, step = 0, 0.0, 1e-5
+    acts = [act for act in ACTIVATIONS + WITH_ARGUMENT if act != "step"]  # its derivative is 0
+    checks = list(enumerate((act, below) for act in acts for below in around(act)))
+    for run, (act, below) in checks:
+        loss = LOSSES[run % 4]
         last = "identity" if loss in LOGITS else act
-        for m, extra in ((1, {}), (5, {"weighted": True, "penalties": [(0.01, 0.02)] * depth})):
-            cases_run += 1
-            case = make_case(widths, [*[act] * (depth - 1), last], loss, m, cases_run, **extra)
-            net = case.network("float64")
-            if naive.smallest_z(case.naive(net), case.X) < 10 * step:
-                skipped += 1
-                continue
-            _, gradient = net.loss_and_grad(case.X, **case.arguments)
-            numeric = np.empty_like(gradient)
-            for i in range(len(numeric)):
-                kept = net.flat_params[i]
-                net.flat_params[i] = kept + step
-                up, _ = net.loss_and_grad(case.X, **case.arguments)
-                net.flat_params[i] = kept - step
-                down, _ = net.loss_and_grad(case.X, **case.arguments)
-                net.flat_params[i] = kept
-                numeric[i] = (up - down) / (2 * step)
-            norms = np.linalg.norm(gradient), np.linalg.norm(numeric)
-            if max(norms) < 1e-7:
-                assert act == "softmax"  # one output of a softmax over one class is constant
-                continue
-            error = np.linalg.norm(gradient - numeric) / max(norms)
-            worst = max(worst, error)
-            assert error <= 1e-6, (act, loss, depth, m)
-    assert cases_run == len(acts) * len(LOSSES) * 4 * 2
-    assert skipped <= 0.01 * cases_run, f"{skipped} of {cases_run} skipped"
+        layers = (*below, naive.Dense(3, last, 0.01, 0.02 * (run % 2)))
+        case = Case(4, layers, loss, (1, 5)[run // 4 % 2], run, weighted=run % 3 > 0, l2=0.01)
+        net = case.network("float64")
+        smallest_weight = np.abs(net.flat_params).min()  # the l1 penalty has a kink
+        nearest = naive.smallest_kink(case.parameters, case.trained, case.X)
+        if nearest < 10 * step or smallest_weight < 2 * step:
+            skipped += 1
+            continue
+        _, gradient = net.loss_and_grad(case.X, **case.arguments)
+        numeric = numerical_gradient(net, case, step)
+        error = np.linalg.norm(gradient - numeric) / np.linalg.norm(numeric)
+        worst = max(worst, error)
+        assert error <= 1e-6, case
+    assert skipped <= 0.01 * len(checks), f"{skipped} of {len(checks)} skipped"
     assert worst > 0
 
 
@@ -105,32 +135,86 @@ RULES = {
     "adam": (Adam(0.01), lambda: naive.Adam(0.01)),
     "adam, other betas": (Adam(0.02, 0.8, 0.95, 1e-6), lambda: naive.Adam(0.02, 0.8, 0.95, 1e-6)),
 }
+TRAINED = {
+    "dense": (naive.Dense(8, "tanh"), naive.Dense(4, "sigmoid"), naive.Dense(3)),
+    "residual": (
+        naive.Dense(6, "tanh"),
+        Residual((PReLU(), Residual((naive.Dense(6, "silu"),)), Activation("softmax"))),
+        Residual((naive.Dense(4, "tanh"),)),
+        PReLU(shared=True),
+        naive.Dense(3),
+    ),
+}
+
+
+def steps(case, batch_size, epochs, make_rule):
+    """The parameters after minibatches in their order, and the cost of each before its step."""
+    p, costs, n = case.parameters, [], case.m
+    rules = {name: make_rule() for name in p}
+    layers, loss, X, T, _, l1, l2 = case.oracle
+    for _ in range(epochs):
+        for start in range(0, n, batch_size):
+            rows = slice(start, start + batch_size)
+            batch = layers, loss, X[rows], T[rows], None, l1, l2, n
+            costs.append(naive.cost(p, *batch))
+            found = naive.gradients(p, *batch)
+            p = {name: rules[name].step(p[name], found[name]) for name in p}
+    return p, costs
+
+
+@functools.cache
+def fifty_steps(network, rule):
+    """Batches of 5 of 23 rows: 5 steps an epoch, the last of 3 rows; 10 epochs make 50 steps."""
+    case = Case(5, TRAINED[network], "cross_entropy", 23, seed=4)
+    return case, steps(case, 5, 10, RULES[rule][1])[0]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
-def test_fifty_steps_follow_an_independent_implementation(engine, dtype, rule):
-    optimizer, make_naive = RULES[rule]
-    case = make_case([5, 8, 4, 3], ["tanh", "sigmoid", "identity"], "cross_entropy", 23, seed=4)
+@pytest.mark.parametrize("network", TRAINED)
+def test_fifty_steps_follow_an_independent_implementation(engine, dtype, rule, network):
+    case, expected = fifty_steps(network, rule)
     net = case.network(dtype)
-    network = case.naive(net)
-    rules = [(make_naive(), make_naive()) for _ in network]
-    # Batches of 5 of 23 rows: 5 steps an epoch, the last of 3 rows; 10 epochs make 50 steps.
     net.fit(
-        case.X, case.T, loss="cross_entropy", optimizer=optimizer, epochs=10, batch_size=5,
+        case.X, case.T, loss="cross_entropy", optimizer=RULES[rule][0], epochs=10, batch_size=5,
         shuffle=False, progress=False,
     )  # fmt: skip
-    for _ in range(10):
-        for start in range(0, 23, 5):
-            rows = slice(start, start + 5)
-            pairs = naive.gradients(network, "cross_entropy", case.X[rows], case.T[rows])
-            network = [
-                (rules[i][0].step(W, pairs[i][0]), rules[i][1].step(b, pairs[i][1]), act)
-                for i, (W, b, act) in enumerate(network)
-            ]
-    expected = flat(net, [(W, b) for W, b, _ in network])
+    expected = flat(net, expected)
     assert relative_error(net.flat_params, expected) < (1e-4 if dtype == "float32" else 1e-11)
     assert relative_error(net.flat_params, case.network(dtype).flat_params) > 1e-2  # it moved
+
+
+PENALISED = (naive.Dense(6, "tanh", l1=0.3), Residual((naive.Dense(4, l2=0.5),)), naive.Dense(2))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("loss", ["sse", "mse"])
+def test_an_epoch_counts_the_penalties_once(engine, loss):
+    """A sum takes m of n rows' share of them in each minibatch, a mean takes them whole."""
+    case = Case(5, PENALISED, loss, 23, seed=3, l1=0.2, l2=0.1)
+    net = case.network("float64")
+    history = net.fit(case.X, case.T, loss=loss, optimizer=SGD(1e-3), epochs=1, batch_size=5,
+                      shuffle=False, progress=False)  # fmt: skip
+    expected, costs = steps(case, 5, 1, lambda: naive.Sgd(1e-3))
+    assert relative_error(net.flat_params, flat(net, expected)) < 1e-13
+    rows = [5, 5, 5, 5, 3]
+    epoch = sum(costs) if loss == "sse" else np.average(costs, weights=rows)
+    assert history["loss"][0] == pytest.approx(epoch, rel=1e-13)
+    assert net.evaluate(case.X, case.T)["loss"] == pytest.approx(
+        naive.cost(case.naive(net), *case.oracle), rel=1e-13
+    )
+
+
+def test_an_epoch_that_does_not_move_has_the_loss_of_all_rows(engine):
+    for loss, batch_size in itertools.product(LOSSES, (1, 7, 23)):
+        case = Case(5, PENALISED, loss, 23, seed=3, weighted=True, l1=0.2, l2=0.1)
+        net = case.network("float64")
+        history = net.fit(
+            case.X, case.T, loss=loss, optimizer=SGD(1e-300), epochs=1, batch_size=batch_size,
+            sample_weight=case.weights, progress=False,
+        )  # fmt: skip
+        expected, _ = net.loss_and_grad(case.X, **case.arguments)
+        assert history["loss"][0] == pytest.approx(expected, rel=1e-13)
 
 
 def test_engines_agree_on_labels_and_accuracy():
@@ -152,36 +236,39 @@ def test_engines_agree_on_labels_and_accuracy():
         np.testing.assert_allclose(got[2], expected[2], rtol=1e-3)
 
 
+@pytest.mark.quick
 def test_engines_have_the_same_functions():
-    from fastnn.engines.compiled import CompiledEngine
-
-    for name in ("forward", "evaluate", "loss_and_grad", "update", "run_batches"):
-        expected = list(inspect.signature(getattr(reference, name)).parameters)
-        compiled = list(inspect.signature(getattr(CompiledEngine, name)).parameters)
-        assert compiled == ["self", *expected]
+    functions = [name for name in vars(Engine) if name[0] != "_"]
+    assert set(functions) >= {"forward", "evaluate", "loss_and_grad", "update", "run_batches"}
+    for name in functions:
+        expected = inspect.signature(getattr(Engine, name)).parameters
+        compiled = inspect.signature(getattr(CompiledEngine, name)).parameters
+        plain = inspect.signature(getattr(reference, name)).parameters
+        assert list(compiled) == list(expected) == ["self", *plain]
+        defaults = [value.default for value in expected.values()]
+        assert [value.default for value in compiled.values()] == defaults
+        assert [value.default for value in plain.values()] == defaults[1:]
 
 
 def test_update_is_the_step_of_run_batches(engine):
     """A gradient, an exchange between processes, an update: the parts of a step work alone."""
-    from fastnn.engines.tables import SLOTS, Rule
-    from fastnn.engines.workspace import Data, Workspace
-
     case = make_case([4, 5, 2], ["tanh", "identity"], "mse", 8, seed=1)
     whole, parts = case.network("float64"), case.network("float64")
     whole.fit(case.X, case.T, loss="mse", optimizer=Adam(0.01), epochs=3, batch_size=8,
               shuffle=False, progress=False)  # fmt: skip
-    plan = parts._lower(fastnn.losses.mse)
-    ws = Workspace(plan, parts.flat_params, 8, SLOTS[Rule.adam])
+    plan = parts.lower(fastnn.losses.mse)
+    ws = Workspace(plan, parts.flat_params, np.zeros(0), 8, SLOTS[Rule.adam])
     data = Data(np.ascontiguousarray(case.X), Y=np.ascontiguousarray(case.T))
     run = engines.current()
-    for step in range(1, 4):
-        run.loss_and_grad(ws, data)
-        run.update(ws, Rule.adam, Adam(0.01).hyper(step, np.array([0.01]))[0])
+    for step in range(3):
+        run.loss_and_grad(ws, data, np.zeros(2))
+        hyper = Adam(0.01).hyper(step + 1, np.array([0.01]))
+        run.update(ws, Steps(Rule.adam, hyper, first=step))
     np.testing.assert_array_equal(parts.flat_params, whole.flat_params)
 
 
 def test_tables_are_made_of_words():
-    for layout in (ROW, CALL, CONTEXT):
+    for layout in (OP, CALL, CONTEXT):
         assert layout.itemsize == 8 * len(layout.names)
         for index, name in enumerate(layout.names):
             assert layout.fields[name][1] == 8 * index

@@ -1,6 +1,7 @@
-"""Model files: equal bits back, and clear errors for anything else."""
+"""Model files: equal bits back. Damaged files are in test_hostile_files.py."""
 
-import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from keep_files import HERE, networks, rows
 
 import fastnn
 from fastnn import Dense, Sequential
-from fastnn.errors import ModelFileError
 
 X, Y = table(40)
 
@@ -89,6 +89,18 @@ def test_saving_replaces_whole_files_or_nothing(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_a_saved_file_may_be_read_as_any_other(tmp_path):
+    net = Sequential([Dense(2)], n_inputs=7)
+    before = os.umask(0o027)
+    try:
+        net.save(tmp_path / "m")
+        net.save(tmp_path / "m")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o640
+
+
 def test_labels_that_no_file_can_hold(tmp_path):
     labels = np.empty(3, dtype=object)
     labels[:] = [("a", 1), ("b", 2), ("c", 3)]
@@ -103,62 +115,6 @@ def test_a_missing_file_and_a_missing_directory(tmp_path):
         fastnn.load(tmp_path / "none")
     with pytest.raises(FileNotFoundError):
         trained().save(tmp_path / "none" / "m")
-
-
-def rewrite(path, change):
-    """The same file with its description changed."""
-    from safetensors import safe_open
-    from safetensors.numpy import save_file
-
-    with safe_open(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about = json.loads(file.metadata()["fastnn"])
-    change(about, tensors)
-    save_file(tensors, path, {"fastnn": json.dumps(about)})
-
-
-DAMAGE = {
-    "format": lambda about, tensors: about.update(format=99),
-    "layers gone": lambda about, tensors: about.pop("layers"),
-    "layer unknown": lambda about, tensors: about["layers"][0].update(layer="Conv"),
-    "argument unknown": lambda about, tensors: about["layers"][0].update(colour="red"),
-    "units changed": lambda about, tensors: about["layers"][0].update(units=6),
-    "units huge": lambda about, tensors: about["layers"][0].update(units=2**31 - 1),
-    "loss unknown": lambda about, tensors: about.update(loss="luck"),
-    "target gone": lambda about, tensors: about.update(target=None),
-    "dtype": lambda about, tensors: about.update(dtype="float64"),
-    "tensor gone": lambda about, tensors: tensors.pop("0.b"),
-    "tensor added": lambda about, tensors: tensors.update(extra=np.zeros(3)),
-    "tensor turned": lambda about, tensors: tensors.update({"0.W": tensors["0.W"].T.copy()}),
-    "layers no list": lambda about, tensors: about.update(layers=3),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGE)
-def test_a_tampered_file_is_refused(tmp_path, name):
-    path = tmp_path / "m"
-    trained().save(path)
-    rewrite(path, DAMAGE[name])
-    with pytest.raises(ModelFileError):
-        fastnn.load(path)
-
-
-def test_a_truncated_or_foreign_file_is_refused(tmp_path):
-    path = tmp_path / "m"
-    trained().save(path)
-    content = path.read_bytes()
-    for length in [0, 1, 7, 8, 100, len(content) // 2, len(content) - 1]:
-        path.write_bytes(content[:length])
-        with pytest.raises(ModelFileError):
-            fastnn.load(path)
-    path.write_bytes(b"PK\x03\x04 some other program's file" * 10)
-    with pytest.raises(ModelFileError):
-        fastnn.load(path)
-    from safetensors.numpy import save_file
-
-    save_file({"w": np.zeros(3)}, path)
-    with pytest.raises(ModelFileError, match="no model of fastnn"):
-        fastnn.load(path)
 
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.safetensors")), ids=lambda path: path.stem)

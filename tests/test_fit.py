@@ -263,7 +263,7 @@ def test_ctrl_c_stops_between_calls_and_keeps_everything(engine):
     epochs = len(net.history["loss"])
     assert epochs >= 1
     assert all(len(values) == epochs for values in net.history.values())
-    assert net._state.epoch == epochs
+    assert net.training_state.epoch == epochs
     net.fit(X, y, epochs=1, progress=False)
 
 

@@ -5,7 +5,7 @@ import math
 import naive
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, WITH_ARGUMENT, activation
+from cases import ACTIVATIONS, WITH_ARGUMENT, Case, activation
 from conftest import ENGINES, only
 
 import fastnn
@@ -24,7 +24,7 @@ def test_activations_and_their_derivatives(act):
         assert g is getattr(activations, act)
     np.testing.assert_allclose(g(Z), [naive.activate(act, z) for z in Z], rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(
-        g.derivative(Z), [naive.slope(act, z) for z in Z], rtol=1e-9, atol=1e-12
+        g.derivative(Z), [naive.derivative(act, z) for z in Z], rtol=1e-9, atol=1e-12
     )
     away = Z[np.abs(Z) > 0.01]
     numeric = (g(away + 1e-6) - g(away - 1e-6)) / 2e-6
@@ -200,8 +200,6 @@ def test_layers_draw_numbers_of_their_own_and_biases_take_initialisers():
 @pytest.mark.parametrize("loss", ["mse", "sse", "binary_cross_entropy", "cross_entropy"])
 @pytest.mark.parametrize("as_layers", [False, True])
 def test_trace_is_backpropagation_in_the_open(loss, as_layers):
-    import naive
-
     rng = np.random.default_rng(1)
     last = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}.get(loss, "tanh")
     layers = [Dense(4, "gelu", l2=0.1), Dense(3, last)]
@@ -214,13 +212,15 @@ def test_trace_is_backpropagation_in_the_open(loss, as_layers):
     X, T = rng.normal(size=(6, 5)), np.eye(3)[[0, 1, 2, 0, 1, 2]]
     trace = net.trace(X, T, loss=loss)
     views = net.parameters()
+    parameters = {name: view.tolist() for name, view in views.items()}
     acts = ["gelu", last]
-    network = [(views[f"{i}.W"], views[f"{i}.b"], a) for i, a in zip(dense, acts, strict=True)]
     for row, x in enumerate(X):
-        zs, activations_ = naive.forward(network, x)
         for k, i in enumerate(dense):
-            np.testing.assert_allclose(trace[f"{i}.z"][row], zs[k], rtol=1e-12)
-            np.testing.assert_allclose(trace[names[f"{k}.a"]][row], activations_[k + 1], rtol=1e-12)
+            own = naive.part(parameters, i)
+            z = naive.Dense(len(own["b"])).forward(own, x)
+            x = naive.activate_row(acts[k], z)
+            np.testing.assert_allclose(trace[f"{i}.z"][row], z, rtol=1e-12)
+            np.testing.assert_allclose(trace[names[f"{k}.a"]][row], x, rtol=1e-12)
     a, top = trace[names["1.a"]], dense[1]
     np.testing.assert_allclose(
         trace[names["1.a"].replace(".a", ".da")], losses.get(loss).derivative(T, a)
@@ -243,13 +243,37 @@ def test_trace_is_backpropagation_in_the_open(loss, as_layers):
     assert {name.split(".")[1] for name in forward} == {"z", "a"}
 
 
+def test_trace_of_residuals_and_learned_slopes():
+    """The output of every layer and the derivative by it, against the oracle."""
+    inner = naive.Dense(2, "relu"), naive.Dense(4)
+    layers = (
+        naive.Dense(4, "tanh"), naive.Residual(inner), naive.Activation("gelu"), naive.PReLU(),
+        naive.Residual((naive.Activation("softmax"), naive.Dense(5, l2=0.1))), naive.Dense(2),
+    )  # fmt: skip
+    case = Case(3, layers, "mse", 6, seed=1, l1=0.1)
+    net, p = case.network("float64"), case.parameters
+    trace = net.trace(case.X, case.T, loss="mse")
+    for row, (x, t) in enumerate(zip(case.X, case.T, strict=True)):
+        values = naive.forward(layers, p, x)
+        da = naive.row_loss_derivative("mse", values[-1], t)
+        for i in range(len(layers) - 1, -1, -1):
+            np.testing.assert_allclose(trace[f"{i}.a"][row], values[i + 1], rtol=1e-12)
+            np.testing.assert_allclose(trace[f"{i}.da"][row], da, rtol=1e-9, atol=1e-12)
+            da, _ = layers[i].backward(naive.part(p, i), values[i], da)
+    for name, expected in naive.gradients(p, *case.oracle).items():
+        layer, _, kind = name.rpartition(".")
+        np.testing.assert_allclose(trace[f"{layer}.d{kind}"], expected, rtol=1e-9, atol=1e-12)
+
+
 def test_the_gradient_below_the_lowest_weights_is_never_computed(engine, workspaces):
     """An activation under the first Dense layer has no gradient, and neither has X."""
     from fastnn.engines.tables import NONE
 
     net = Sequential([fastnn.Activation("tanh"), Dense(4, "tanh"), Dense(2)], n_inputs=3)
     X = np.random.default_rng(0).normal(size=(5, 3))
-    assert [row["dx"] == NONE for row in net.plan.rows] == [True, True, False]
+    table = net.lower(fastnn.losses.cross_entropy).training.ops
+    assert [op["dx"] == NONE for op in table] == [True, True, False, False]
+    assert [op["da"] == NONE for op in table] == [True, False, False, True]
     loss, gradient = net.loss_and_grad(X, [0, 1, 0, 1, 0], loss="cross_entropy")
     other = Sequential([Dense(4, "tanh"), Dense(2)], n_inputs=3)
     other.flat_params[:] = net.flat_params

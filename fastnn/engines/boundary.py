@@ -9,19 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .tables import (
-    FEATURE_TYPES,
-    HYPER_COLUMNS,
-    INPUT,
-    MOST_SLABS,
-    NONE,
-    ROW,
-    SLAB_ROWS,
-    Act,
-    Loss,
-    Op,
-)
-from .workspace import sums_in_slabs, transposes_gradient
+from ..ops import BY_KIND
+from ..ops.operation import EDGES, Record, is_value
+from .tables import FEATURE_TYPES, HYPER, INPUT, KC, NONE, OP, SLOTS, Rule
 
 #: Larger sizes than this are damage: products of two are still exact in 128 bits, and no machine
 #: has the memory.
@@ -29,8 +19,6 @@ _MOST = 1 << 48
 
 _FEATURE_TYPES = frozenset(FEATURE_TYPES)
 _FLOAT64, _INT32, _INT64 = (np.dtype(name) for name in ("float64", "int32", "int64"))
-_ELEMENTWISE = frozenset(int(act) for act in Act if act != Act.softmax)
-_LOSSES = frozenset(int(loss) for loss in Loss)
 
 
 def check_array(array, name: str, dtype, least: int, written: bool = False) -> None:
@@ -58,29 +46,30 @@ def check_array(array, name: str, dtype, least: int, written: bool = False) -> N
 
 
 def check_workspace(ws) -> None:
-    """Check the arrays of a workspace, and its plan.
+    """Check the arrays of a workspace, and its layout.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_array` and :func:`check_plan`.
+        As :func:`check_array` and :func:`check_layout`.
     """
-    plan, dtype, capacity = ws.plan, ws.params.dtype, ws.capacity
+    plan, layout, dtype, capacity = ws.plan, ws.layout, ws.params.dtype, ws.capacity
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"params must be float32 or float64, not {dtype}")
     if capacity < 1:
         raise ValueError(f"a workspace for {capacity} rows holds nothing")
     check_array(ws.params, "params", dtype, plan.n_params)
-    check_array(ws.work, "work", dtype, plan.per_sample * capacity, written=True)
-    check_array(ws.scratch, "scratch", dtype, 0, written=True)
-    for name in ("row_loss", "row_hit", "row_weight"):
+    check_array(ws.state, "state", dtype, plan.n_state, written=layout.training)
+    check_array(ws.work, "work", dtype, layout.per_sample * capacity, written=True)
+    check_array(ws.batch, "batch", np.float64, layout.per_batch, written=True)
+    check_array(ws.scratch, "scratch", dtype, layout.scratch, written=True)
+    for name in ("row_loss", "row_correct", "row_weight"):
         check_array(getattr(ws, name), name, np.float64, capacity, written=True)
-    check_array(ws.penalties, "penalties", np.float64, plan.widest_penalty, written=True)
-    check_plan(plan, capacity, ws.scratch.size, ws.penalties.size)
+    check_layout(plan, layout, capacity, ws.total_rows)
 
 
-def check_training(ws, n_slots: int | None) -> None:
-    """Check the arrays that a backward pass writes, and with slots those of an optimizer's step.
+def check_training(ws, rule: Rule | None) -> None:
+    """Check the arrays that a backward pass writes, and with a rule those of its step.
 
     Raises
     ------
@@ -88,125 +77,158 @@ def check_training(ws, n_slots: int | None) -> None:
         As :func:`check_array`.
     """
     check_array(ws.grad, "grad", ws.params.dtype, ws.plan.n_params, written=True)
-    if n_slots is not None:
+    if rule is not None:
         check_array(ws.params, "params", ws.params.dtype, ws.plan.n_params, written=True)
-        least = n_slots * ws.plan.n_params
+        least = SLOTS[rule] * ws.plan.n_params
         check_array(ws.slots, "slots", ws.params.dtype, least, written=True)
 
 
-def check_plan(plan, capacity: int, scratch: int, penalties: int) -> None:
-    """Check that everything a plan points at lies within its arrays.
+def check_layout(plan, layout, capacity: int, rows: int) -> None:
+    """Check that everything a layout points at lies within its arrays.
 
     Parameters
     ----------
     plan : Plan
+    layout : Layout
     capacity : int
         Rows of the largest batch.
-    scratch, penalties : int
-        Elements of the workspace's arrays of these names.
+    rows : int
+        Rows of a batch that runs in pieces, else `capacity`.
 
     Raises
     ------
     TypeError
-        If its rows are no table of :data:`.tables.ROW`.
+        If it has no table of :data:`.tables.OP`.
     ValueError
         If a code is unknown, a size is not positive, or an offset points outside.
     """
-    check_array(plan.rows, "the plan's table", ROW, 1)
-    if plan.rows.ndim != 1:
+    check_array(layout.ops, "the plan's table", OP, 1)
+    if layout.ops.ndim != 1:
         raise ValueError("the plan's table must have one dimension")
     # Python's own integers: no sum or product of damaged fields can overflow.
-    rows = [dict(zip(ROW.names or (), row, strict=True)) for row in plan.rows.tolist()]
-    _Plan(plan, rows, capacity, scratch, penalties).check()
+    records = [Record(*values) for values in layout.ops.tolist()]
+    Door(plan, layout, records, capacity, rows).check()
 
 
-class _Plan:
-    """The rules for a plan's rows, with what they are measured against."""
+class Door:
+    """The rules for the operations of a layout, with the spaces that they are measured against."""
 
-    def __init__(self, plan, rows: list[dict], capacity: int, scratch: int, penalties: int):
-        self.plan, self.rows, self.capacity = plan, rows, capacity
-        self.scratch, self.penalties = scratch, penalties
+    def __init__(self, plan, layout, records: list[Record], capacity: int, rows: int):
+        self.plan, self.layout, self.records = plan, layout, records
+        self.capacity, self.rows = capacity, rows
 
     def check(self) -> None:
-        plan = self.plan
+        plan, layout = self.plan, self.layout
         for name, columns in (
-            ("input", plan.n_inputs),
-            ("target", plan.n_outputs),
+            ("gathered", plan.n_inputs),
+            ("targets", plan.n_outputs),
             ("logits", plan.n_outputs),
             ("output", plan.n_outputs),
         ):
             if not 1 <= columns <= _MOST:
                 raise ValueError(f"a plan for {columns} columns of {name} is damaged")
-            self._within(getattr(plan, name), columns, plan.per_sample, name)
-        for index, row in enumerate(self.rows):
+            self._within(getattr(layout, name), columns, layout.per_sample, name)
+        for index, op in enumerate(self.records):
             try:
-                self._row(index, row)
+                self._operation(index, op)
             except ValueError as error:
-                raise ValueError(f"row {index} of the plan is damaged: {error}") from None
-        body = self.rows[:-1] if self.rows[-1]["op"] == Op.LOSS else self.rows
-        if not body or body[-1]["n_out"] != plan.n_outputs:
-            raise ValueError(f"the plan's last row does not give its {plan.n_outputs} outputs")
+                raise ValueError(f"operation {index} of the plan is damaged: {error}") from None
+        body = self.records[:-1] if plan.loss is not None else self.records
+        if not body or body[-1].n_out != plan.n_outputs:
+            raise ValueError(
+                f"the plan's last operation does not give its {plan.n_outputs} outputs"
+            )
 
-    def _row(self, index: int, row: dict) -> None:
+    # -- what operations ask ------------------------------------------------------------------
+
+    def parameter(self, offset: int, size: int, name: str) -> None:
+        """Refuse a parameter that is not within the flat vector."""
+        self._within(offset, size, self.plan.n_params, name)
+
+    def state(self, offset: int, size: int, name: str) -> None:
+        """Refuse statistics that are not within the flat state vector."""
+        self._within(offset, size, self.plan.n_state, name)
+
+    def per_batch(self, offset: int, size: int) -> None:
+        """Refuse sums that are not within the per-batch space."""
+        self._within(offset, size, self.layout.per_batch, "batch")
+
+    def is_head(self, op: Record) -> None:
+        """Refuse a loss that is not the last operation, or of another width than the output."""
+        if op is not self.records[-1] or self.plan.loss is None:
+            raise ValueError("it is a loss, but not the last operation")
+        if op.n_in != self.plan.n_outputs:
+            raise ValueError(f"n_in is {op.n_in}")
+
+    # -- what is true of every operation ------------------------------------------------------
+
+    def _operation(self, index: int, op: Record) -> None:
+        home = BY_KIND.get(op.kind)
+        if home is None:
+            raise ValueError(f"kind is {op.kind}")
         for name in ("n_in", "n_out"):
-            if not 1 <= row[name] <= _MOST:
-                raise ValueError(f"{name} is {row[name]}")
-        if not NONE <= row["below"] < index:
-            raise ValueError(f"below is {row['below']}")
-        below = None if row["below"] == NONE else self.rows[row["below"]]
-        if below is not None and below["n_out"] != row["n_in"]:
-            raise ValueError(f"it reads {row['n_in']} columns of a row of {below['n_out']}")
-        self._buffer(row, "x", row["n_in"], input_too=True)
-        if row["dx"] != NONE:
-            self._buffer(row, "dx", row["n_in"])
-            if below is None:
-                raise ValueError("there is no row below that its dx is for")
-        if row["op"] == Op.LOSS:
-            self._head(index, row)
+            if not 1 <= getattr(op, name) <= _MOST:
+                raise ValueError(f"{name} is {getattr(op, name)}")
+        if op.code not in home.codes:
+            raise ValueError(f"code is {op.code}")
+        if op.n_in != op.n_out and not home.columns_may_differ:
+            raise ValueError(f"it turns {op.n_in} columns into {op.n_out}")
+        for number in range(op.n_edges):
+            self._edge(index, op, number)
+        is_head = self.plan.loss is not None and index == len(self.records) - 1
+        if not is_head:
+            self._buffer(op, "a", op.n_out)
+            self._z(op)
+            if op.da != NONE:
+                self._buffer(op, "da", op.n_out)
+            elif op.dx != NONE or op.dx2 != NONE:
+                raise ValueError("it has a gradient to pass on, but none of its own")
+        self._scratch(op, home)
+        home.check(op, self)
+
+    def _edge(self, index: int, op: Record, number: int) -> None:
+        x, dx, adds, below = op.edge(number)
+        names = EDGES[number]
+        if not is_value(x):
+            raise ValueError(f"{names[0]} is {x}")
+        if adds not in (0, 1):
+            raise ValueError(f"{names[2]} is {adds}")
+        if x == INPUT:
+            if op.n_in != self.plan.n_inputs:
+                raise ValueError(f"it reads {op.n_in} of {self.plan.n_inputs} inputs")
+            if below != NONE or dx != NONE:
+                raise ValueError(f"it reads the input, but {names[3]} is {below}")
             return
-        if row["op"] not in (Op.DENSE, Op.ACTIVATION, Op.SOFTMAX):
-            raise ValueError(f"op is {row['op']}")
-        known = {Act.identity} if row["op"] == Op.SOFTMAX else _ELEMENTWISE
-        if row["code"] not in known:
-            raise ValueError(f"code is {row['code']}")
-        self._buffer(row, "a", row["n_out"])
-        self._buffer(row, "da", row["n_out"])
-        self._buffer(row, "z", row["n_out"], input_too=row["op"] == Op.ACTIVATION)
-        if row["op"] == Op.DENSE:
-            self._dense(row)
-        elif row["n_in"] != row["n_out"]:
-            raise ValueError(f"it turns {row['n_in']} columns into {row['n_out']}")
+        if not 0 <= below < index:
+            raise ValueError(f"{names[3]} is {below}")
+        source = self.records[below]
+        if source.n_out != op.n_in or source.a != x:
+            raise ValueError(f"it reads {op.n_in} columns that operation {below} does not write")
+        self._buffer(op, names[0], op.n_in)
+        if dx != NONE:
+            self._buffer(op, names[1], op.n_in)
+            if source.da != dx:
+                raise ValueError(f"{names[1]} is not the gradient of operation {below}")
 
-    def _head(self, index: int, row: dict) -> None:
-        if index != len(self.rows) - 1:
-            raise ValueError("it is a loss head, but not the last row")
-        if row["code"] not in _LOSSES:
-            raise ValueError(f"code is {row['code']}")
-        if row["below"] == NONE or row["dx"] == NONE or row["x"] == INPUT:
-            raise ValueError("a loss head needs a row below")
-        if row["n_in"] != self.plan.n_outputs:
-            raise ValueError(f"n_in is {row['n_in']}")
+    def _z(self, op: Record) -> None:
+        if op.z == INPUT:
+            if op.x != INPUT:
+                raise ValueError("z is the input, which it does not read")
+        else:
+            self._buffer(op, "z", op.n_out)
 
-    def _dense(self, row: dict) -> None:
-        n_in, n_out = row["n_in"], row["n_out"]
-        self._within(row["w"], n_in * n_out, self.plan.n_params, "w")
-        self._within(row["b"], n_out, self.plan.n_params, "b")
-        if row["dx"] != NONE:
-            by_gradient = transposes_gradient(row, self.capacity)
-            size = self.capacity * (n_in + n_out) if by_gradient else n_in * n_out
-            self._within(row["scratch"], size, self.scratch, "scratch")
-        if sums_in_slabs(row, self.capacity):
-            slabs = min(MOST_SLABS, self.capacity // SLAB_ROWS)
-            self._within(0, slabs * (n_in + 1) * n_out, self.scratch, "scratch")
-        if row["arg1"] or row["arg2"]:
-            self._within(0, n_in, self.penalties, "penalties")
-
-    def _buffer(self, row: dict, name: str, columns: int, input_too: bool = False) -> None:
-        if input_too and row[name] == INPUT:
-            if columns != self.plan.n_inputs:
-                raise ValueError(f"it reads {columns} of {self.plan.n_inputs} inputs")
+    def _scratch(self, op: Record, home) -> None:
+        if not self.layout.training:
             return
-        self._within(row[name], columns, self.plan.per_sample, name)
+        self._within(0, home.temporary(op, self.capacity), self.layout.scratch, "scratch")
+        kept = home.kept(op, self.capacity, self.rows)
+        if kept or op.scratch != NONE:
+            if not kept:
+                raise ValueError(f"scratch is {op.scratch}, but it needs none")
+            self._within(op.scratch, kept, self.layout.scratch, "scratch")
+
+    def _buffer(self, op: Record, name: str, columns: int) -> None:
+        self._within(getattr(op, name), columns, self.layout.per_sample, name)
 
     @staticmethod
     def _within(offset: int, size: int, total: int, name: str) -> None:
@@ -217,7 +239,7 @@ class _Plan:
 def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
     """Check the rows that a program will run on, and that there are the batches of a range.
 
-    The order's entries and the labels are checked where the C engine reads them.
+    The order's entries and the labels are checked by the kernels that read them.
 
     Raises
     ------
@@ -231,15 +253,16 @@ def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
         raise ValueError(f"X has the shape {X.shape}, but the plan reads {plan.n_inputs} columns")
     if not X.flags.c_contiguous or not X.flags.aligned:
         raise ValueError("X must be contiguous and aligned")
-    n = X.shape[0]
+    n = data.n_rows
     if not batch_size >= 1 or (batch_size > ws.capacity and n > ws.capacity):
         raise ValueError(f"batches of {batch_size} rows in room for {ws.capacity}")
     if not 0 <= first <= last <= -(-n // batch_size):
         raise ValueError(f"batches {first} to {last} of {-(-n // batch_size)}")
     if data.order is not None:
-        check_array(data.order, "order", _INT64, n)
+        check_array(data.order, "order", _INT64, 1)
     if not needs_targets:
         return
+    n = len(X)
     if data.labels is not None:
         check_array(data.labels, "labels", _INT32, n)
     else:
@@ -248,15 +271,30 @@ def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
         check_array(data.weights, "weights", _FLOAT64, n)
 
 
-def check_steps(hyper, results, steps: int) -> None:
-    """Check the arrays with a row for each step, where they are given.
+def check_pieces(ws, data) -> None:
+    """Check that the batches of a run can be pieces of one batch.
+
+    Raises
+    ------
+    ValueError
+        If a piece would end within a block of rows that is summed as a whole, or the workspace is
+        for fewer rows.
+    """
+    if data.batch_size % KC and data.n_rows > data.batch_size:
+        raise ValueError(f"pieces of {data.batch_size} rows: they must be multiples of {KC}")
+    if data.n_rows > ws.total_rows:
+        raise ValueError(f"{data.n_rows} rows in pieces, in room for {ws.total_rows}")
+
+
+def check_steps(rule: Rule | None, hyper, n_steps: int, results, n_results: int) -> None:
+    """Check the arrays with a row for each step or batch, where they are given.
 
     Raises
     ------
     TypeError, ValueError
         As :func:`check_array`.
     """
-    if hyper is not None:
-        check_array(hyper, "hyper", _FLOAT64, steps * HYPER_COLUMNS)
+    if rule is not None:
+        check_array(hyper, "hyper", _FLOAT64, n_steps * len(HYPER[rule]))
     if results is not None:
-        check_array(results, "results", _FLOAT64, steps * 2, written=True)
+        check_array(results, "results", _FLOAT64, n_results * 2, written=True)

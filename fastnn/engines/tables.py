@@ -1,8 +1,8 @@
-"""The tables that engines execute: codes, and the layout of rows, calls and contexts.
+"""The tables that engines execute: codes, and the layout of operations, calls and contexts.
 
 Every field is 8 bytes wide, so that the NumPy records below, the structures that the Numba
-leaves read and a C struct agree without padding. Engines know these tables and arrays; layers,
-losses and optimizers are lowered to them in :mod:`fastnn.plan`.
+kernels read and the C structs agree without padding. They are the contract between the plan and
+the engines: :mod:`fastnn.plan` and :mod:`fastnn.ops` fill them, engines read them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,8 @@ from enum import IntEnum
 import numpy as np
 
 
-class Op(IntEnum):
-    """What a row of the plan does."""
-
-    DENSE = 1
-    ACTIVATION = 2
-    SOFTMAX = 3
-    LOSS = 4
-
-
 class Act(IntEnum):
-    """Activation of a row; the names are the public ones. Softmax becomes a row of its own."""
+    """Elementwise activations, and softmax; the names are the public ones."""
 
     identity = 0
     step = 1
@@ -40,16 +31,12 @@ class Act(IntEnum):
 
 
 class Loss(IntEnum):
-    """Loss head; the names are the public ones."""
+    """Losses; the names are the public ones."""
 
     mse = 0
     sse = 1
     binary_cross_entropy = 2
     cross_entropy = 3
-
-
-#: Activations whose derivative needs z; those of the others follow from a, which replaces z.
-NEEDS_Z = frozenset({Act.gelu, Act.silu, Act.softplus, Act.mish})
 
 
 class Rule(IntEnum):
@@ -64,68 +51,85 @@ class Rule(IntEnum):
 #: Flat vectors beside the parameters that each rule keeps.
 SLOTS = {Rule.sgd: 0, Rule.momentum: 1, Rule.nesterov: 1, Rule.adam: 2}
 
-#: Columns of the array with one row of hyperparameters per step (see ``optimizers.py``).
-HYPER_COLUMNS = 4
+#: Columns of the array with one row of hyperparameters per step, for each rule.
+HYPER = {
+    Rule.sgd: ("lr",),
+    Rule.momentum: ("lr", "momentum"),
+    Rule.nesterov: ("lr", "momentum"),
+    Rule.adam: ("lr", "epsilon", "beta1", "beta2"),
+}
 
-#: In an offset field: there is no such buffer.
+#: In an offset or index field: there is none.
 NONE = -1
-#: In field ``x``: the row reads the batch itself.
+#: In field ``x`` or ``x2``: the operation reads the batch itself.
 INPUT = -2
 
-#: One operation of the plan. Offsets into the workspace (x, z, a, da) count elements per sample:
-#: the buffer of a row starts at ``offset * capacity``, so one plan serves any batch size.
-#: Offsets w and b point into the flat parameter vector and, alike, into the flat gradient.
-ROW = np.dtype(
+#: One operation of the plan. Offsets of values and gradients count elements per sample: a buffer
+#: starts at ``offset * capacity``, so one plan serves any batch size. ``w`` and ``b`` point into
+#: the flat parameter vector and, alike, into the flat gradient.
+#:
+#: Where several operations read a value, the first one that the backward pass meets overwrites
+#: its gradient and the others add to it; the call of the last one carries the epilogue that
+#: applies the derivative of the activation of the operation below.
+OP = np.dtype(
     [
-        ("op", "i8"),  # Op
-        ("code", "i8"),  # Act of a dense or activation row, Loss of the head
+        ("kind", "i8"),  # code of the operation (its home in fastnn/ops)
+        ("code", "i8"),  # Act of the epilogue, or Loss of the head
         ("n_in", "i8"),  # columns read
         ("n_out", "i8"),  # columns written
-        ("x", "i8"),  # input (m, n_in), or INPUT
+        ("x", "i8"),  # first value read (m, n_in), or INPUT
+        ("x2", "i8"),  # second value read (m, n_in), INPUT or NONE
         ("z", "i8"),  # before the activation (m, n_out); equals `a` where it need not be kept
         ("a", "i8"),  # after the activation (m, n_out)
-        ("da", "i8"),  # dC/da (m, n_out), turned into dC/dz by whoever writes it
-        ("dx", "i8"),  # dC/dx (m, n_in), the `da` of row `below`; NONE at the bottom
-        ("below", "i8"),  # the row whose output this row reads, or NONE
-        ("w", "i8"),  # weights (n_in, n_out), or NONE
-        ("b", "i8"),  # biases (n_out,), or NONE
+        ("da", "i8"),  # dC/da (m, n_out), turned into dC/dz by whoever writes it last; or NONE
+        ("dx", "i8"),  # dC/dx (m, n_in), the `da` of operation `below`; NONE if not needed
+        ("dx2", "i8"),  # dC/dx2 (m, n_in), the `da` of operation `below2`; NONE if not needed
+        ("adds", "i8"),  # 1: dx is added to, 0: overwritten
+        ("adds2", "i8"),  # 1: dx2 is added to, 0: overwritten
+        ("below", "i8"),  # index of the operation whose output is x, or NONE for INPUT
+        ("below2", "i8"),  # index of the operation whose output is x2, or NONE
+        ("w", "i8"),  # first parameter: weights (n_in, n_out), slopes; or NONE
+        ("b", "i8"),  # second parameter: biases (n_out,); or NONE
         ("state", "i8"),  # running statistics in the flat state vector, or NONE
-        ("scratch", "i8"),  # elements in the part of the workspace that no sample scales
+        ("batch", "i8"),  # float64 elements in the per-batch space, or NONE
+        ("scratch", "i8"),  # elements in the scratch space, or NONE
         ("arg0", "f8"),  # argument of the activation; label smoothing of the head
-        ("arg1", "f8"),  # l1 penalty of a dense row
-        ("arg2", "f8"),  # l2 penalty of a dense row
+        ("arg1", "f8"),  # l1 penalty
+        ("arg2", "f8"),  # l2 penalty
         ("arg3", "f8"),  # free
     ]
 )
 
-#: One entry of a bound program: call `leaf` for `row`, split by its cost.
+#: One entry of a bound program: call `kernel` for operation `op`, split by its cost.
 CALL = np.dtype(
     [
-        ("leaf", "u8"),  # address: (context, part, parts) -> status
+        ("kernel", "u8"),  # address: (context, part, parts) -> status
         ("inner", "u8"),  # address of the elementwise epilogue called per tile, or 0
-        ("row", "i8"),  # index of the plan's row
+        ("op", "i8"),  # index of the operation
         ("fixed", "f8"),  # cost of the call in arithmetic operations ...
         ("per_row", "f8"),  # ... and what each row of the batch adds
     ]
 )
 
-#: Everything that leaves see. The driver sets the first two groups, Python the rest.
+#: Everything that kernels see. The driver sets the first two groups, Python the rest.
 CONTEXT = np.dtype(
     [
-        # per call of a leaf
-        ("row", "u8"),  # address of the plan row
+        # per call of a kernel
+        ("op", "u8"),  # address of the operation
         ("inner", "u8"),
         # per batch
         ("input", "u8"),  # (m, n_inputs)
         ("start", "i8"),  # first row of the batch
         ("m", "i8"),  # rows of the batch
-        ("scale", "f8"),  # factor of the gradient: 1/(sum of weights) for means, 1 for sums
-        ("mass", "f8"),  # sum of the batch's weights: m without weights
+        ("weight_sum", "f8"),  # sum of the batch's weights: m without weights
+        ("scale", "f8"),  # factor of the gradient: 1 / weight_sum for means, 1 for sums
+        ("penalty_scale", "f8"),  # factor of the penalties: 1 for means, m / n_rows for sums
         # the model
-        ("rows", "u8"),
+        ("ops", "u8"),
         ("params", "u8"),
         ("grad", "u8"),
         ("slots", "u8"),
+        ("state", "u8"),
         ("n_params", "i8"),
         ("n_inputs", "i8"),
         ("n_outputs", "i8"),
@@ -133,34 +137,41 @@ CONTEXT = np.dtype(
         # the workspace
         ("work", "u8"),
         ("capacity", "i8"),  # rows it can hold
-        ("gather", "i8"),  # per-sample offset of the gathered batch
-        ("target", "i8"),  # per-sample offset of the batch's targets (m, n_outputs)
+        ("gathered", "i8"),  # per-sample offset of the gathered batch
+        ("targets", "i8"),  # per-sample offset of the batch's targets (m, n_outputs)
+        ("batch", "u8"),  # the per-batch space, float64
         ("scratch", "u8"),
         ("row_loss", "u8"),  # (capacity,) float64
-        ("row_hit", "u8"),  # (capacity,) float64
+        ("row_correct", "u8"),  # (capacity,) float64
         ("row_weight", "u8"),  # (capacity,) float64: the batch's weights, if there are any
-        ("penalties", "u8"),  # (widest n_in,) float64: penalty of each row of W
         # per call of the driver: CALL_FIELDS
-        ("hyper", "u8"),  # (HYPER_COLUMNS,) float64 of this step
-        ("result", "u8"),  # (2,) float64 of this batch: sum of losses, number of hits
+        ("hyper", "u8"),  # (hyper_columns,) float64 of this step
+        ("hyper_columns", "i8"),
+        ("result", "u8"),  # (2,) float64 of this batch: sum of losses, n_correct
         ("X", "u8"),  # (n_samples, n_inputs), of a type in FEATURE_TYPES
         ("Y", "u8"),  # (n_samples, n_outputs), or 0
         ("labels", "u8"),  # (n_samples,) int32, or 0
         ("weights", "u8"),  # (n_samples,) float64: weights of the rows, or 0
-        ("order", "u8"),  # (n_samples,) int64: the shuffled order, or 0
-        ("out", "u8"),  # (n_samples, n_outputs) results of a forward pass, or 0
-        ("source", "i8"),  # per-sample offset that is copied to `out`
-        ("n_samples", "i8"),
+        ("order", "u8"),  # (n_rows,) int64: numbers of rows of X, or 0
+        ("out", "u8"),  # (n_rows, n_outputs) results of a forward pass, or 0
+        ("output", "i8"),  # per-sample offset that is copied to `out` and compared with targets
+        ("n_samples", "i8"),  # rows of X
+        ("n_rows", "i8"),  # rows to run on: entries of the order, or n_samples
         ("batch_size", "i8"),
         ("gathers", "i8"),  # 1: each batch is gathered, 0: it is read where it lies in X
         ("input_scale", "f8"),  # factor of every element of X
-        ("pack", "u8"),  # PACK_BYTES for each part, for panels of a product
+        ("accumulates", "i8"),  # 1: the batches are pieces of one, whose gradient is their sum
+        ("total_weight", "f8"),  # weight_sum of all pieces, where they accumulate
+        ("seed", "i8"),  # of the network
+        ("step", "i8"),  # number of the step, from 0 over the whole training
+        ("training", "i8"),  # 1: a training program, 0: prediction or evaluation
+        ("pack", "u8"),  # PACK_BYTES for each part: the packing buffers
         ("launch", "u8"),  # address of the parallel launcher, or 0 for a plain loop
         ("parts", "i8"),  # most parts a call is split into
         ("grain", "f8"),  # arithmetic operations that are worth a part
         # the machine
         ("one", "u8"),  # address of the number 1 in the network's type
-        ("zeros", "u8"),  # address of MOST_COLUMNS zeros in the network's type
+        ("zeros", "u8"),  # address of MAX_NC zeros in the network's type
         ("product", "u8"),  # address of the matrix product
         ("ran", "u8"),  # (MOST_PARTS,) int64: how often each part has run
         ("statuses", "u8"),  # (MOST_PARTS,) int64: what each part returned
@@ -170,8 +181,9 @@ CONTEXT = np.dtype(
 
 #: The fields of CONTEXT that Python sets for every call of the driver, one after another.
 CALL_FIELDS = (
-    "hyper", "result", "X", "Y", "labels", "weights", "order", "out", "source", "n_samples",
-    "batch_size", "gathers", "input_scale", "pack", "launch", "parts", "grain",
+    "hyper", "hyper_columns", "result", "X", "Y", "labels", "weights", "order", "out", "output",
+    "n_samples", "n_rows", "batch_size", "gathers", "input_scale", "accumulates", "total_weight",
+    "seed", "step", "training", "pack", "launch", "parts", "grain",
 )  # fmt: skip
 
 #: The types of X that engines read themselves. What differs from the network's type, or must be
@@ -184,28 +196,29 @@ FEATURE_TYPES = tuple(
     )
 )  # fmt: skip
 
-#: A product passes over its result after so many steps of k; so many rows of a batch are summed in
-#: one chain, which is a rule for the bits.
-DEPTH = 512
+#: Length of a k-block of a product, and of a block of rows in a sum over a batch. Changing it
+#: changes results bitwise.
+KC = 512
 
-#: The block of columns that one call of a product computes: panels, and vectors of each.
-BLOCK_PANELS, PANEL_VECTORS = 16, 3
+#: A block of the right operand is NC columns wide: NC_PANELS micro-panels of NR_VECTORS vectors.
+NC_PANELS, NR_VECTORS = 16, 3
 
-#: Rows of a and of the result that meet every panel of a block of b before the next rows do, so
-#: that they stay in the second cache.
-NEAR_ROWS = 128
+#: Rows of the left operand that meet every micro-panel before the next rows do, so that they stay
+#: in L2.
+MC = 128
 
-#: Bytes that a part may use: for a block of b and for rows of a, copied together.
-PACK_BYTES = DEPTH * BLOCK_PANELS * PANEL_VECTORS * 64 + NEAR_ROWS * DEPTH * 8
+#: Bytes of a part's packing buffers: for a block of the right operand, and for MC rows of the left.
+PACK_BYTES = KC * NC_PANELS * NR_VECTORS * 64 + MC * KC * 8
 
-#: Columns of the widest block of a product, whose vectors have 64 bytes at most.
-MOST_COLUMNS = BLOCK_PANELS * PANEL_VECTORS * 16
+#: Columns of the widest NC block, whose vectors have 64 bytes at most.
+MAX_NC = NC_PANELS * NR_VECTORS * 16
 
-#: With so few outputs a dense row adds its products over k in 16 lanes: a rule for the bits of z.
+#: A dense operation with at most so many outputs sums over k in 16 lanes. Changing it changes
+#: results bitwise.
 FEW_OUTPUTS = 4
 
-#: dW of a layer with at most so many weights is summed in slabs of at least so many rows of the
-#: batch, and at most so many slabs.
+#: dW of an operation with at most so many weights is summed in slabs of at least so many rows, and
+#: at most so many slabs. Changing them changes results bitwise.
 SLAB_WEIGHTS, SLAB_ROWS, MOST_SLABS = 1 << 14, 2048, 32
 
 #: More parts than this are never made.
@@ -213,8 +226,9 @@ MOST_PARTS = 256
 
 
 class Status(IntEnum):
-    """What a leaf returns; anything but OK stops the run."""
+    """What a kernel returns; anything but OK stops the run. Of several parts the largest counts."""
 
     OK = 0
     NOT_FINITE = 1  # the batch's loss is infinite or not a number
-    BAD_CALL = 2  # a leaf was bound to a row it cannot execute
+    BAD_CALL = 2  # a kernel was bound to an operation that it cannot execute
+    BAD_INDEX = 3  # a label or an entry of the order is out of range

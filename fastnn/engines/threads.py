@@ -11,6 +11,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+#: More threads than this are a mistake.
+MOST_THREADS = 1024
+
 _chosen: int | None = None
 _forked = False
 _pool_started = False
@@ -69,9 +72,9 @@ def get_num_threads() -> int:
         return _check(named, "FASTNN_NUM_THREADS")
     count = cpu_count()
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        limit = os.environ.get(name, "").split(",")[0]
-        if limit.isdigit() and int(limit) > 0:
-            count = min(count, int(limit))
+        limit = os.environ.get(name, "").split(",")[0].strip()
+        if limit:
+            count = min(count, _check(limit, name))
     return count
 
 
@@ -107,13 +110,16 @@ def set_num_threads(n: int | None) -> None:
 
 def _check(value, what: str) -> int:
     if isinstance(value, str):
-        if not value.strip().lstrip("+-").isdigit():
+        value = value.strip()
+        if not (value.isascii() and value.lstrip("+-").isdigit()):
             raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
         value = int(value)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{what} must be a whole number of at least 1, not {value!r}")
     if value < 1:
         raise ValueError(f"{what} must be at least 1, not {value}")
+    if value > MOST_THREADS:
+        raise ValueError(f"{what} must be at most {MOST_THREADS}, not {value}")
     return int(value)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from .tables import MOST_PARTS, MOST_SLABS, NONE, PACK_BYTES, SLAB_ROWS, SLAB_WEIGHTS, Op
+from ..ops.operation import Table
+from .tables import MOST_PARTS, PACK_BYTES, Rule
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
@@ -21,31 +23,6 @@ def aligned_zeros(size: int, dtype) -> np.ndarray:
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
-def transposes_gradient(row, capacity: int) -> bool:
-    """Whether dX = dZ Wt of a dense row transposes dZ and the result, and not W, which is more.
-
-    row is a row of a plan, capacity the rows of the largest batch.
-    """
-    return capacity * (int(row["n_in"]) + int(row["n_out"])) < int(row["n_in"]) * int(row["n_out"])
-
-
-def sums_in_slabs(row, capacity: int) -> bool:
-    """Whether dW of a dense row is summed in slabs where a batch has rows enough for two."""
-    return row["n_in"] * row["n_out"] <= SLAB_WEIGHTS and capacity >= 2 * SLAB_ROWS
-
-
-def _scratch(plan, capacity: int) -> int:
-    """Elements that the backward pass takes beside its per-sample buffers."""
-    most = 0
-    for row in plan.rows:
-        n_in, n_out = int(row["n_in"]), int(row["n_out"])
-        if row["scratch"] != NONE:
-            most = max(most, min(capacity * (n_in + n_out), n_in * n_out))
-        if row["op"] == Op.DENSE and sums_in_slabs(row, capacity):
-            most = max(most, min(MOST_SLABS, capacity // SLAB_ROWS) * (n_in + 1) * n_out)
-    return most
-
-
 class Workspace:
     """Everything that an engine reads and writes while it runs a plan.
 
@@ -55,48 +32,71 @@ class Workspace:
         The lowered network.
     params : ndarray, shape (plan.n_params,)
         The flat parameter vector, in the network's dtype; the engine works on it in place.
+    state : ndarray, shape (plan.n_state,)
+        The flat state vector, likewise.
     rows : int
         The largest batch it must hold.
     n_slots : int or None
         Flat vectors of the optimizer (:data:`fastnn.engines.tables.SLOTS`); None where only
-        forward passes will run, which need no gradient either.
+        prediction programs will run, which need no gradient either.
+    total_rows : int, optional
+        Rows of a batch that runs in pieces of `rows`; left out, there are no pieces.
 
     Attributes
     ----------
+    rows, capacity : int
+        The largest batch, and that rounded up to a whole cache line of each column.
+    layout : Layout
+        That of training or prediction, for these rows.
+    table : ops.operation.Table
+        Its operations as plain numbers.
     grad : ndarray, shape (n_params,)
         The gradient that ``loss_and_grad`` leaves.
     slots : ndarray, shape (n_slots, n_params)
         The state of the optimizer.
-    work : ndarray, shape (plan.per_sample * capacity,)
+    work : ndarray, shape (layout.per_sample * capacity,)
         Per-sample buffers; any call may overwrite any of it.
+    batch : ndarray of float64, shape (layout.per_batch,)
+        Per-batch sums.
     ran, ran_on : ndarray, shape (MOST_PARTS,)
         How often part p of a call has run, and on which thread of the pool it ran last (-1: never
         on the pool), for tests of threading.
+    programs : dict
+        What each engine has bound to these arrays, by the engine's name; addresses of this process.
     """
 
-    def __init__(self, plan, params: np.ndarray, rows: int, n_slots: int | None = None):
+    def __init__(
+        self, plan, params: np.ndarray, state: np.ndarray, rows: int, n_slots: int | None = None,
+        total_rows: int | None = None,
+    ):  # fmt: skip
         self.plan = plan
         self.params = params
+        self.state = state
+        self.rows = rows
         self.capacity = -(-max(rows, 1) // ROW_STEP) * ROW_STEP
+        self.total_rows = max(total_rows or 0, self.capacity)
+        base = plan.prediction if n_slots is None else plan.training
+        self.layout = base.sized(self.capacity, self.total_rows)
+        self.table = Table(self.layout.ops, self.capacity)
         dtype = params.dtype
         self.grad = aligned_zeros(0 if n_slots is None else plan.n_params, dtype)
         n_slots = n_slots or 0
         self.slots = aligned_zeros(n_slots * plan.n_params, dtype).reshape(n_slots, plan.n_params)
-        self.work = aligned_zeros(plan.per_sample * self.capacity, dtype)
-        self.scratch = aligned_zeros(_scratch(plan, self.capacity), dtype)
+        self.work = aligned_zeros(self.layout.per_sample * self.capacity, dtype)
+        self.batch = aligned_zeros(self.layout.per_batch, np.float64)
+        self.scratch = aligned_zeros(self.layout.scratch, dtype)
         self.row_loss = aligned_zeros(self.capacity, np.float64)
-        self.row_hit = aligned_zeros(self.capacity, np.float64)
+        self.row_correct = aligned_zeros(self.capacity, np.float64)
         self.row_weight = aligned_zeros(self.capacity, np.float64)
-        self.penalties = aligned_zeros(plan.widest_penalty, np.float64)
         self.pack = aligned_zeros(0, np.uint8)
         self._pack_address = 0
         self.ran = np.zeros(MOST_PARTS, np.int64)
         self.statuses = np.zeros(MOST_PARTS, np.int64)
         self.ran_on = np.full(MOST_PARTS, -1, np.int64)
-        self.bound: dict = {}
+        self.programs: dict[str, Any] = {}
 
     def pack_for(self, parts: int) -> int:
-        """The address of room for so many parts to copy panels together; it grows with them."""
+        """The address of packing buffers for so many parts; they grow with the parts."""
         if self.pack.size < parts * PACK_BYTES:
             self.pack = aligned_zeros(parts * PACK_BYTES, np.uint8)
             self._pack_address = self.pack.ctypes.data
@@ -109,13 +109,13 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays but the parameters."""
+        """Bytes of all arrays but the parameters and the state."""
         return sum(array.nbytes for array in (self.grad, self.slots, *self.temporary()))
 
     def temporary(self) -> tuple[np.ndarray, ...]:
         """The arrays whose contents no call may rely on."""
-        rows = (self.row_loss, self.row_hit, self.row_weight)
-        return (self.work, self.scratch, self.penalties, *rows)
+        rows = (self.row_loss, self.row_correct, self.row_weight)
+        return (self.work, self.batch, self.scratch, self.pack, *rows)
 
 
 @dataclass
@@ -131,10 +131,10 @@ class Data:
     Y: np.ndarray | None = None
     labels: np.ndarray | None = None
     weights: np.ndarray | None = None  # (n,) float64, at least 0
-    order: np.ndarray | None = None
+    order: np.ndarray | None = None  # int64 numbers of rows of X, in the order to take them
     batch_size: int = 0
     scale: float = 1.0
-    hits: str | None = None  # how a row counts as right: "class", "sign", or not at all
+    metric: str | None = None  # how a row counts as correct: by "class", by "sign", or not at all
 
     def __post_init__(self):
         self.batch_size = self.batch_size or max(len(self.X), 1)
@@ -145,10 +145,50 @@ class Data:
         return x if self.scale == 1 else x * dtype.type(self.scale)
 
     @property
-    def mass(self) -> float:
-        """The sum of the weights, or the number of rows."""
-        return float(len(self.X) if self.weights is None else self.weights.sum())
+    def n_rows(self) -> int:
+        """Rows to run on: all of X, or those that the order names."""
+        return len(self.X) if self.order is None else len(self.order)
+
+    @property
+    def weight_sum(self) -> float:
+        """The sum of the weights in the order of the rows, or the number of rows."""
+        if self.weights is None:
+            return float(self.n_rows)
+        weights = self.weights if self.order is None else self.weights[self.order]
+        return float(np.add.accumulate(weights)[-1])
 
     @property
     def n_batches(self) -> int:
-        return -(-len(self.X) // self.batch_size)
+        return -(-self.n_rows // self.batch_size)
+
+    def one_batch(self, index: int, piece: int) -> Data:
+        """The rows of one batch, to be run on in pieces."""
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        if self.order is not None:
+            return replace(self, order=self.order[rows], batch_size=piece)
+        parts = {
+            name: None if array is None else array[rows]
+            for name, array in (("Y", self.Y), ("labels", self.labels), ("weights", self.weights))
+        }
+        return replace(self, X=self.X[rows], batch_size=piece, **parts)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What varies from step to step of a run of minibatches.
+
+    Attributes
+    ----------
+    rule : Rule
+    hyper : ndarray of float64, shape (n, len(HYPER[rule]))
+        The hyperparameters of each step.
+    seed : int
+        Of the network.
+    first : int
+        Number of the first step, from 0 over the whole training.
+    """
+
+    rule: Rule
+    hyper: np.ndarray
+    seed: int = 0
+    first: int = 0

@@ -1,6 +1,6 @@
-/* Leaves that move rows: into the workspace before a batch, and results out of it. */
+/* Kernels that move rows: a batch into the workspace, and results out of it. */
 
-/* The row of X that row i of the batch is, or -1 if the order names one that is not there. */
+/* The sample that row i of the batch is, or -1 if the order's entry is out of range. */
 INLINE int64_t sample_of(const struct context *ctx, int64_t i)
 {
     if (!ctx->order) return ctx->start + i;
@@ -8,7 +8,7 @@ INLINE int64_t sample_of(const struct context *ctx, int64_t i)
     return sample < 0 || sample >= ctx->n_samples ? -1 : sample;
 }
 
-/* The number equal to a float16, from its bits alone: all are exact.
+/* The value of a float16, from its bits: always exact.
 
    A float16 is sign, 5 bits of exponent with bias 15, 10 bits of mantissa; a float32 has 8 with
    bias 127, and 23. */
@@ -46,11 +46,12 @@ INLINE float single_of_half(uint16_t half)
 #define GATHER(name, type, CONVERT, convert)                                                      \
     static int64_t gather_##name(struct context *ctx, int64_t part, int64_t parts)                \
     {                                                                                             \
-        const int64_t n = ctx->n_inputs, end = share(ctx->m, 1, part + 1, parts);                 \
+        const int64_t n = ctx->n_inputs;                                                          \
+        const struct range mine = share_of(ctx->m, 1, part, parts);                               \
         const real factor = (real)ctx->input_scale;                                               \
-        for (int64_t i = share(ctx->m, 1, part, parts); i < end; i++) {                           \
+        for (int64_t i = mine.begin; i < mine.end; i++) {                                         \
             const int64_t sample = sample_of(ctx, i);                                             \
-            if (sample < 0) return STATUS_BAD_CALL;                                               \
+            if (sample < 0) return STATUS_BAD_INDEX;                                               \
             const type *restrict x = (const type *)ctx->X + sample * n;                           \
             real *restrict y = (real *)ctx->input + i * n;                                        \
             CONVERT(convert);                                                                     \
@@ -71,24 +72,26 @@ GATHER(int32, int32_t, CONVERT_EACH, ITSELF)
 GATHER(uint64, uint64_t, CONVERT_EACH, ITSELF)
 GATHER(int64, int64_t, CONVERT_EACH, ITSELF)
 
-/* target[i] = Y[order[start + i]], or the one-hot code of the label; split by rows. */
+/* targets[i] = Y[order[start + i]], or the one-hot code of the label; split by rows.
+
+   A single output takes the labels 0 and 1 as they are. */
 static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
 {
-    const int64_t n = ctx->n_outputs, end = share(ctx->m, 1, part + 1, parts);
-    real *target = buffer(ctx, ctx->target);
-    for (int64_t i = share(ctx->m, 1, part, parts); i < end; i++) {
+    const int64_t n = ctx->n_outputs, n_classes = larger_of(n, 2);
+    const struct range mine = share_of(ctx->m, 1, part, parts);
+    for (int64_t i = mine.begin; i < mine.end; i++) {
         const int64_t sample = sample_of(ctx, i);
-        if (sample < 0) return STATUS_BAD_CALL;
-        real *t = target + i * n;
+        if (sample < 0) return STATUS_BAD_INDEX;
+        real *t = buffer(ctx, ctx->targets) + i * n;
         if (!ctx->labels) {
             copy_to(t, (const real *)ctx->Y + sample * n, n);
             continue;
         }
         const int32_t label = ctx->labels[sample];
+        if (label < 0 || label >= n_classes) return STATUS_BAD_INDEX;
         if (n == 1) {
             t[0] = (real)label;
         } else {
-            if (label < 0 || label >= n) return STATUS_BAD_CALL;
             memset(t, 0, (size_t)n * sizeof(real));
             t[label] = 1;
         }
@@ -96,60 +99,62 @@ static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* row_weight[i] = weights[order[start + i]], their sum, and the scale; part 0 works. */
+/* row_weight[i] = weights[order[start + i]], and unless the batch is a piece their sum and the
+   scale; part 0 works. */
 static int64_t gather_weights(struct context *ctx, int64_t part, int64_t parts)
 {
     (void)parts;
     if (part > 0) return STATUS_OK;
-    double mass = 0.0;
+    double weight_sum = 0.0;
     for (int64_t i = 0; i < ctx->m; i++) {
         const int64_t sample = sample_of(ctx, i);
-        if (sample < 0) return STATUS_BAD_CALL;
+        if (sample < 0) return STATUS_BAD_INDEX;
         ctx->row_weight[i] = ctx->weights[sample];
-        mass += ctx->row_weight[i];
+        weight_sum += ctx->row_weight[i];
     }
-    ctx->mass = mass;
-    if (ctx->mean) ctx->scale = mass > 0.0 ? 1.0 / mass : 0.0;
+    if (ctx->accumulates) return STATUS_OK;
+    ctx->weight_sum = weight_sum;
+    if (ctx->mean) ctx->scale = weight_sum > 0.0 ? 1.0 / weight_sum : 0.0;
     return STATUS_OK;
 }
 
-/* The output buffer's rows of a part, where they go, and how many. */
+/* A part's rows of the output: where they are, where they go, and how many elements. */
 struct stored {
-    const real *source;
-    real *target;
-    int64_t rows;
+    const real *output;
+    real *out;
+    int64_t rows, count;
 };
 
 static inline struct stored stored_rows(const struct context *ctx, int64_t part, int64_t parts)
 {
-    const int64_t n = ctx->n_outputs, begin = share(ctx->m, 1, part, parts);
-    return (struct stored){
-        buffer(ctx, ctx->source) + begin * n, (real *)ctx->out + (ctx->start + begin) * n,
-        share(ctx->m, 1, part + 1, parts) - begin};
+    const int64_t n = ctx->n_outputs;
+    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const int64_t rows = mine.end - mine.begin;
+    return (struct stored){buffer(ctx, ctx->output) + mine.begin * n,
+                           (real *)ctx->out + (ctx->start + mine.begin) * n, rows, rows * n};
 }
 
-/* out[start + i] = the output buffer's row i; split by rows. */
+/* out[start + i] = row i of the output; split by rows. */
 static int64_t store_output(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct stored s = stored_rows(ctx, part, parts);
-    copy_to(s.target, s.source, s.rows * ctx->n_outputs);
+    copy_to(s.out, s.output, s.count);
     return STATUS_OK;
 }
 
-/* out[start + i] = sigmoid of the output buffer's row i; split by rows. */
+/* out[start + i] = sigmoid of row i of the output; split by rows. */
 static int64_t store_sigmoid(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct stored s = stored_rows(ctx, part, parts);
-    FOR_VECTORS(i, n, s.rows * ctx->n_outputs,
-                put(s.target + i, OF_REAL(sigmoid_of)(take(s.source + i, n)), n););
+    FOR_VECTORS(i, n, s.count, put(s.out + i, OF_REAL(sigmoid_of)(take(s.output + i, n)), n););
     return STATUS_OK;
 }
 
-/* out[start + i] = softmax of the output buffer's row i; split by rows. */
+/* out[start + i] = softmax of row i of the output; split by rows. */
 static int64_t store_softmax(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct stored s = stored_rows(ctx, part, parts);
-    softmax_of_rows(pack_of(ctx, part), s.source, s.target, s.rows, ctx->n_outputs);
+    softmax_of_rows(pack_of(ctx, part), s.output, s.out, s.rows, ctx->n_outputs);
     return STATUS_OK;
 }
 
@@ -173,27 +178,50 @@ static inline int64_t place_of_maximum(const real *x, int64_t n)
     return first;
 }
 
-/* row_hit[i] = 1 where the largest output is that of the largest target; split by rows. */
-static int64_t mark_hits_by_class(struct context *ctx, int64_t part, int64_t parts)
+/* row_correct[i] = 1 where the largest output is at the largest target; split by rows. */
+static int64_t mark_correct_by_class(struct context *ctx, int64_t part, int64_t parts)
 {
-    const int64_t n = ctx->n_outputs, end = share(ctx->m, 1, part + 1, parts);
-    const real *output = buffer(ctx, ctx->source), *target = buffer(ctx, ctx->target);
-    for (int64_t i = share(ctx->m, 1, part, parts); i < end; i++)
-        ctx->row_hit[i] =
-            place_of_maximum(output + i * n, n) == place_of_maximum(target + i * n, n);
+    const int64_t n = ctx->n_outputs;
+    const real *output = buffer(ctx, ctx->output), *targets = buffer(ctx, ctx->targets);
+    const struct range mine = share_of(ctx->m, 1, part, parts);
+    for (int64_t i = mine.begin; i < mine.end; i++)
+        ctx->row_correct[i] =
+            place_of_maximum(output + i * n, n) == place_of_maximum(targets + i * n, n);
     return STATUS_OK;
 }
 
-/* row_hit[i] = 1 where every logit is positive just where its target is above a half. */
-static int64_t mark_hits_by_sign(struct context *ctx, int64_t part, int64_t parts)
+/* row_correct[i] = 1 where exactly the logits of targets above 1/2 are positive; split by rows. */
+static int64_t mark_correct_by_sign(struct context *ctx, int64_t part, int64_t parts)
 {
-    const int64_t n = ctx->n_outputs, end = share(ctx->m, 1, part + 1, parts);
-    const real *output = buffer(ctx, ctx->source), *target = buffer(ctx, ctx->target);
-    for (int64_t i = share(ctx->m, 1, part, parts); i < end; i++) {
-        double right = 1.0;
+    const int64_t n = ctx->n_outputs;
+    const real *output = buffer(ctx, ctx->output), *targets = buffer(ctx, ctx->targets);
+    const struct range mine = share_of(ctx->m, 1, part, parts);
+    for (int64_t i = mine.begin; i < mine.end; i++) {
+        double correct = 1.0;
         for (int64_t j = i * n; j < i * n + n; j++)
-            right = (output[j] > 0) == (target[j] > (real)0.5) ? right : 0.0;
-        ctx->row_hit[i] = right;
+            correct = (output[j] > 0) == (targets[j] > (real)0.5) ? correct : 0.0;
+        ctx->row_correct[i] = correct;
     }
     return STATUS_OK;
 }
+
+#define BATCHES_SYMBOLS                                                                           \
+    SYMBOL(gather_float32)                                                                        \
+    SYMBOL(gather_float64)                                                                        \
+    SYMBOL(gather_float16)                                                                        \
+    SYMBOL(gather_bool)                                                                           \
+    SYMBOL(gather_uint8)                                                                          \
+    SYMBOL(gather_int8)                                                                           \
+    SYMBOL(gather_uint16)                                                                         \
+    SYMBOL(gather_int16)                                                                          \
+    SYMBOL(gather_uint32)                                                                         \
+    SYMBOL(gather_int32)                                                                          \
+    SYMBOL(gather_uint64)                                                                         \
+    SYMBOL(gather_int64)                                                                          \
+    SYMBOL(gather_targets)                                                                        \
+    SYMBOL(gather_weights)                                                                        \
+    SYMBOL(store_output)                                                                          \
+    SYMBOL(store_sigmoid)                                                                         \
+    SYMBOL(store_softmax)                                                                         \
+    SYMBOL(mark_correct_by_class)                                                                 \
+    SYMBOL(mark_correct_by_sign)

@@ -20,11 +20,11 @@ static inline void to_columns(real *columns, const real *source, int64_t rows, i
         for (int64_t i = 0; i < rows; i++) columns[j * COLUMN + i] = source[i * n + j];
 }
 
-/* The inverse: target[i*n + j] = columns[j*COLUMN + i]. */
-static inline void from_columns(real *target, const real *columns, int64_t rows, int64_t n)
+/* The inverse: out[i*n + j] = columns[j*COLUMN + i]. */
+static inline void from_columns(real *out, const real *columns, int64_t rows, int64_t n)
 {
     for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < rows; i++) target[i * n + j] = columns[j * COLUMN + i];
+        for (int64_t i = 0; i < rows; i++) out[i * n + j] = columns[j * COLUMN + i];
 }
 
 /* Subtract from every element the largest of its row. */

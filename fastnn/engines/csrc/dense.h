@@ -1,168 +1,226 @@
-/* The leaves of the dense row. */
+/* The dense operation, z = x W + b and a = act(z). */
+
+#include "penalties.h"
+
+/* The biases from column j on; zeros if there are none. */
+INLINE const real *biases_at(const struct context *ctx, int64_t j)
+{
+    if (ctx->op->b == NONE) return ctx->zeros;
+    return (const real *)ctx->params + ctx->op->b + j;
+}
 
 /* z = x W + b, then a = act(z) by the epilogue, block by block.
 
    x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out). */
 static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row;
-    const int64_t n_in = row->n_in, n_out = row->n_out;
-    const real *x = buffer(ctx, row->x);
-    real *z = buffer(ctx, row->z), *a = buffer(ctx, row->a);
-    const real *w = (const real *)ctx->params + row->w, *b = (const real *)ctx->params + row->b;
+    const struct op *op = ctx->op;
+    const int64_t n_in = op->n_in, n_out = op->n_out;
+    const real *x = buffer(ctx, op->x), *w = (const real *)ctx->params + op->w;
+    real *z = buffer(ctx, op->z), *a = buffer(ctx, op->a);
     const struct area mine = share_of_matrix(ctx->m, n_out, part, parts);
-    for (int64_t j = mine.j; j < mine.j_end; j += BLOCK_COLUMNS) {
-        const int64_t columns = smaller_of(BLOCK_COLUMNS, mine.j_end - j);
+    for (int64_t j = mine.j; j < mine.j_end; j += NC) {
+        const int64_t columns = smaller_of(NC, mine.j_end - j);
         for (int64_t i = mine.i; i < mine.i_end; i += BLOCK_ROWS) {
             const int64_t rows = smaller_of(BLOCK_ROWS, mine.i_end - i), at = i * n_out + j;
-            product(z + at, n_out, b + j, 0, x + i * n_in, n_in, 1, w + j, n_out, rows, n_in,
-                    columns, 0, pack_of(ctx, part));
-            if (row->z != row->a)
+            const struct gemm g = {
+                .c = z + at, .c_row = n_out, .first = biases_at(ctx, j), .first_row = 0,
+                .a = x + i * n_in, .a_row = n_in, .a_col = 1, .b = w + j, .b_row = n_out,
+                .m = rows, .n = columns, .k = n_in, .adds = 0, .pack = pack_of(ctx, part),
+            };
+            product(&g);
+            if (op->z != op->a)
                 for (int64_t r = 0; r < rows; r++)
                     copy_to(a + at + r * n_out, z + at + r * n_out, columns);
-            epilogue(ctx, z + at, a + at, a + at, rows, columns, n_out, row);
+            epilogue(ctx, z + at, a + at, a + at, rows, columns, n_out, op);
         }
     }
     return STATUS_OK;
 }
 
-/* c[i, j] = sum of a[i, k] b[k, j] over the rows k = first, ..., last-1 of a batch.
+/* Where the sums over the rows first, ..., last-1 of a batch go. */
+struct gradient {
+    real *dw, *db;       /* (n_in, n_out); (n_out,) or NULL */
+    bool adds_w, adds_b; /* they are added to what dw and db hold */
+    int64_t first, last;
+};
 
-   They are summed in blocks of DEPTH, and the blocks in order. If `adds`, c is what the first
-   block is added to. */
-static void sum_over_rows(const struct context *ctx, int64_t part, real *c, int64_t c_row,
-                          const real *a, int64_t a_row, int64_t a_k, const real *b, int64_t b_row,
-                          int64_t rows, int64_t columns, int64_t first, int64_t last, bool adds)
+/* The operation's part of the flat gradient, for all rows of the batch. A continued piece adds to
+   it, and the first adds to the derivative of the penalties. */
+static inline struct gradient gradient_of_batch(const struct context *ctx)
 {
-    for (int64_t k = first; k < last; k += DEPTH)
-        product(c, c_row, ctx->zeros, 0, a + k * a_k, a_row, a_k, b + k * b_row, b_row, rows,
-                smaller_of(DEPTH, last - k), columns, adds || k > first, pack_of(ctx, part));
+    const struct op *op = ctx->op;
+    const bool continued = is_continued(ctx);
+    return (struct gradient){
+        .dw = (real *)ctx->grad + op->w,
+        .db = op->b == NONE ? NULL : (real *)ctx->grad + op->b,
+        .adds_w = continued || is_penalised(op), .adds_b = continued, .last = ctx->m,
+    };
 }
 
-/* A part of dW, and with its first rows the same part of db, from some rows of the batch.
+/* c[i, j] = sum of a[i, p] b[p, j] over the rows p = first, ..., last-1 of a batch.
 
-   If `adds`, the sums are added to what dw holds. */
-static void weights_of_rows(const struct context *ctx, int64_t part, const struct row *row,
-                            real *dw, real *db, struct area mine, int64_t first, int64_t last,
-                            bool adds)
+   They are summed in blocks of KC, and the blocks in order. If g->adds, the first block is added
+   to c too. Uses g->k; leaves the rest of g as it was. */
+static void sum_over_rows(struct gemm *g, int64_t first, int64_t last)
 {
-    const int64_t n_in = row->n_in, n_out = row->n_out;
-    const real *x = buffer(ctx, row->x), *dz = buffer(ctx, row->da), *one = ctx->one;
-    for (int64_t j = mine.j; j < mine.j_end; j += BLOCK_COLUMNS) {
-        const int64_t columns = smaller_of(BLOCK_COLUMNS, mine.j_end - j);
-        for (int64_t k = mine.i; k < mine.i_end; k += BLOCK_ROWS)
-            sum_over_rows(ctx, part, dw + k * n_out + j, n_out, x + k, 1, n_in, dz + j, n_out,
-                          smaller_of(BLOCK_ROWS, mine.i_end - k), columns, first, last, adds);
-        if (mine.i == 0 && mine.i_end > 0)
-            sum_over_rows(ctx, part, db + j, n_out, one, 1, 0, dz + j, n_out, 1, columns, first,
-                          last, false);
+    const real *a = g->a, *b = g->b;
+    const int64_t adds = g->adds;
+    for (int64_t p = first; p < last; p += KC) {
+        g->a = a + p * g->a_col;
+        g->b = b + p * g->b_row;
+        g->k = smaller_of(KC, last - p);
+        g->adds = adds || p > first;
+        product(g);
     }
+    g->a = a;
+    g->b = b;
+    g->adds = adds;
 }
 
-/* Whether a dense row has an l1 or l2 penalty. */
-INLINE bool is_penalised(const struct row *row) { return row->arg1 != 0.0 || row->arg2 != 0.0; }
-
-/* dW = l1 sign(W) + 2 l2 W for a block of W that begins at element `at`. */
-static void penalty_slope(const struct context *ctx, const struct row *row, int64_t at,
-                          int64_t rows, int64_t columns)
+/* A block of dW, and with its first rows the same columns of db, from some rows of the batch. */
+static void weights_of_rows(const struct context *ctx, int64_t part, const struct gradient *to,
+                            struct area mine)
 {
-    const real *w = (const real *)ctx->params + row->w + at;
-    real *dw = (real *)ctx->grad + row->w + at;
-    const vec zero = set(0), l1 = set((real)row->arg1), l2 = set((real)(2.0 * row->arg2));
-    for (int64_t r = 0; r < rows; r++, w += row->n_out, dw += row->n_out)
-        FOR_VECTORS(c, n, columns, const vec v = take(w + c, n);
-                    const vec sign = choose(less(zero, v), l1, choose(less(v, zero), -l1, zero));
-                    put(dw + c, sign + l2 * v, n););
+    const struct op *op = ctx->op;
+    const int64_t n_in = op->n_in, n_out = op->n_out;
+    const real *x = buffer(ctx, op->x), *dz = buffer(ctx, op->da);
+    for (int64_t j = mine.j; j < mine.j_end; j += NC) {
+        struct gemm g = {
+            .c = NULL, .c_row = n_out, .first = ctx->zeros, .first_row = 0, .a = NULL, .a_row = 1,
+            .a_col = n_in, .b = dz + j, .b_row = n_out, .m = 0,
+            .n = smaller_of(NC, mine.j_end - j), .k = 0, .adds = to->adds_w,
+            .pack = pack_of(ctx, part),
+        };
+        for (int64_t k = mine.i; k < mine.i_end; k += BLOCK_ROWS) {
+            g.c = to->dw + k * n_out + j;
+            g.a = x + k;
+            g.m = smaller_of(BLOCK_ROWS, mine.i_end - k);
+            sum_over_rows(&g, to->first, to->last);
+        }
+        if (mine.i == 0 && mine.i_end > 0 && to->db) {
+            g.c = to->db + j;
+            g.a = ctx->one;
+            g.a_col = 0;
+            g.m = 1;
+            g.adds = to->adds_b;
+            sum_over_rows(&g, to->first, to->last);
+        }
+    }
 }
 
 /* dW = xt dz and db = the column sums of dz, both summed over the rows of the batch.
 
-   x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out). dW starts with
-   the slope of the penalties, l1 sign(W) + 2 l2 W. */
+   x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out). dW begins with
+   the derivative of the penalties. */
 static int64_t dense_weights(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row;
-    real *dw = (real *)ctx->grad + row->w, *db = (real *)ctx->grad + row->b;
-    const struct area mine = share_of_matrix(row->n_in, row->n_out, part, parts);
-    const bool penalised = is_penalised(row);
-    if (penalised)
-        penalty_slope(ctx, row, mine.i * row->n_out + mine.j, mine.i_end - mine.i,
-                      mine.j_end - mine.j);
-    weights_of_rows(ctx, part, row, dw, db, mine, 0, ctx->m, penalised);
+    const struct op *op = ctx->op;
+    const struct area mine = share_of_matrix(op->n_in, op->n_out, part, parts);
+    if (is_penalised(op) && !is_continued(ctx))
+        penalty_derivative(ctx, mine.i * op->n_out + mine.j, mine.i_end - mine.i,
+                           mine.j_end - mine.j);
+    const struct gradient to = gradient_of_batch(ctx);
+    weights_of_rows(ctx, part, &to, mine);
     return STATUS_OK;
 }
 
-/* Wt (n_out, n_in) into the row's scratch, so that dx can read it along its rows. */
+#include "narrow.h"
+#include "slabs.h"
+
+/* Wt (n_out, n_in) into the scratch, so that dx can read it along its rows; split by rows of W. */
 static int64_t transpose_weights(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row;
-    const int64_t n_in = row->n_in, n_out = row->n_out;
-    const real *w = (const real *)ctx->params + row->w;
-    real *wt = (real *)ctx->scratch + row->scratch;
-    const int64_t k = share(n_in, 16, part, parts), k_end = share(n_in, 16, part + 1, parts);
-    transpose(wt + k, n_in, w + k * n_out, n_out, k_end - k, n_out);
+    const struct op *op = ctx->op;
+    const int64_t n_in = op->n_in, n_out = op->n_out;
+    const real *w = (const real *)ctx->params + op->w;
+    real *wt = ctx->scratch;
+    const struct range k = share_of(n_in, 16, part, parts);
+    transpose(wt + k.begin, n_in, w + k.begin * n_out, n_out, k.end - k.begin, n_out);
     return STATUS_OK;
 }
 
-/* dx = dz Wt, turned into the dz of the row below by the epilogue, block by block.
+/* dx = dz Wt or dx + dz Wt, then times the derivative below by the epilogue, block by block.
 
-   dz (m, n_out), Wt (n_out, n_in) in the scratch; writes dx (m, n_in), the da of row `below`. */
+   dz (m, n_out), Wt (n_out, n_in) in the scratch; writes dx (m, n_in). A sum starts with the old
+   dx. */
 static int64_t dense_inputs(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row, *below = row_below(ctx, row);
-    const int64_t n_in = row->n_in, n_out = row->n_out;
-    const real *dz = buffer(ctx, row->da), *wt = (const real *)ctx->scratch + row->scratch;
-    real *dx = buffer(ctx, row->dx), *a = buffer(ctx, below->a);
-    const real *z = buffer(ctx, below->z);
+    const struct op *op = ctx->op, *below = ctx->ops + op->below;
+    const int64_t n_in = op->n_in, n_out = op->n_out;
+    const real *dz = buffer(ctx, op->da), *wt = ctx->scratch, *z = buffer(ctx, below->z);
+    real *dx = buffer(ctx, op->dx), *a = buffer(ctx, below->a);
     const struct area mine = share_of_matrix(ctx->m, n_in, part, parts);
-    for (int64_t k = mine.j; k < mine.j_end; k += BLOCK_COLUMNS) {
-        const int64_t columns = smaller_of(BLOCK_COLUMNS, mine.j_end - k);
+    for (int64_t k = mine.j; k < mine.j_end; k += NC) {
+        const int64_t columns = smaller_of(NC, mine.j_end - k);
         for (int64_t i = mine.i; i < mine.i_end; i += BLOCK_ROWS) {
             const int64_t rows = smaller_of(BLOCK_ROWS, mine.i_end - i), at = i * n_in + k;
-            product(dx + at, n_in, ctx->zeros, 0, dz + i * n_out, n_out, 1, wt + k, n_in, rows,
-                    n_out, columns, 0, pack_of(ctx, part));
+            const struct gemm g = {
+                .c = dx + at, .c_row = n_in, .first = op->adds ? dx + at : (real *)ctx->zeros,
+                .first_row = op->adds ? n_in : 0, .a = dz + i * n_out, .a_row = n_out, .a_col = 1,
+                .b = wt + k, .b_row = n_in, .m = rows, .n = columns, .k = n_out, .adds = 0,
+                .pack = pack_of(ctx, part),
+            };
+            product(&g);
             epilogue(ctx, z + at, a + at, dx + at, rows, columns, n_in, below);
         }
     }
     return STATUS_OK;
 }
 
-/* dzt (n_out, m) into the row's scratch, where that is less than to transpose W. */
+/* dzt (n_out, m) into the scratch, where dz and dx are smaller than W; split by columns of dz. */
 static int64_t transpose_gradient(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row;
-    const int64_t n_out = row->n_out, m = ctx->m;
-    const real *dz = buffer(ctx, row->da);
-    real *dzt = (real *)ctx->scratch + row->scratch;
-    const int64_t j = share(n_out, 16, part, parts), j_end = share(n_out, 16, part + 1, parts);
-    transpose(dzt + j * m, m, dz + j, n_out, m, j_end - j);
+    const struct op *op = ctx->op;
+    const int64_t n_out = op->n_out, m = ctx->m;
+    const real *dz = buffer(ctx, op->da);
+    real *dzt = ctx->scratch;
+    const struct range j = share_of(n_out, 16, part, parts);
+    transpose(dzt + j.begin * m, m, dz + j.begin, n_out, m, j.end - j.begin);
     return STATUS_OK;
 }
 
-/* dxt = W dzt, block by block transposed into dx and turned into the dz of the row below.
+/* dxt = W dzt, block by block transposed into dx and multiplied by the derivative below: the bits
+   of dense_inputs, where nothing is added to dx.
 
    W (n_in, n_out), dzt (n_out, m) in the scratch, and dxt (n_in, m) behind it; writes dx
-   (m, n_in), the da of row `below`: the same bits as dense_inputs. */
+   (m, n_in). Split by rows of W. */
 static int64_t dense_inputs_transposed(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row, *below = row_below(ctx, row);
-    const int64_t n_in = row->n_in, n_out = row->n_out, m = ctx->m;
-    const real *w = (const real *)ctx->params + row->w;
-    const real *dzt = (const real *)ctx->scratch + row->scratch;
-    real *dxt = (real *)ctx->scratch + row->scratch + n_out * ctx->capacity;
-    real *dx = buffer(ctx, row->dx), *a = buffer(ctx, below->a);
-    const real *z = buffer(ctx, below->z);
-    const int64_t k_end = share(n_in, TILE_ROWS, part + 1, parts);
-    for (int64_t k = share(n_in, TILE_ROWS, part, parts); k < k_end; k += BLOCK_ROWS) {
-        const int64_t some = smaller_of(BLOCK_ROWS, k_end - k);
-        for (int64_t i = 0; i < m; i += BLOCK_COLUMNS) {
-            const int64_t rows = smaller_of(BLOCK_COLUMNS, m - i), at = i * n_in + k;
-            real *to = dxt + k * m + i;
-            product(to, m, ctx->zeros, 0, w + k * n_out, n_out, 1, dzt + i, m, some, n_out, rows,
-                    0, pack_of(ctx, part));
-            transpose(dx + at, n_in, to, m, some, rows);
+    const struct op *op = ctx->op, *below = ctx->ops + op->below;
+    const int64_t n_in = op->n_in, n_out = op->n_out, m = ctx->m;
+    const real *w = (const real *)ctx->params + op->w, *z = buffer(ctx, below->z);
+    const real *dzt = ctx->scratch;
+    real *dxt = (real *)ctx->scratch + n_out * ctx->capacity;
+    real *dx = buffer(ctx, op->dx), *a = buffer(ctx, below->a);
+    const struct range mine = share_of(n_in, MR, part, parts);
+    for (int64_t k = mine.begin; k < mine.end; k += BLOCK_ROWS) {
+        const int64_t some = smaller_of(BLOCK_ROWS, mine.end - k);
+        for (int64_t i = 0; i < m; i += NC) {
+            const int64_t rows = smaller_of(NC, m - i), at = i * n_in + k;
+            const struct gemm g = {
+                .c = dxt + k * m + i, .c_row = m, .first = ctx->zeros, .first_row = 0,
+                .a = w + k * n_out, .a_row = n_out, .a_col = 1, .b = dzt + i, .b_row = m,
+                .m = some, .n = rows, .k = n_out, .adds = 0, .pack = pack_of(ctx, part),
+            };
+            product(&g);
+            transpose(dx + at, n_in, g.c, m, some, rows);
             epilogue(ctx, z + at, a + at, dx + at, rows, some, n_in, below);
         }
     }
     return STATUS_OK;
 }
+
+#define DENSE_SYMBOLS                                                                             \
+    SYMBOL(dense_forward)                                                                         \
+    SYMBOL(narrow_forward)                                                                        \
+    SYMBOL(dense_weights)                                                                         \
+    SYMBOL(narrow_weights)                                                                        \
+    SYMBOL(slab_weights)                                                                          \
+    SYMBOL(add_slabs)                                                                             \
+    SYMBOL(transpose_weights)                                                                     \
+    SYMBOL(transpose_gradient)                                                                    \
+    SYMBOL(dense_inputs)                                                                          \
+    SYMBOL(dense_inputs_transposed)                                                               \
+    SYMBOL(penalise)                                                                              \
+    SYMBOL(add_penalty)

@@ -1,8 +1,8 @@
-/* The tables that engines execute: the records and codes of fastnn/engines/tables.py in C.
+/* The tables that engines execute: the records, codes and sizes of fastnn/engines/tables.py in C.
 
-   Every field is 8 bytes wide, so that the NumPy records and these structures agree without
-   padding. The lists of fields are macros, because the module hands the names and offsets on to
-   Python, where a test compares them with tables.py. */
+   Every field is 8 bytes wide, so that the NumPy records and these structs agree without padding.
+   The lists of fields are macros: the module hands names and offsets to Python, where a test
+   compares them with tables.py. */
 
 #ifndef FASTNN_H
 #define FASTNN_H
@@ -12,47 +12,54 @@
 
 _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes wide");
 
-/* One operation of the plan. Offsets into the workspace (x, z, a, da, dx) count elements per
-   sample; w and b point into the flat parameter vector and, alike, into the flat gradient. */
-#define ROW_FIELDS(FIELD)                                                                         \
-    FIELD(int64_t, op)      /* enum op */                                                         \
-    FIELD(int64_t, code)    /* activation of a dense or activation row, loss of the head */       \
+/* One operation of the plan. Offsets of values and gradients count elements per sample: a buffer
+   starts at offset * capacity. w and b point into the flat parameter vector and, alike, into the
+   flat gradient. */
+#define OP_FIELDS(FIELD)                                                                          \
+    FIELD(int64_t, kind)    /* code of the operation */                                           \
+    FIELD(int64_t, code)    /* Act of the epilogue, or Loss of the head */                        \
     FIELD(int64_t, n_in)    /* columns read */                                                    \
     FIELD(int64_t, n_out)   /* columns written */                                                 \
-    FIELD(int64_t, x)       /* input (m, n_in), or INPUT */                                       \
+    FIELD(int64_t, x)       /* first value read (m, n_in), or INPUT */                            \
+    FIELD(int64_t, x2)      /* second value read (m, n_in), INPUT or NONE */                      \
     FIELD(int64_t, z)       /* before the activation (m, n_out); equals a where it is not kept */ \
     FIELD(int64_t, a)       /* after the activation (m, n_out) */                                 \
-    FIELD(int64_t, da)      /* dC/da (m, n_out), turned into dC/dz by whoever writes it */        \
-    FIELD(int64_t, dx)      /* dC/dx (m, n_in), the da of row `below` */                          \
-    FIELD(int64_t, below)   /* the row whose output this row reads, or NONE */                    \
-    FIELD(int64_t, w)       /* weights (n_in, n_out), or NONE */                                  \
-    FIELD(int64_t, b)       /* biases (n_out,), or NONE */                                        \
-    FIELD(int64_t, state)   /* running statistics, or NONE */                                     \
-    FIELD(int64_t, scratch) /* elements in the part of the workspace that no sample scales */     \
+    FIELD(int64_t, da)      /* dC/da (m, n_out), turned into dC/dz by its last writer; or NONE */ \
+    FIELD(int64_t, dx)      /* dC/dx (m, n_in), the da of operation `below`, or NONE */           \
+    FIELD(int64_t, dx2)     /* dC/dx2 (m, n_in), the da of operation `below2`, or NONE */         \
+    FIELD(int64_t, adds)    /* 1: dx is added to, 0: overwritten */                               \
+    FIELD(int64_t, adds2)   /* 1: dx2 is added to, 0: overwritten */                              \
+    FIELD(int64_t, below)   /* index of the operation whose output is x, or NONE for INPUT */     \
+    FIELD(int64_t, below2)  /* index of the operation whose output is x2, or NONE */              \
+    FIELD(int64_t, w)       /* first parameter: weights (n_in, n_out), slopes; or NONE */         \
+    FIELD(int64_t, b)       /* second parameter: biases (n_out,); or NONE */                      \
+    FIELD(int64_t, state)   /* running statistics in the flat state vector, or NONE */            \
+    FIELD(int64_t, batch)   /* float64 elements in the per-batch space, or NONE */                \
+    FIELD(int64_t, scratch) /* elements in the scratch space, or NONE */                          \
     FIELD(double, arg0)     /* argument of the activation; label smoothing of the head */         \
-    FIELD(double, arg1)     /* l1 penalty of a dense row */                                       \
-    FIELD(double, arg2)     /* l2 penalty of a dense row */                                       \
-    FIELD(double, arg3)
+    FIELD(double, arg1)     /* l1 penalty */                                                      \
+    FIELD(double, arg2)     /* l2 penalty */                                                      \
+    FIELD(double, arg3)     /* free */
 
 #define FIELD_OF_STRUCT(type, name) type name;
 
-struct row {
-    ROW_FIELDS(FIELD_OF_STRUCT)
+struct op {
+    OP_FIELDS(FIELD_OF_STRUCT)
 };
 
 struct context;
 
-/* A leaf does the share `part` of `parts` of one call; what it returns is an enum status. */
-typedef int64_t leaf_function(struct context *context, int64_t part, int64_t parts);
+/* A kernel does the share `part` of `parts` of one call; it returns a status. */
+typedef int64_t kernel_function(struct context *context, int64_t part, int64_t parts);
 
-/* Runs the parts of a leaf side by side; the sum of their statuses. */
-typedef int64_t launch_function(leaf_function *leaf, struct context *context, int64_t parts);
+/* Runs the parts of a kernel side by side; returns the largest of their statuses. */
+typedef int64_t launch_function(kernel_function *kernel, struct context *context, int64_t parts);
 
-/* One entry of a bound program: call `leaf` for `row`, split by its cost. */
+/* One entry of a bound program: call `kernel` for operation `op`, split by its cost. */
 #define CALL_FIELDS(FIELD)                                                                        \
-    FIELD(leaf_function *, leaf)                                                                  \
+    FIELD(kernel_function *, kernel)                                                              \
     FIELD(void *, inner)         /* elementwise epilogue called per tile, or NULL */              \
-    FIELD(int64_t, row)          /* index of the plan's row */                                    \
+    FIELD(int64_t, op)           /* index of the operation */                                     \
     FIELD(double, fixed)         /* cost of the call in arithmetic operations ... */              \
     FIELD(double, per_row)       /* ... and what each row of the batch adds */
 
@@ -60,85 +67,95 @@ struct call {
     CALL_FIELDS(FIELD_OF_STRUCT)
 };
 
-/* Everything that leaves see. The driver sets the first two groups, Python the rest. */
+/* Everything that kernels see. The driver sets the first two groups, Python the rest. */
 #define CONTEXT_FIELDS(FIELD)                                                                     \
-    /* per call of a leaf */                                                                      \
-    FIELD(const struct row *, row)                                                                \
+    /* per call of a kernel */                                                                    \
+    FIELD(const struct op *, op)                                                                  \
     FIELD(void *, inner)                                                                          \
     /* per batch */                                                                               \
-    FIELD(void *, input)         /* (m, n_inputs) */                                              \
-    FIELD(int64_t, start)        /* first row of the batch */                                     \
-    FIELD(int64_t, m)            /* rows of the batch */                                          \
-    FIELD(double, scale)         /* factor of the gradient: 1/mass for means, 1 for sums */       \
-    FIELD(double, mass)          /* sum of the batch's weights: m without weights */              \
+    FIELD(void *, input)           /* (m, n_inputs) */                                            \
+    FIELD(int64_t, start)          /* first row of the batch */                                   \
+    FIELD(int64_t, m)              /* rows of the batch */                                        \
+    FIELD(double, weight_sum)      /* sum of the batch's weights: m without weights */            \
+    FIELD(double, scale)           /* factor of the gradient: 1 / weight_sum for means, or 1 */   \
+    FIELD(double, penalty_scale)   /* of the penalties: 1 for means, m / n_rows for sums */       \
     /* the model */                                                                               \
-    FIELD(const struct row *, rows)                                                               \
+    FIELD(const struct op *, ops)                                                                 \
     FIELD(void *, params)                                                                         \
     FIELD(void *, grad)                                                                           \
     FIELD(void *, slots)                                                                          \
+    FIELD(void *, state)                                                                          \
     FIELD(int64_t, n_params)                                                                      \
     FIELD(int64_t, n_inputs)                                                                      \
     FIELD(int64_t, n_outputs)                                                                     \
-    FIELD(int64_t, mean)         /* 1: the loss is a mean over rows, 0: a sum */                  \
+    FIELD(int64_t, mean)           /* 1: the loss is a mean over rows, 0: a sum */                \
     /* the workspace */                                                                           \
     FIELD(void *, work)                                                                           \
-    FIELD(int64_t, capacity)     /* rows it can hold */                                           \
-    FIELD(int64_t, gather)       /* per-sample offset of the gathered batch */                    \
-    FIELD(int64_t, target)       /* per-sample offset of the batch's targets (m, n_outputs) */    \
+    FIELD(int64_t, capacity)       /* rows it can hold */                                         \
+    FIELD(int64_t, gathered)       /* per-sample offset of the gathered batch */                  \
+    FIELD(int64_t, targets)        /* per-sample offset of the batch's targets (m, n_outputs) */  \
+    FIELD(double *, batch)         /* the per-batch space */                                      \
     FIELD(void *, scratch)                                                                        \
-    FIELD(double *, row_loss)    /* (capacity,) */                                                \
-    FIELD(double *, row_hit)     /* (capacity,) */                                                \
-    FIELD(double *, row_weight)  /* (capacity,) the batch's weights, if there are any */          \
-    FIELD(double *, penalties)   /* (widest n_in,) penalty of each row of W */                    \
+    FIELD(double *, row_loss)      /* (capacity,) */                                              \
+    FIELD(double *, row_correct)   /* (capacity,) */                                              \
+    FIELD(double *, row_weight)    /* (capacity,) the batch's weights, if there are any */        \
     /* per call of the driver */                                                                  \
-    FIELD(const double *, hyper) /* (HYPER_COLUMNS,) of this step */                              \
-    FIELD(double *, result)      /* (2,) of this batch: sum of losses, number of hits */          \
-    FIELD(const void *, X)       /* (n_samples, n_inputs), of one of the feature types */         \
-    FIELD(const void *, Y)       /* (n_samples, n_outputs), or NULL */                            \
-    FIELD(const int32_t *, labels)  /* (n_samples,), or NULL */                                   \
-    FIELD(const double *, weights)  /* (n_samples,), or NULL */                                   \
-    FIELD(const int64_t *, order)   /* (n_samples,) the shuffled order, or NULL */                \
-    FIELD(void *, out)           /* (n_samples, n_outputs) results of a forward pass, or NULL */  \
-    FIELD(int64_t, source)       /* per-sample offset that is copied to `out` */                  \
-    FIELD(int64_t, n_samples)                                                                     \
+    FIELD(const double *, hyper)   /* (hyper_columns,) of this step */                            \
+    FIELD(int64_t, hyper_columns)                                                                 \
+    FIELD(double *, result)        /* (2,) of this batch: sum of losses, n_correct */             \
+    FIELD(const void *, X)         /* (n_samples, n_inputs), of one of the feature types */       \
+    FIELD(const void *, Y)         /* (n_samples, n_outputs), or NULL */                          \
+    FIELD(const int32_t *, labels) /* (n_samples,), or NULL */                                    \
+    FIELD(const double *, weights) /* (n_samples,) weights of the rows, or NULL */                \
+    FIELD(const int64_t *, order)  /* (n_rows,) numbers of rows of X, or NULL */                  \
+    FIELD(void *, out)             /* (n_rows, n_outputs) results of a forward pass, or NULL */   \
+    FIELD(int64_t, output)         /* per-sample offset, copied to `out`, compared with targets */ \
+    FIELD(int64_t, n_samples)      /* rows of X */                                                \
+    FIELD(int64_t, n_rows)         /* rows to run on: entries of the order, or n_samples */       \
     FIELD(int64_t, batch_size)                                                                    \
-    FIELD(int64_t, gathers)      /* 1: each batch is gathered, 0: it is read where it lies in X */ \
-    FIELD(double, input_scale)   /* factor of every element of X */                               \
-    FIELD(char *, pack)          /* PACK_BYTES for each part, for panels of a product */          \
+    FIELD(int64_t, gathers)        /* 1: each batch is gathered, 0: it is read in place */        \
+    FIELD(double, input_scale)     /* factor of every element of X */                             \
+    FIELD(int64_t, accumulates)    /* 1: the batches are pieces of one, with the sum's gradient */ \
+    FIELD(double, total_weight)    /* weight_sum of all pieces, where they accumulate */          \
+    FIELD(int64_t, seed)           /* of the network */                                           \
+    FIELD(int64_t, step)           /* number of the step, from 0 over the whole training */       \
+    FIELD(int64_t, training)       /* 1: a training program, 0: prediction or evaluation */       \
+    FIELD(char *, pack)            /* PACK_BYTES for each part: the packing buffers */            \
     FIELD(launch_function *, launch) /* the parallel launcher, or NULL for a plain loop */        \
-    FIELD(int64_t, parts)        /* most parts a call is split into */                            \
-    FIELD(double, grain)         /* arithmetic operations that are worth a part */                \
+    FIELD(int64_t, parts)          /* most parts a call is split into */                          \
+    FIELD(double, grain)           /* arithmetic operations that are worth a part */              \
     /* the machine */                                                                             \
-    FIELD(const void *, one)     /* the number 1 in the network's type */                         \
-    FIELD(const void *, zeros)   /* MOST_COLUMNS zeros in the network's type */                   \
-    FIELD(void *, product)       /* the matrix product */                                         \
-    FIELD(int64_t *, ran)        /* (MOST_PARTS,) how often each part has run */                  \
-    FIELD(int64_t *, statuses)   /* (MOST_PARTS,) what each part returned */                      \
-    FIELD(int64_t *, ran_on)     /* (MOST_PARTS,) the thread of the pool that ran it last */
+    FIELD(const void *, one)       /* the number 1 in the network's type */                       \
+    FIELD(const void *, zeros)     /* MAX_NC zeros in the network's type */                       \
+    FIELD(void *, product)         /* the matrix product, for kernels that are compiled apart */  \
+    FIELD(int64_t *, ran)          /* (MOST_PARTS,) how often each part has run */                \
+    FIELD(int64_t *, statuses)     /* (MOST_PARTS,) what each part returned */                    \
+    FIELD(int64_t *, ran_on)       /* (MOST_PARTS,) the thread of the pool that ran it last */
 
 struct context {
     CONTEXT_FIELDS(FIELD_OF_STRUCT)
 };
 
-/* Codes and sizes of tables.py that the leaves use; the test compares them too. */
+/* Codes and sizes of tables.py, where each is explained. */
 #define CODES(CODE)                                                                               \
     CODE(NONE, -1)                                                                                \
     CODE(INPUT, -2)                                                                               \
-    CODE(OP_DENSE, 1)                                                                             \
-    CODE(OP_ACTIVATION, 2)                                                                        \
-    CODE(OP_SOFTMAX, 3)                                                                           \
-    CODE(OP_LOSS, 4)                                                                              \
+    CODE(KC, 512)                                                                                 \
+    CODE(MC, 128)                                                                                 \
+    CODE(NC_PANELS, 16)                                                                           \
+    CODE(NR_VECTORS, 3)                                                                           \
+    CODE(PACK_BYTES, KC * NC_PANELS * NR_VECTORS * 64 + MC * KC * 8)                              \
+    CODE(MAX_NC, NC_PANELS * NR_VECTORS * 16)                                                     \
+    CODE(FEW_OUTPUTS, 4)                                                                          \
+    CODE(SLAB_WEIGHTS, 1 << 14)                                                                   \
+    CODE(SLAB_ROWS, 2048)                                                                         \
+    CODE(MOST_SLABS, 32)                                                                          \
+    CODE(MOST_PARTS, 256)                                                                         \
     CODE(LOSS_mse, 0)                                                                             \
     CODE(STATUS_OK, 0)                                                                            \
     CODE(STATUS_NOT_FINITE, 1)                                                                    \
     CODE(STATUS_BAD_CALL, 2)                                                                      \
-    CODE(HYPER_COLUMNS, 4)                                                                        \
-    CODE(PACK_BYTES, 512 * 16 * 3 * 64 + 128 * 512 * 8)                                           \
-    CODE(MOST_COLUMNS, 16 * 3 * 16)                                                               \
-    CODE(FEW_OUTPUTS, 4)                                                                          \
-    CODE(SLAB_ROWS, 2048)                                                                         \
-    CODE(MOST_SLABS, 32)                                                                          \
-    CODE(MOST_PARTS, 256)
+    CODE(STATUS_BAD_INDEX, 3)
 
 #define ENUM_OF_CODE(name, value) name = value,
 
@@ -149,6 +166,10 @@ struct symbol {
     const char *name;
     void (*address)(void);
 };
+
+/* An entry of such a table, for a list like DENSE_SYMBOLS. */
+#define SYMBOL_OF(name, function) {name, (void (*)(void))function},
+#define SYMBOL(name) SYMBOL_OF(#name, name)
 
 struct engine {
     const char *level, *dtype;

@@ -1,18 +1,18 @@
-/* The launcher: a pool of threads of our own, and no OpenMP.
+/* The launcher: our own pool of threads, without OpenMP.
 
-   Why of our own. An OpenMP runtime is shared with whoever else uses it in the process: GNU's and
-   LLVM's (of Numba, scikit-learn and PyTorch) do not mix, a forked child of a process that has used
-   GNU's hangs, and its workers may spin for long after a region. This pool knows nothing of theirs,
-   needs no library beyond libc's threads, and does three things only:
+   An OpenMP runtime is shared with everything else in the process that uses one: GNU's and LLVM's
+   (of Numba, scikit-learn and PyTorch) do not mix, a forked child hangs if its parent used GNU's,
+   and workers may spin long after a region. This pool needs nothing beyond libc's threads and does
+   three things:
 
-   - A job is a leaf, a context and a number of parts. Part p runs on thread p threads / parts, a
+   - A job is a kernel, a context and a number of parts. Part p runs on thread p threads / parts, a
      fixed share, so that a part finds its rows in the cache of the core that wrote them.
-   - A worker waits for its next job by watching a counter for SPIN_NANOSECONDS, then it sleeps.
-     Calls within a run of minibatches follow each other so closely that it seldom does; between
-     runs nobody spins.
-   - A forked child has the memory of the pool but none of its threads: there the pool is made anew
-     with the first job. Two threads of Python that launch at once are both right: the second finds
-     the pool busy and runs its parts in a loop.
+   - A worker waits for its next job by polling a counter for SPIN_NANOSECONDS, then it sleeps.
+     Within a run of minibatches calls follow so closely that it seldom sleeps; between runs nobody
+     spins.
+   - A forked child has the memory of the pool but none of its threads: its first job starts the
+     pool anew. If two Python threads launch at once, the second finds the pool busy and runs its
+     parts in a loop.
 
    Workers block all signals, so that Ctrl-C reaches Python's main thread. */
 
@@ -60,10 +60,10 @@ static void make_gate(struct gate *gate)
     pthread_cond_init(&gate->grown, NULL);
 }
 
-/* Count one more. What was written before is seen by the thread that waits for it.
+/* Count one more. The waiting thread sees everything written before.
 
-   Either this thread sees the sleeper, or the sleeper sees the new count: both write first and
-   then read, in an order that all threads agree on. */
+   Either this thread sees the sleeper, or the sleeper sees the new count: both write first and then
+   read, sequentially consistent. */
 static void pass(struct gate *gate)
 {
     atomic_fetch_add(&gate->count, 1);
@@ -94,11 +94,11 @@ static void wait_for(struct gate *gate, int64_t count)
 }
 
 static struct {
-    pthread_mutex_t busy; /* held by the thread whose job it is */
-    int workers;          /* threads that were started; number 0 is the caller */
+    pthread_mutex_t busy; /* held by the thread that launched the job */
+    int workers;          /* threads started; thread 0 is the caller */
     struct gate go[MOST_PARTS], done;
-    int64_t finished; /* jobs of workers that were waited for */
-    leaf_function *leaf;
+    int64_t finished; /* jobs of all workers, up to the current one */
+    kernel_function *kernel;
     struct context *ctx;
     int64_t parts;
     int threads;
@@ -113,14 +113,14 @@ int fastnn_use_threads(int threads)
     return before;
 }
 
-/* The parts of the present job that belong to a thread. */
+/* Run a thread's parts of the current job. */
 static void run_share(int thread)
 {
     const int64_t parts = pool.parts;
     const uint64_t before = flush_denormals();
     for (int64_t part = thread * parts / pool.threads; part < (thread + 1) * parts / pool.threads;
          part++)
-        run_part(pool.leaf, pool.ctx, part, parts, thread);
+        run_part(pool.kernel, pool.ctx, part, parts, thread);
     restore_denormals(before);
 }
 
@@ -135,7 +135,7 @@ static void *work(void *number)
     return NULL;
 }
 
-/* In a forked child: no worker has come along, and locks may be held by threads that have not. */
+/* In a forked child: there are no workers, and threads that are gone may hold locks. */
 static void forget_workers(void)
 {
     pool.workers = 0;
@@ -144,7 +144,7 @@ static void forget_workers(void)
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_workers); }
 
-/* Start workers until there are `wanted` threads with the caller; how many there are. */
+/* Start workers until there are `wanted` threads with the caller; returns how many there are. */
 static int start_workers(int wanted)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -169,13 +169,13 @@ static int start_workers(int wanted)
     return pool.workers + 1;
 }
 
-int64_t fastnn_launch(leaf_function *leaf, struct context *ctx, int64_t parts)
+int64_t fastnn_launch(kernel_function *kernel, struct context *ctx, int64_t parts)
 {
     const int wanted = parts < threads_to_use ? (int)parts : threads_to_use;
     if (wanted < 2 || pthread_mutex_trylock(&pool.busy) != 0)
-        return run_parts_in_a_loop(leaf, ctx, parts);
+        return run_parts_in_a_loop(kernel, ctx, parts);
     pool.threads = start_workers(wanted);
-    pool.leaf = leaf;
+    pool.kernel = kernel;
     pool.ctx = ctx;
     pool.parts = parts;
     for (int thread = 1; thread < pool.threads; thread++) pass(&pool.go[thread]);
@@ -183,5 +183,5 @@ int64_t fastnn_launch(leaf_function *leaf, struct context *ctx, int64_t parts)
     pool.finished += pool.threads - 1;
     wait_for(&pool.done, pool.finished);
     pthread_mutex_unlock(&pool.busy);
-    return sum_of_statuses(ctx, parts);
+    return worst_status(ctx, parts);
 }

@@ -96,7 +96,7 @@ static PyObject *use_threads(PyObject *self, PyObject *args)
     failed = failed || put(found, #name, PyLong_FromSize_t(offsetof(struct STRUCT, name)));
 #define PUT_CODE(name, value) failed = failed || put(found, #name, PyLong_FromLong(value));
 
-/* {"row": {field: offset}, "call": ..., "context": ..., "codes": {name: value}, "sizes": ...} */
+/* {"op": {field: offset}, "call": ..., "context": ..., "codes": {name: value}, "sizes": ...} */
 static PyObject *layout(PyObject *self, PyObject *args)
 {
     PyObject *all = PyDict_New(), *found;
@@ -107,8 +107,8 @@ static PyObject *layout(PyObject *self, PyObject *args)
     failed = failed || !found;                                                                    \
     FIELDS                                                                                        \
     if (found) failed = put(all, name, found) || failed;
-#define STRUCT row
-    PUT_STRUCT("row", ROW_FIELDS(PUT_FIELD))
+#define STRUCT op
+    PUT_STRUCT("op", OP_FIELDS(PUT_FIELD))
 #undef STRUCT
 #define STRUCT call
     PUT_STRUCT("call", CALL_FIELDS(PUT_FIELD))
@@ -117,7 +117,7 @@ static PyObject *layout(PyObject *self, PyObject *args)
     PUT_STRUCT("context", CONTEXT_FIELDS(PUT_FIELD))
 #undef STRUCT
     PUT_STRUCT("codes", CODES(PUT_CODE))
-    PUT_STRUCT("sizes", PUT_CODE(row, sizeof(struct row)) PUT_CODE(call, sizeof(struct call))
+    PUT_STRUCT("sizes", PUT_CODE(op, sizeof(struct op)) PUT_CODE(call, sizeof(struct call))
                             PUT_CODE(context, sizeof(struct context)))
     if (failed) Py_CLEAR(all);
     return all;

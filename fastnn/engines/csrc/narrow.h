@@ -1,16 +1,18 @@
-/* The dense row of very few outputs, whose columns would leave most lanes of a tile idle.
+/* The dense operation with very few outputs, whose columns would leave most lanes of a tile idle.
 
-   Forward, each output is a dot product over SUM_LANES lanes, added by one fixed tree: a rule of
-   its own for the bits, chosen by n_out alone. Backward, dW has the bits of dense_weights, but is
-   computed as its transpose. */
+   Forward, each output is a dot product over SUM_LANES lanes, added by one fixed tree; n_out alone
+   chooses this rule. Backward, dW has the bits of dense_weights but is computed as its
+   transpose. */
 
-/* sums (rows, SUM_LANES) of the products of x (rows, n_in) with a column of W (n_in, n_out). */
+/* sums (rows, SUM_LANES) of the products of x (rows, n_in) with a column of W (n_in, n_out).
+
+   Writes KC elements of `column`. */
 static void dot_products(real *sums, real *column, const real *x, const real *w, int64_t rows,
                          int64_t n_in, int64_t n_out)
 {
     memset(sums, 0, (size_t)(rows * SUM_LANES) * sizeof(real));
-    for (int64_t k = 0; k < n_in; k += DEPTH) {
-        const int64_t some = smaller_of(DEPTH, n_in - k);
+    for (int64_t k = 0; k < n_in; k += KC) {
+        const int64_t some = smaller_of(KC, n_in - k);
         for (int64_t kk = 0; kk < some; kk++) column[kk] = w[(k + kk) * n_out];
         int64_t i = 0;
         for (; i + DOT_ROWS <= rows; i += DOT_ROWS)
@@ -24,15 +26,15 @@ static void dot_products(real *sums, real *column, const real *x, const real *w,
    x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out). */
 static int64_t narrow_forward(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row;
-    const int64_t n_in = row->n_in, n_out = row->n_out;
-    const real *x = buffer(ctx, row->x);
-    real *z = buffer(ctx, row->z), *a = buffer(ctx, row->a);
-    const real *w = (const real *)ctx->params + row->w, *b = (const real *)ctx->params + row->b;
-    real *column = pack_of(ctx, part), *sums = column + DEPTH;
-    const int64_t i_end = share(ctx->m, 8, part + 1, parts);
-    for (int64_t i = share(ctx->m, 8, part, parts); i < i_end; i += NEAR_ROWS) {
-        const int64_t rows = smaller_of(NEAR_ROWS, i_end - i), at = i * n_out;
+    const struct op *op = ctx->op;
+    const int64_t n_in = op->n_in, n_out = op->n_out;
+    const real *x = buffer(ctx, op->x);
+    real *z = buffer(ctx, op->z), *a = buffer(ctx, op->a);
+    const real *w = (const real *)ctx->params + op->w, *b = biases_at(ctx, 0);
+    real *column = pack_of(ctx, part), *sums = column + KC;
+    const struct range mine = share_of(ctx->m, 8, part, parts);
+    for (int64_t i = mine.begin; i < mine.end; i += MC) {
+        const int64_t rows = smaller_of(MC, mine.end - i), at = i * n_out;
         for (int64_t j = 0; j < n_out; j++) {
             dot_products(sums, column, x + i * n_in, w + j, rows, n_in, n_out);
             for (int64_t r = 0; r < rows; r++) {
@@ -41,29 +43,37 @@ static int64_t narrow_forward(struct context *ctx, int64_t part, int64_t parts)
                 a[at + r * n_out + j] = sum;
             }
         }
-        epilogue(ctx, z + at, a + at, a + at, rows, n_out, n_out, row);
+        epilogue(ctx, z + at, a + at, a + at, rows, n_out, n_out, op);
     }
     return STATUS_OK;
 }
 
-/* The rows k, ..., k_end-1 of dW, and with the first of them db, from some rows of the batch.
-
-   If `adds`, the sums are added to what dw holds. */
-static void narrow_weights_of_rows(const struct context *ctx, int64_t part, const struct row *row,
-                                   real *dw, real *db, int64_t k, int64_t k_end, int64_t first,
-                                   int64_t last, bool adds)
+/* Some rows of dW, and with the first of them db, from some rows of the batch. */
+static void narrow_weights_of_rows(const struct context *ctx, int64_t part,
+                                   const struct gradient *to, struct range mine)
 {
-    const int64_t n_in = row->n_in, n_out = row->n_out;
-    const real *x = buffer(ctx, row->x), *dz = buffer(ctx, row->da), *one = ctx->one;
-    real *dwt = pack_of(ctx, part); /* a product of so few rows does not use it */
-    if (k == 0 && k_end > 0)
-        sum_over_rows(ctx, part, db, n_out, one, 1, 0, dz, n_out, 1, n_out, first, last, false);
-    for (; k < k_end; k += BLOCK_COLUMNS) {
-        const int64_t columns = smaller_of(BLOCK_COLUMNS, k_end - k);
-        if (adds) transpose(dwt, columns, dw + k * n_out, n_out, columns, n_out);
-        sum_over_rows(ctx, part, dwt, columns, dz, 1, n_out, x + k, n_in, n_out, columns, first,
-                      last, adds);
-        transpose(dw + k * n_out, n_out, dwt, columns, n_out, columns);
+    const struct op *op = ctx->op;
+    const int64_t n_in = op->n_in, n_out = op->n_out;
+    const real *x = buffer(ctx, op->x), *dz = buffer(ctx, op->da);
+    real *dwt = pack_of(ctx, part); /* the room for B, which few rows do not pack */
+    struct gemm g = {
+        .c = to->db, .c_row = n_out, .first = ctx->zeros, .first_row = 0, .a = ctx->one, .a_row = 1,
+        .a_col = 0, .b = dz, .b_row = n_out, .m = 1, .n = n_out, .k = 0, .adds = to->adds_b,
+        .pack = dwt,
+    };
+    if (mine.begin == 0 && mine.end > 0 && to->db) sum_over_rows(&g, to->first, to->last);
+    g.c = dwt;
+    g.a = dz;
+    g.a_col = g.m = n_out;
+    g.b_row = n_in;
+    g.adds = to->adds_w;
+    for (int64_t k = mine.begin; k < mine.end; k += NC) {
+        real *dw = to->dw + k * n_out;
+        g.b = x + k;
+        g.c_row = g.n = smaller_of(NC, mine.end - k);
+        if (g.adds) transpose(dwt, g.n, dw, n_out, g.n, n_out);
+        sum_over_rows(&g, to->first, to->last);
+        transpose(dw, n_out, dwt, g.n, n_out, g.n);
     }
 }
 
@@ -73,12 +83,11 @@ static void narrow_weights_of_rows(const struct context *ctx, int64_t part, cons
    dWt = dzt x, whose columns fill the lanes; split by rows of W. */
 static int64_t narrow_weights(struct context *ctx, int64_t part, int64_t parts)
 {
-    const struct row *row = ctx->row;
-    real *dw = (real *)ctx->grad + row->w, *db = (real *)ctx->grad + row->b;
-    const int64_t k = share(row->n_in, 16, part, parts);
-    const int64_t k_end = share(row->n_in, 16, part + 1, parts);
-    const bool penalised = is_penalised(row);
-    if (penalised && k_end > k) penalty_slope(ctx, row, k * row->n_out, k_end - k, row->n_out);
-    narrow_weights_of_rows(ctx, part, row, dw, db, k, k_end, 0, ctx->m, penalised);
+    const struct op *op = ctx->op;
+    const struct range mine = share_of(op->n_in, 16, part, parts);
+    if (is_penalised(op) && !is_continued(ctx))
+        penalty_derivative(ctx, mine.begin * op->n_out, mine.end - mine.begin, op->n_out);
+    const struct gradient to = gradient_of_batch(ctx);
+    narrow_weights_of_rows(ctx, part, &to, mine);
     return STATUS_OK;
 }

@@ -1,14 +1,15 @@
 /* Sums, dot products and maxima of consecutive elements, over SUM_LANES virtual lanes.
 
    Lane l takes the elements l, l + SUM_LANES, ... in that order; then lanes l and l + 8 are
-   joined, l and l + 4, and so on. So the bits do not depend on the width of the processor's
-   vectors. Sums are doubles in either type of network. */
+   joined, l and l + 4, and so on. The bits do not depend on the width of the processor's vectors.
+   Sums are doubles for both types of network. */
 
 enum {
     SUM_LANES = 16,
     WIDE_VECTORS = SUM_LANES / LANES_d, /* vectors of doubles that hold the lanes */
     REAL_VECTORS = SUM_LANES / LANES,   /* vectors of reals that hold them */
-    FEW = 4,                            /* so few elements would leave most lanes idle */
+    FEW = 4,                            /* no more elements are summed in one chain, without lanes */
+    SUM_BLOCK = 128,                    /* doubles that sum_in_blocks adds in one chain */
 };
 
 /* How many of n elements fall into lanes that begin at `first`, of a vector of `lanes`. */
@@ -25,8 +26,8 @@ INLINE double tree(vec_d *total)
     return tree_of_d(total[0]);
 }
 
-/* Sets every vector total[v] of the lanes to WHOLE for the elements from `at` on, again and again;
-   and once to SOME for the last n, which may be none: a zero is added even then. */
+/* Sets every vector total[v] of the lanes to WHOLE for LANES_d elements from `at` on, block by
+   block; then to SOME for the last n, which may be none: a zero is added even then. */
 #define SUM_OVER_LANES(count, WHOLE, SOME)                                                        \
     do {                                                                                          \
         int64_t i = 0;                                                                            \
@@ -127,4 +128,23 @@ INLINE real sum_of_lanes(const real *sums)
     for (int half = REAL_VECTORS / 2; half > 0; half /= 2)
         for (int v = 0; v < half; v++) total[v] = total[v] + total[v + half];
     return OF_REAL(tree_of)(total[0]);
+}
+
+/* start + the sum of n doubles: in blocks of SUM_BLOCK, and the blocks in order. */
+static double sum_in_blocks(double start, const double *values, int64_t n)
+{
+    double total = start;
+    for (int64_t i = 0; i < n; i += SUM_BLOCK) {
+        const int64_t end = smaller_of(i + SUM_BLOCK, n);
+        double block = 0.0;
+        for (int64_t k = i; k < end; k++) block += values[k];
+        total += block;
+    }
+    return total;
+}
+
+/* NOT_FINITE if a sum of losses is infinite or not a number. */
+INLINE int64_t status_of_loss(double loss)
+{
+    return loss - loss == 0.0 ? STATUS_OK : STATUS_NOT_FINITE;
 }

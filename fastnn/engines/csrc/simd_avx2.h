@@ -1,7 +1,7 @@
 /* Vectors of AVX2 with FMA3: 8 singles or 4 doubles. */
 
 #define VECTOR_BYTES 32
-enum { TILE_ROWS = 4, VECTOR_REGISTERS = 16 };
+enum { MR = 4, VECTOR_REGISTERS = 16 };
 
 typedef __m256 vec_s;
 typedef __m256d vec_d;

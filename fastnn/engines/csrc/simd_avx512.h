@@ -1,7 +1,7 @@
 /* Vectors of AVX-512: 16 singles or 8 doubles, masks in registers of their own. */
 
 #define VECTOR_BYTES 64
-enum { TILE_ROWS = 8, VECTOR_REGISTERS = 32 };
+enum { MR = 8, VECTOR_REGISTERS = 32 };
 
 typedef __m512 vec_s;
 typedef __m512d vec_d;

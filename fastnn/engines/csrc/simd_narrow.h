@@ -10,7 +10,7 @@ typedef int32_t mask_s __attribute__((vector_size(16)));
 typedef int64_t mask_d __attribute__((vector_size(16)));
 
 #ifdef LEVEL_NEON
-enum { TILE_ROWS = 8, VECTOR_REGISTERS = 32 };
+enum { MR = 8, VECTOR_REGISTERS = 32 };
 
 static inline vec_s fma_s(vec_s a, vec_s b, vec_s c)
 {
@@ -22,7 +22,7 @@ static inline vec_d fma_d(vec_d a, vec_d b, vec_d c)
     return (vec_d)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
 #else
-enum { TILE_ROWS = 4, VECTOR_REGISTERS = 16 };
+enum { MR = 4, VECTOR_REGISTERS = 16 };
 
 static inline vec_s fma_s(vec_s a, vec_s b, vec_s c)
 {

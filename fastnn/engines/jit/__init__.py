@@ -1,21 +1,17 @@
-"""The Numba engine: leaves compiled on first use, kept on disk, called by address."""
+"""The Numba engine: kernels compiled on first use, kept on disk, called by address.
 
-from . import activations, batches, cache, driver, heads, narrow, products, rows, slabs, updates
+Importing it imports every module of the package, so that all kernels are registered: a new
+operation is a new file.
+"""
+
+import importlib
+import pkgutil
+
+from . import cache
 from .kernels import address, names
 from .pool import launch
 
-__all__ = [
-    "activations",
-    "address",
-    "batches",
-    "cache",
-    "driver",
-    "heads",
-    "launch",
-    "names",
-    "narrow",
-    "products",
-    "rows",
-    "slabs",
-    "updates",
-]
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["address", "cache", "launch", "names"]

@@ -1,58 +1,83 @@
-"""Leaves that move rows: into the workspace before a batch, and results out of it."""
+"""Kernels that move rows: into the workspace before a batch, and results out of it."""
 
 from __future__ import annotations
 
-from ..tables import FEATURE_TYPES
+import numpy as np
+
+from ..tables import FEATURE_TYPES, Status
+from .context import buffer, share
 from .conversion import convert
 from .elementary import sigmoid
-from .kernels import leaf, subroutine
+from .kernels import kernel, subroutine
 from .memory import doubles, elements_of, integers, labels32, like, reals
-from .products import buffer, share
 from .reductions import maximum_of
-from .rows import softmax
+from .softmax import softmax
+
+_BAD_INDEX = int(Status.BAD_INDEX)
+
+
+@subroutine
+def sample_of(ctx, i):
+    """The sample in row i of the batch; -1 if the order's entry is out of range."""
+    if not ctx.order:
+        return ctx.start + i
+    sample = integers(ctx, ctx.order)[ctx.start + i]
+    return sample if 0 <= sample < ctx.n_samples else -1
+
+
+@subroutine
+def write_label(t, label, n):
+    """Write the one-hot code of a label to t (n,), or the label itself if n is 1."""
+    zero, one = like(t, 0), like(t, 1)
+    if n == 1:
+        t[0] = like(t, label)
+    else:
+        for j in range(n):
+            t[j] = zero
+        t[label] = one
 
 
 def make_gather(name):
-    """The leaf that gathers rows of X, whose elements are of the type with that name."""
+    """The kernel that gathers rows of X whose elements have the type of that name."""
     elements = elements_of(name)
 
     def gather(ctx, part, parts):
-        """input[i] = scale X[order[start + i]] for the rows i of the batch; split by rows."""
+        """input[i] = input_scale X[order[start + i]] for the rows of the batch; split by rows."""
         n = ctx.n_inputs
-        source, target = elements(ctx, ctx.X), reals(ctx, ctx.input)
-        order = integers(ctx, ctx.order)
-        factor = like(target, ctx.input_scale)
-        for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-            sample = order[ctx.start + i] if ctx.order else ctx.start + i
-            convert(target + i * n, source + sample * n, factor, n)
+        source, out = elements(ctx, ctx.X), reals(ctx, ctx.input)
+        factor = like(out, ctx.input_scale)
+        begin, end = share(ctx.m, 1, part, parts)
+        for i in range(begin, end):
+            sample = sample_of(ctx, i)
+            if sample < 0:
+                return _BAD_INDEX
+            convert(out + i * n, source + sample * n, factor, n)
         return 0
 
     gather.__name__ = f"gather_{name}"
-    return leaf(gather)
+    return kernel(gather)
 
 
 for _type in FEATURE_TYPES:
     make_gather(_type.name)
 
 
-@leaf
+@kernel
 def gather_targets(ctx, part, parts):
-    """target[i] = Y[order[start + i]], or the one-hot code of the label; split by rows."""
+    """targets[i] = Y[order[start + i]], or the one-hot code of the label; split by rows."""
     n = ctx.n_outputs
-    target = buffer(ctx, ctx.target)
-    order = integers(ctx, ctx.order)
-    zero, one = like(target, 0), like(target, 1)
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        sample = order[ctx.start + i] if ctx.order else ctx.start + i
-        t = target + i * n
+    targets, labels = buffer(ctx, ctx.targets), labels32(ctx, ctx.labels)
+    begin, end = share(ctx.m, 1, part, parts)
+    for i in range(begin, end):
+        sample = sample_of(ctx, i)
+        if sample < 0:
+            return _BAD_INDEX
+        t = targets + i * n
         if ctx.labels:
-            label = labels32(ctx, ctx.labels)[sample]
-            if n == 1:
-                t[0] = like(target, label)
-            else:
-                for j in range(n):
-                    t[j] = zero
-                t[label] = one
+            label = np.int64(labels[sample])
+            if label < 0 or label >= max(n, 2):
+                return _BAD_INDEX
+            write_label(t, label, n)
         else:
             y = reals(ctx, ctx.Y) + sample * n
             for j in range(n):
@@ -60,53 +85,77 @@ def gather_targets(ctx, part, parts):
     return 0
 
 
-@leaf
+@kernel
+def gather_weights(ctx, part, parts):
+    """row_weight[i] = weights[order[start + i]]; their sum, and the scale; part 0 works.
+
+    A piece of a batch leaves the sum and the scale as they are, those of the whole batch.
+    """
+    if part > 0:
+        return 0
+    weights, gathered = doubles(ctx, ctx.weights), doubles(ctx, ctx.row_weight)
+    weight_sum = 0.0
+    for i in range(ctx.m):
+        sample = sample_of(ctx, i)
+        if sample < 0:
+            return _BAD_INDEX
+        gathered[i] = weights[sample]
+        weight_sum += gathered[i]
+    if not ctx.accumulates:
+        ctx.weight_sum = weight_sum
+        if ctx.mean:
+            ctx.scale = 1.0 / weight_sum if weight_sum > 0.0 else 0.0
+    return 0
+
+
+@kernel
 def store_output(ctx, part, parts):
     """out[start + i] = the output buffer's row i; split by rows."""
     n = ctx.n_outputs
-    source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
-    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
+    begin, end = share(ctx.m, 1, part, parts)
     for i in range(begin * n, end * n):
-        target[i] = source[i]
+        out[i] = source[i]
     return 0
 
 
-@leaf
+@kernel
 def store_sigmoid(ctx, part, parts):
     """out[start + i] = sigmoid of the output buffer's row i; split by rows."""
     n = ctx.n_outputs
-    source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
-    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
+    source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
+    begin, end = share(ctx.m, 1, part, parts)
     for i in range(begin * n, end * n):
-        target[i] = sigmoid(source[i])
+        out[i] = sigmoid(source[i])
     return 0
 
 
-@leaf
+@kernel
 def store_softmax(ctx, part, parts):
     """out[start + i] = softmax of the output buffer's row i; split by rows."""
     n = ctx.n_outputs
-    source, target = buffer(ctx, ctx.source), reals(ctx, ctx.out) + ctx.start * n
-    begin, end = share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)
-    softmax(ctx, part, source + begin * n, target + begin * n, end - begin, n)
+    source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
+    begin, end = share(ctx.m, 1, part, parts)
+    softmax(ctx, part, source + begin * n, out + begin * n, end - begin, n)
     return 0
 
 
-@leaf
-def mark_hits_by_class(ctx, part, parts):
-    """row_hit[i] = 1 where the largest output is that of the largest target; split by rows."""
+@kernel
+def mark_correct_by_class(ctx, part, parts):
+    """row_correct[i] = 1 where output and target are largest at the same place; split by rows."""
     n = ctx.n_outputs
-    output, target = buffer(ctx, ctx.source), buffer(ctx, ctx.target)
-    hit = doubles(ctx, ctx.row_hit)
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        z, t = output + i * n, target + i * n
-        hit[i] = 1.0 if place_of_maximum(z, n) == place_of_maximum(t, n) else 0.0
+    output, targets = buffer(ctx, ctx.output), buffer(ctx, ctx.targets)
+    correct = doubles(ctx, ctx.row_correct)
+    begin, end = share(ctx.m, 1, part, parts)
+    for i in range(begin, end):
+        z, t = output + i * n, targets + i * n
+        correct[i] = 1.0 if place_of_maximum(z, n) == place_of_maximum(t, n) else 0.0
     return 0
 
 
 @subroutine
 def place_of_maximum(x, n):
-    """The first i < n with the largest x[i]; for many in simple loops, which fill the lanes."""
+    """The first i < n with the largest x[i]; large n takes two loops that vectorise."""
     first, largest = 0, x[0]
     if n <= 16:
         for i in range(1, n):
@@ -121,35 +170,18 @@ def place_of_maximum(x, n):
     return first
 
 
-@leaf
-def mark_hits_by_sign(ctx, part, parts):
-    """row_hit[i] = 1 where every logit is positive just where its target is above a half."""
+@kernel
+def mark_correct_by_sign(ctx, part, parts):
+    """row_correct[i] = 1 where the logits > 0 are those with targets > 1/2; split by rows."""
     n = ctx.n_outputs
-    output, target = buffer(ctx, ctx.source), buffer(ctx, ctx.target)
-    hit = doubles(ctx, ctx.row_hit)
+    output, targets = buffer(ctx, ctx.output), buffer(ctx, ctx.targets)
+    correct = doubles(ctx, ctx.row_correct)
     zero, half = like(output, 0), like(output, 0.5)
-    for i in range(share(ctx.m, 1, part, parts), share(ctx.m, 1, part + 1, parts)):
-        z, t = output + i * n, target + i * n
-        right = 1.0
+    begin, end = share(ctx.m, 1, part, parts)
+    for i in range(begin, end):
+        z, t = output + i * n, targets + i * n
+        all_correct = 1.0
         for j in range(n):
-            right = right if (z[j] > zero) == (t[j] > half) else 0.0
-        hit[i] = right
-    return 0
-
-
-@leaf
-def gather_weights(ctx, part, parts):
-    """row_weight[i] = weights[order[start + i]], their sum, and the scale; part 0 works."""
-    if part > 0:
-        return 0
-    weights, gathered = doubles(ctx, ctx.weights), doubles(ctx, ctx.row_weight)
-    order = integers(ctx, ctx.order)
-    mass = 0.0
-    for i in range(ctx.m):
-        sample = order[ctx.start + i] if ctx.order else ctx.start + i
-        gathered[i] = weights[sample]
-        mass += gathered[i]
-    ctx.mass = mass
-    if ctx.mean:
-        ctx.scale = 1.0 / mass if mass > 0.0 else 0.0
+            all_correct = all_correct if (z[j] > zero) == (t[j] > half) else 0.0
+        correct[i] = all_correct
     return 0

@@ -1,9 +1,10 @@
 """Compiled kernels on disk, one file each.
 
-The directory's name is a hash of everything that the machine code depends on: the sources of
-this package, the versions of Numba, llvmlite and Python, and the processor with its features. So
-nothing is ever stale, and several environments share one place. A file carries a checksum; one
-that is missing, unreadable or damaged is compiled anew. No trouble with the disk is an error.
+The directory's name is a hash of everything that the machine code depends on: the sources of this
+package, the tables and constants that it imports, the versions of Numba, llvmlite and Python, and
+the processor with its features. So no file is ever stale, and several environments can share one
+directory. Each file carries a checksum; a missing, unreadable or damaged one is compiled again.
+Disk errors are never raised.
 
 ``FASTNN_CACHE_DIR`` moves the cache; an empty value turns it off.
 """
@@ -23,27 +24,31 @@ from pathlib import Path
 import llvmlite
 import numba
 
-from . import target
+from . import isa
 
 _MAGIC = b"fastnn-kernel-1\n"
+
+
+def sources() -> list[Path]:
+    """The files that machine code depends on."""
+    here = Path(__file__).parent
+    return [*sorted(here.glob("*.py")), here.parent / "tables.py", here.parent / "constants.py"]
 
 
 @functools.cache
 def key() -> str:
     """The hash that names the cache directory of this build on this machine."""
     digest = hashlib.sha256()
-    for source in sorted(
-        [*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "tables.py"]
-    ):
+    for source in sources():
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    processor = [target.level(), *(str(part) for part in target.codegen(True).magic_tuple())]
+    processor = [isa.level(), *(str(part) for part in isa.codegen(True).magic_tuple())]
     versions = [numba.__version__, llvmlite.__version__, platform.python_version(), sys.platform]
     digest.update(json.dumps([processor, versions]).encode())
     return digest.hexdigest()[:32]
 
 
 def root() -> Path | None:
-    """Where all caches lie, or None if caching is turned off."""
+    """The directory of all caches, or None if caching is turned off."""
     chosen = os.environ.get("FASTNN_CACHE_DIR")
     if chosen is not None:
         return Path(chosen) if chosen else None
@@ -57,7 +62,7 @@ def root() -> Path | None:
 
 
 def directory() -> Path | None:
-    """The writable directory of this build's kernels, made if need be; None if there is none."""
+    """The directory of this build's kernels, created if missing; None if it cannot be written."""
     try:
         place = root()
         if place is None:
@@ -70,7 +75,7 @@ def directory() -> Path | None:
 
 
 def load(name: str, codegen):
-    """The kernel of that name as (code library of `codegen`, symbol), or None."""
+    """The kernel of that name as (code library of `codegen`, symbol); None if there is none."""
     try:
         place = root()
         if place is None:
@@ -87,7 +92,7 @@ def load(name: str, codegen):
 
 
 def store(name: str, library, symbol: str) -> None:
-    """Keep a kernel for the next process, if the disk allows."""
+    """Write a kernel to the cache, if the disk allows."""
     place = directory()
     if place is None:
         return
@@ -114,7 +119,7 @@ def _pack(header: dict, machine_code: bytes, bitcode: bytes) -> bytes:
 
 
 def _unpack(content: bytes):
-    """The parts that _pack joined, or None if a single bit of them has changed."""
+    """The parts that _pack joined, or None if the checksum does not match."""
     start = len(_MAGIC) + 32
     body = content[start:]
     if content[: len(_MAGIC)] != _MAGIC:

@@ -1,9 +1,8 @@
-"""Short rows side by side: a block of rows is transposed, so that each row has a lane of its own.
+"""Short rows side by side: a block of rows is transposed, so that each row has its own lane.
 
-A row of few classes is shorter than a vector, and its maximum, sums and logarithm would take the
-lanes one after another. Here element j of all rows of a block is a column of ROWS consecutive
-elements, and every step takes a whole column at once. The sums have the bits of
-:mod:`.reductions`, row by row.
+A row of few classes is shorter than a vector, so its maximum, sums and logarithm would leave most
+lanes idle. Here element j of all rows of a block is a column of ROWS consecutive elements, and
+every step works on a whole column. The sums have the bits of :mod:`.reductions`.
 """
 
 from __future__ import annotations
@@ -15,23 +14,22 @@ from numba.extending import intrinsic
 from .kernels import subroutine
 from .reductions import FEW
 from .simd import call_llvm, fused
-from .tiles import LANE, REAL, at_offset, broadcast, lane_mask
+from .vectors import LANE, REAL, at_offset, broadcast, lane_mask
 
-#: Rows of a block, and elements of the longest row that is short.
+#: Rows of a block, and elements of the longest short row.
 ROWS, SHORT = 16, 16
 
 
 def on_columns(emit):
     """A statement on columns, as an intrinsic.
 
-    ``statement(target, *sources)`` writes what ``emit(builder, *sources)`` makes of the columns
-    that begin at the sources. `emit` may mix the types of network and float64: a result is
-    rounded to the target's. Said of vectors, not in a loop, because LLVM cannot see that two
-    columns do not overlap.
+    ``statement(out, sources)`` writes ``emit(builder, *columns)`` to the column `out`, where the
+    columns begin at the sources. `emit` may mix the network's type and float64; its result is
+    rounded to that of `out`. Not a loop, because LLVM cannot exclude that two columns overlap.
     """
 
     @intrinsic
-    def statement(typingctx, target, sources):
+    def statement(typingctx, out, sources):
         def codegen(context, builder, sig, args):
             def column(pointer, address):
                 vector = ir.VectorType(REAL[pointer.dtype], ROWS)
@@ -42,13 +40,13 @@ def on_columns(emit):
                 place, width = column(pointer, builder.extract_value(args[1], index))
                 values.append(builder.load(place, align=width))
             value = emit(builder, *values)
-            place, width = column(target, args[0])
+            place, width = column(out, args[0])
             if value.type != place.type.pointee:
                 value = builder.fptrunc(value, place.type.pointee)
             builder.store(value, place, align=width)
             return context.get_dummy_value()
 
-        return types.none(target, sources), codegen
+        return types.none(out, sources), codegen
 
     return statement
 
@@ -81,7 +79,7 @@ _fuse = on_columns(
 
 
 def _moves_column(name, emit):
-    """An intrinsic on one column and the strided elements of `rows` rows that belong to it."""
+    """An intrinsic that moves a column from or to strided elements of `rows` rows."""
 
     @intrinsic
     def move(typingctx, column, strided, stride, rows):
@@ -120,7 +118,7 @@ def _emit_scatter(builder, name, places, mask, place, width):
     call_llvm(builder, name, ir.VoidType(), args)
 
 
-#: column[i] = strided[i*stride] for i < rows, and 0 for the rows that a last block lacks.
+#: column[i] = strided[i*stride] for i < rows, and 0 for the other rows.
 _gather = _moves_column("gather", _emit_gather)
 #: strided[i*stride] = column[i] for i < rows.
 _scatter = _moves_column("scatter", _emit_scatter)
@@ -128,21 +126,21 @@ _scatter = _moves_column("scatter", _emit_scatter)
 
 @subroutine
 def to_columns(columns, source, rows, n):
-    """columns[j*ROWS + i] = source[i*n + j], and 0 for the rows that a last block lacks."""
+    """columns[j*ROWS + i] = source[i*n + j] for i < rows, and 0 for the other rows."""
     for j in range(n):
         _gather(columns + j * ROWS, source + j, n, rows)
 
 
 @subroutine
-def from_columns(target, columns, rows, n):
-    """target[i*n + j] = columns[j*ROWS + i]"""
+def from_columns(out, columns, rows, n):
+    """out[i*n + j] = columns[j*ROWS + i] for i < rows."""
     for j in range(n):
-        _scatter(columns + j * ROWS, target + j, n, rows)
+        _scatter(columns + j * ROWS, out + j, n, rows)
 
 
 @subroutine
 def subtract_maximum(x, highest, n):
-    """Subtract from every element the largest of its row, which `highest` is left with."""
+    """Subtract from every element the maximum of its row; leaves the maxima in `highest`."""
     copy(highest, (x,))
     for j in range(ROWS, n * ROWS, ROWS):
         _maximum(highest, (highest, x + j))
@@ -180,7 +178,7 @@ def dots_of_columns(sums, x, y, n):
 
 @subroutine
 def _join(sums, n):
-    """Add columns l and l + 8, then l and l + 4, and so on, where there are such columns."""
+    """Add columns l and l + 8, then l and l + 4, and so on, as far as there are columns."""
     half = SHORT // 2
     while half > 0:
         for j in range(min(half, n - half)):

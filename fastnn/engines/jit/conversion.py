@@ -1,6 +1,7 @@
-"""Elements of any type as those of the network, a vector at a time.
+"""Conversion of elements of any type to the network's, a vector at a time.
 
-Rows of tables are short: LLVM's own loops would do most of their elements one after another.
+Rows of X are often short; LLVM's own vectorised loops would leave most of their elements to a
+scalar remainder.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from numba.extending import intrinsic
 
 from .kernels import subroutine
 from .memory import Half
-from .tiles import REAL, at_offset, broadcast, lane_mask, masked_load, masked_store
+from .vectors import REAL, at_offset, broadcast, lane_mask, masked_load, masked_store
 
-#: Elements that are converted at once, whatever the processor has.
+#: Elements converted at once, on every processor.
 LANES = 16
 
 
 @subroutine
 def convert(y, x, factor, n):
-    """y[j] = factor x[j] for j < n, where x holds numbers of any type, or float16 patterns."""
+    """y[j] = factor x[j] for j < n, where x has any type of FEATURE_TYPES."""
     j = 0
     while j + LANES <= n:
         _convert_all(y + j, x + j, factor, LANES)
@@ -40,15 +41,15 @@ def _conversion(masked):
 
         def codegen(context, builder, sig, args):
             y, x, factor, count = args
-            source, target = ir.VectorType(element, LANES), ir.VectorType(REAL[real], LANES)
-            place, result = at_offset(builder, x, 0, source), at_offset(builder, y, 0, target)
+            source, wanted = ir.VectorType(element, LANES), ir.VectorType(REAL[real], LANES)
+            place, result = at_offset(builder, x, 0, source), at_offset(builder, y, 0, wanted)
             if masked:
                 mask = lane_mask(builder, count, LANES)
                 value = masked_load(builder, place, mask, source, size)
             else:
                 value = builder.load(place, align=size)
-            value = _as_real(builder, value, sig.args[1].dtype, target)
-            value = builder.fmul(broadcast(builder, factor, target), value)
+            value = _as_real(builder, value, sig.args[1].dtype, wanted)
+            value = builder.fmul(broadcast(builder, factor, wanted), value)
             if masked:
                 masked_store(builder, value, result, mask, width)
             else:
@@ -67,23 +68,23 @@ def _llvm_type(number):
     return REAL[number] if number in REAL else ir.IntType(number.bitwidth)
 
 
-def _as_real(builder, value, number, target):
-    """A vector of numbers of one type as a vector of the network's."""
+def _as_real(builder, value, number, wanted):
+    """A vector of numbers converted to the vector type `wanted`."""
     if isinstance(number, Half):
         value, number = _single_of_half(builder, value), types.float32
     if number in REAL:
-        have, want = (4 if t == ir.FloatType() else 8 for t in (value.type.element, target.element))
+        have, want = (4 if t == ir.FloatType() else 8 for t in (value.type.element, wanted.element))
         if have == want:
             return value
-        return builder.fpext(value, target) if have < want else builder.fptrunc(value, target)
-    return builder.sitofp(value, target) if number.signed else builder.uitofp(value, target)
+        return builder.fpext(value, wanted) if have < want else builder.fptrunc(value, wanted)
+    return builder.sitofp(value, wanted) if number.signed else builder.uitofp(value, wanted)
 
 
 def _single_of_half(builder, half):
-    """The float32 equal to each float16, from its bits alone: all are exact.
+    """float16 bit patterns converted to float32, exactly, by integer arithmetic.
 
-    A float16 is sign, 5 bits of exponent with bias 15, 10 bits of mantissa; a float32 has 8 with
-    bias 127, and 23.
+    A float16 has a sign, 5 bits of exponent with bias 15 and 10 bits of mantissa; a float32 has 8
+    bits of exponent with bias 127 and 23 of mantissa.
     """
     words, singles = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.FloatType(), LANES)
 

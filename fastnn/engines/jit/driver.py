@@ -1,118 +1,135 @@
 """The driver walks a bound program over a range of minibatches; the launcher splits a call.
 
-These two are all that knows about parallelism. A leaf sees (context, part, parts) and does its
-share; whether the parts run side by side or one after another cannot change a bit of the result.
+Only these two know about parallelism. A kernel sees (context, part, parts) and does its share;
+whether the parts run side by side or one after another changes no bit of the result.
 """
 
 from __future__ import annotations
 
 from numba import get_thread_id, prange
 
-from ..tables import CALL, HYPER_COLUMNS, MOST_PARTS, ROW, Status
+from ..tables import CALL, MOST_PARTS, OP, Status
 from .kernels import driver, launcher, subroutine
-from .memory import address_of, call_launch, call_leaf, doubles, integers, reals
+from .memory import address_of, call_kernel, call_launch, doubles, integers, reals
 from .simd import flush_denormals, restore_denormals
 
 _CALL_BYTES = CALL.itemsize
-_ROW_BYTES = ROW.itemsize
-_HYPER_BYTES = HYPER_COLUMNS * 8
+_OP_BYTES = OP.itemsize
 _RESULT_BYTES = 2 * 8
 _OK = int(Status.OK)
 _MOST = MOST_PARTS
 
 
-def _words(field):
+def _place(field):
+    """Index of a field in an entry of CALL."""
     return CALL.fields[field][1] // 8
 
 
-_LEAF, _INNER, _ROW = _words("leaf"), _words("inner"), _words("row")
-_FIXED, _PER_ROW = _words("fixed"), _words("per_row")
+_KERNEL, _INNER, _OP = _place("kernel"), _place("inner"), _place("op")
+_FIXED, _PER_ROW = _place("fixed"), _place("per_row")
 
 
 @subroutine
-def run_part(leaf, ctx, part, parts, thread):
-    """Call a leaf for one part; note its status, and that and where it ran.
+def run_part(kernel, ctx, part, parts, thread):
+    """Call a kernel for one part; record its status, and that and where it ran.
 
-    A function of its own, because Numba takes stores through our pointers for dead code when
+    This is a separate function because Numba removes stores through our pointers as dead code when
     they stand in a parallel loop.
     """
     ran, ran_on = integers(ctx, ctx.ran), integers(ctx, ctx.ran_on)
     ran[part] = ran[part] + 1
     ran_on[part] = thread
-    integers(ctx, ctx.statuses)[part] = call_leaf(leaf, (address_of(ctx), part, parts))
+    status = call_kernel(kernel, (address_of(ctx), part, parts))
+    integers(ctx, ctx.statuses)[part] = status
+    return status
 
 
 @subroutine
-def run_part_on_thread(leaf, ctx, part, parts, thread):
-    """:func:`run_part` on a thread of the pool, whose arithmetic may be set in any way."""
+def run_part_on_thread(kernel, ctx, part, parts, thread):
+    """:func:`run_part` on a thread of the pool, whose floating-point mode is unknown."""
     before = flush_denormals()
-    run_part(leaf, ctx, part, parts, thread)
+    run_part(kernel, ctx, part, parts, thread)
     restore_denormals(before)
 
 
 @subroutine
-def sum_of_statuses(ctx, parts):
-    """0 if every part succeeded."""
+def worst_status(ctx, parts):
+    """The largest status of the parts; 0 if all succeeded."""
     statuses = integers(ctx, ctx.statuses)
     status = 0
     for part in range(parts):
-        status += statuses[part]
+        status = max(status, statuses[part])
     return status
 
 
 @launcher
-def launch(leaf, ctx, parts):
-    """Run the parts of a leaf on the threads of Numba's pool; the sum of their statuses.
+def launch(kernel, ctx, parts):
+    """Run the parts of a kernel on the threads of Numba's pool; the worst of their statuses.
 
-    Each status has a place of its own: a reduction in the loop would allocate memory.
+    Each part writes its own status: a reduction in the loop would allocate memory.
     """
     for part in prange(parts):
-        run_part_on_thread(leaf, ctx, part, parts, get_thread_id())
-    return sum_of_statuses(ctx, parts)
+        run_part_on_thread(kernel, ctx, part, parts, get_thread_id())
+    return worst_status(ctx, parts)
+
+
+@subroutine
+def begin_batch(ctx, batch):
+    """Set the context's per-batch fields."""
+    ctx.start = batch * ctx.batch_size
+    ctx.m = min(ctx.batch_size, ctx.n_rows - ctx.start)
+    ctx.weight_sum = ctx.total_weight if ctx.accumulates else 1.0 * ctx.m
+    ctx.scale = 1.0 / ctx.weight_sum if ctx.mean else 1.0
+    ctx.penalty_scale = 1.0 if ctx.mean or ctx.accumulates else ctx.m / ctx.n_rows
+    if ctx.gathers:
+        ctx.input = address_of(reals(ctx, ctx.work) + ctx.gathered * ctx.capacity)
+    else:
+        ctx.input = address_of(reals(ctx, ctx.X) + ctx.start * ctx.n_inputs)
+
+
+@subroutine
+def run_call(ctx, call):
+    """Run one entry of a program, in as many parts as its cost is worth; its status."""
+    entry, cost = integers(ctx, call), doubles(ctx, call)
+    ctx.op = ctx.ops + entry[_OP] * _OP_BYTES
+    ctx.inner = entry[_INNER]
+    parts = min(ctx.parts, _MOST)
+    work = cost[_FIXED] + cost[_PER_ROW] * ctx.m
+    if work < parts * ctx.grain:
+        parts = max(1, int(work / ctx.grain))
+    if parts > 1 and ctx.launch:
+        return call_launch(ctx.launch, (entry[_KERNEL], address_of(ctx), parts))
+    worst = _OK
+    for part in range(parts):
+        worst = max(worst, run_part(entry[_KERNEL], ctx, part, parts, -1))
+    return worst
 
 
 @subroutine
 def run_batches(ctx, calls, n_calls, first, last):
-    """:func:`drive` within its floating-point mode."""
+    """:func:`drive` without its floating-point mode."""
     for batch in range(first, last):
-        ctx.start = batch * ctx.batch_size
-        ctx.m = min(ctx.batch_size, ctx.n_samples - ctx.start)
-        ctx.mass = ctx.m
-        ctx.scale = 1.0 / ctx.m if ctx.mean else 1.0
-        if ctx.gathers:
-            ctx.input = address_of(reals(ctx, ctx.work) + ctx.gather * ctx.capacity)
-        else:
-            ctx.input = address_of(reals(ctx, ctx.X) + ctx.start * ctx.n_inputs)
+        begin_batch(ctx, batch)
         for index in range(n_calls):
-            entry = integers(ctx, calls + index * _CALL_BYTES)
-            cost = doubles(ctx, calls + index * _CALL_BYTES)
-            ctx.row = ctx.rows + entry[_ROW] * _ROW_BYTES
-            ctx.inner = entry[_INNER]
-            parts = min(ctx.parts, _MOST)
-            work = cost[_FIXED] + cost[_PER_ROW] * ctx.m
-            if work < parts * ctx.grain:
-                parts = max(1, int(work / ctx.grain))
-            if parts > 1 and ctx.launch:
-                status = call_launch(ctx.launch, (entry[_LEAF], address_of(ctx), parts))
-            else:
-                for part in range(parts):
-                    run_part(entry[_LEAF], ctx, part, parts, -1)
-                status = sum_of_statuses(ctx, parts)
+            status = run_call(ctx, calls + index * _CALL_BYTES)
             if status != _OK:
                 return status
-        ctx.hyper += _HYPER_BYTES
-        ctx.result += _RESULT_BYTES
+        if not ctx.accumulates:
+            ctx.hyper += ctx.hyper_columns * 8
+            ctx.result += _RESULT_BYTES
+            ctx.step += 1
     return _OK
 
 
 @driver
 def drive(ctx, calls, n_calls, first, last):
-    """Run a program on the batches first, ..., last-1, with denormal numbers taken for zeros.
+    """Run a program on the batches first, ..., last-1, with denormals flushed to zero.
 
     ctx     the context; its per-call and per-batch fields are written here
     calls   address of n_calls entries of CALL
     Returns 0, or the status of the first call that failed; then ctx.start tells the batch.
-    hyper and result must point at the row of batch `first`, and move on with the batches.
+    hyper, result and step are those of batch `first`, and advance with the batches, except over the
+    pieces of one batch.
     """
     before = flush_denormals()
     status = run_batches(ctx, calls, n_calls, first, last)

@@ -1,7 +1,7 @@
 """The registry of compiled functions, and how one becomes an address.
 
-``@leaf`` and its kin only note a Python function; :func:`address` compiles it for one element
-type on first use, or loads it from the cache. Nothing is compiled that no plan has asked for.
+``@kernel`` and the other decorators only register a Python function; :func:`address` compiles it
+for one element type on first use, or loads it from the cache. So only what a plan uses is compiled.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import threading
 import numpy as np
 from numba.core import types
 
-from . import cache, target
-from .memory import Pointer, context_type, row_type
+from . import cache, isa
+from .memory import Pointer, context_type, op_type
 
 _WORD = types.int64
 _functions: dict = {}
@@ -29,30 +29,29 @@ def _register(function, signature, **options):
     return function
 
 
-def leaf(function):
+def kernel(function):
     """Register ``function(ctx, part, parts) -> status``."""
     return _register(function, lambda real: _WORD(context_type(real), _WORD, _WORD))
 
 
-def inner(function):
-    """Register an elementwise epilogue ``function(z, a, da, count, row) -> status``.
+def epilogue(function):
+    """Register an elementwise ``function(z, a, da, count, op) -> status``.
 
-    The first three are pointers to `count` elements, the last points to the plan row.
+    The first three are pointers to `count` elements, the last one to the operation.
     """
     return _register(
         function,
-        lambda real: _WORD(*[Pointer(real)] * 3, _WORD, row_type(real)),
+        lambda real: _WORD(*[Pointer(real)] * 3, _WORD, op_type(real)),
     )
 
 
-def product_leaf(function):
-    """Register the matrix product, called by address (see ``products.py``)."""
+def takes_record(record_type):
+    """Register ``function(record) -> status``: a pointer to one ``record_type(real)``."""
 
-    def signature(real):
-        p = Pointer(real)
-        return _WORD(p, _WORD, p, _WORD, p, _WORD, _WORD, p, *[_WORD] * 5, p)
+    def register(function):
+        return _register(function, lambda real: _WORD(Pointer(record_type(real))))
 
-    return _register(function, signature)
+    return register
 
 
 def driver(function):
@@ -61,7 +60,7 @@ def driver(function):
 
 
 def launcher(function):
-    """Register ``function(leaf, ctx, parts) -> status``, the one that may run in parallel."""
+    """Register ``function(kernel, ctx, parts) -> status``, the one that may run in parallel."""
     return _register(
         function,
         lambda real: _WORD(_WORD, context_type(real), _WORD),
@@ -71,13 +70,13 @@ def launcher(function):
 
 
 def subroutine(function):
-    """A function that leaves call and LLVM inlines: it has no address of its own."""
-    return target.dispatcher(function, OPTIONS)
+    """A function that kernels call and LLVM may inline; it has no address of its own."""
+    return isa.dispatcher(function, OPTIONS)
 
 
 def formula(function):
-    """A subroutine of numbers that is always inlined, so that loops over it fill the lanes."""
-    return target.dispatcher(function, {**OPTIONS, "forceinline": True})
+    """A subroutine that is always inlined, so that loops over it vectorise."""
+    return isa.dispatcher(function, {**OPTIONS, "forceinline": True})
 
 
 def names() -> list[str]:
@@ -102,14 +101,14 @@ def address(name: str, dtype) -> int:
     with _lock:
         if key not in _addresses:
             parallel = bool(_functions[name][2].get("parallel"))
-            compiled = cache.load(f"{key[0]}-{key[1]}", target.codegen(parallel))
+            compiled = cache.load(f"{key[0]}-{key[1]}", isa.codegen(parallel))
             if compiled is None:
                 announce_compilation()
                 library, symbol = compile_function(name, key[1])
                 cache.store(f"{key[0]}-{key[1]}", library, symbol)
                 compiled = library, symbol
             library, symbol = compiled
-            # The library owns the machine code: it must live as long as the address is known.
+            # The library owns the machine code, so it must outlive the address.
             _libraries.append(library)
             _addresses[key] = library.get_pointer_to_function(symbol)
         return _addresses[key]
@@ -122,14 +121,14 @@ def compile_function(name: str, dtype: str):
     """Compile a registered function: (Numba code library, symbol of its C entry point)."""
     function, signature, options = _functions[name]
     real = getattr(types, dtype)
-    return target.compile_callback(function, signature(real), options)
+    return isa.compile_callback(function, signature(real), options)
 
 
 _announced = False
 
 
 def announce_compilation() -> None:
-    """Say once per process that the first fit waits for the compiler."""
+    """Print, once per process, that the first fit waits for the compiler."""
     global _announced
     if not _announced:
         _announced = True

@@ -1,14 +1,14 @@
-"""Typed pointers for leaves: ``x[i]`` and ``row.n_in`` on plain addresses, as in C.
+"""Typed pointers for kernels: ``x[i]`` and ``op.n_in`` on plain addresses, as in C.
 
-Numba's own arrays carry a shape, an owner and negative indices; a leaf needs none of them, and
-without them it compiles in half the time and cannot allocate. Two types do all the work:
+Numba's own arrays carry a shape, an owner and negative indices. Kernels need none of these;
+without them they compile in half the time and cannot allocate. There are two types:
 
-``Pointer(real)``
-    ``x[i]``, ``x[i] = v``, and ``x + n`` for the pointer n elements further on.
-``Struct(dtype, real)``
-    a pointer to a record of :mod:`fastnn.engines.tables`: ``ctx.m``, ``row.n_in``. It also knows
-    the network's element type ``real``, so that ``reals(ctx, address)`` has the right type and
-    one leaf serves float32 and float64.
+``Pointer(dtype)``
+    ``x[i]``, ``x[i] = v``, and ``x + n``, the pointer n elements further.
+``Struct(layout, real)``
+    A pointer to a record of :mod:`fastnn.engines.tables`: ``ctx.m``, ``op.n_in``. It carries the
+    network's element type ``real``, which gives ``reals(ctx, address)`` its type, so one source
+    serves float32 and float64.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
+from numba.core.errors import TypingError
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
@@ -35,7 +36,7 @@ from numba.extending import (
     register_model,
 )
 
-from ..tables import CONTEXT, ROW
+from ..tables import CONTEXT, OP
 
 
 class Pointer(types.Type):
@@ -47,7 +48,7 @@ class Pointer(types.Type):
 
 
 class Struct(types.Type):
-    """The address of a record whose fields are 8 bytes wide, in a network of element type real."""
+    """The address of a record of 8-byte fields, in a network of element type `real`."""
 
     def __init__(self, layout: np.dtype, real, name: str):
         self.layout = layout
@@ -61,7 +62,7 @@ class Struct(types.Type):
 
 
 class Half(types.Type):
-    """A float16: Numba has none, and not every processor converts one."""
+    """A float16, which Numba lacks; :mod:`.conversion` decodes its bit pattern."""
 
     def __init__(self):
         super().__init__("Half")
@@ -74,13 +75,13 @@ class _HalfModel(models.PrimitiveModel):
 
 
 def context_type(real):
-    """The type of the context pointer that every leaf takes."""
+    """The type of the context pointer, the first argument of every kernel."""
     return Struct(CONTEXT, real, "Context")
 
 
-def row_type(real):
-    """The type of a pointer to a row of the plan."""
-    return Struct(ROW, real, "Row")
+def op_type(real):
+    """The type of a pointer to an operation of the plan."""
+    return Struct(OP, real, "Op")
 
 
 @register_model(Pointer)
@@ -163,7 +164,7 @@ def _set_field(context, builder, sig, args, field):
 
 
 def _cast_address(make_type):
-    """An intrinsic that turns (typed pointer, address) into a pointer of make_type(first)."""
+    """An intrinsic ``cast(struct, address)``: the address as a ``make_type(struct)``."""
 
     @intrinsic
     def cast(typingctx, like, address):
@@ -184,21 +185,18 @@ labels32 = _cast_address(lambda struct: Pointer(types.int32))
 
 
 def elements_of(name: str):
-    """``elements(ctx, address)``: a pointer to elements of a type of NumPy's.
-
-    A float16 is read as its bit pattern (see ``conversion.py``).
-    """
+    """``elements(ctx, address)``: a pointer to elements of the NumPy type of that name."""
     element = Half() if name == "float16" else getattr(types, {"bool": "uint8"}.get(name, name))
     return _cast_address(lambda struct: Pointer(element))
 
 
-#: ``row_at(ctx, address)``: a pointer to a row of the plan.
-row_at = _cast_address(lambda struct: row_type(struct.real))
+#: ``op_at(ctx, address)``: a pointer to an operation of the plan.
+op_at = _cast_address(lambda struct: op_type(struct.real))
 
 
 @intrinsic
 def address_of(typingctx, pointer):
-    """The address that a pointer holds, as an int64."""
+    """The address in a pointer, as an int64."""
 
     def codegen(context, builder, sig, args):
         return args[0]
@@ -208,43 +206,68 @@ def address_of(typingctx, pointer):
 
 @intrinsic
 def like(typingctx, pointer_or_number, value):
-    """`value` as the element type of a pointer or struct, or as the type of a number.
+    """`value` in the element type of a pointer or struct, or in the type of a number.
 
-    Numba would otherwise promote every float32 expression with a constant to float64.
+    Without it Numba promotes float32 expressions with a constant to float64.
     """
-    target = getattr(pointer_or_number, "real", None)
+    dtype = getattr(pointer_or_number, "real", None)
     if isinstance(pointer_or_number, Pointer):
-        target = pointer_or_number.dtype
+        dtype = pointer_or_number.dtype
     elif isinstance(pointer_or_number, types.Number):
-        target = pointer_or_number
+        dtype = pointer_or_number
 
     def codegen(context, builder, sig, args):
         return context.cast(builder, args[1], sig.args[1], sig.return_type)
 
-    return target(pointer_or_number, numba.types.unliteral(value)), codegen
+    return dtype(pointer_or_number, numba.types.unliteral(value)), codegen
 
 
 def _call(n_arguments):
-    """An intrinsic that calls an address with so many int64 arguments and returns an int64."""
+    """An intrinsic that calls a function of so many int64 by its address; it returns an int64."""
 
     @intrinsic
     def call(typingctx, address, arguments):
         def codegen(context, builder, sig, args):
-            word = ir.IntType(64)
-            function = ir.FunctionType(word, [word] * n_arguments)
-            pointer = builder.inttoptr(args[0], function.as_pointer())
-            return builder.call(pointer, cgutils.unpack_tuple(builder, args[1]))
+            return _call_address(builder, args[0], cgutils.unpack_tuple(builder, args[1]))
 
         return types.int64(types.int64, types.UniTuple(types.int64, n_arguments)), codegen
 
     return call
 
 
-#: ``call_leaf(address, (context, part, parts))`` -> status.
-call_leaf = _call(3)
-#: ``call_inner(address, (z, a, da, count, row))`` -> status.
-call_inner = _call(5)
-#: ``call_launch(address, (leaf, context, parts))`` -> status.
+def _call_address(builder, address, words):
+    word = ir.IntType(64)
+    function = ir.FunctionType(word, [word] * len(words))
+    return builder.call(builder.inttoptr(address, function.as_pointer()), words)
+
+
+#: ``call_kernel(address, (context, part, parts))`` -> status.
+call_kernel = _call(3)
+#: ``call_epilogue(address, (z, a, da, count, op))`` -> status.
+call_epilogue = _call(5)
+#: ``call_launch(address, (kernel, context, parts))`` -> status.
 call_launch = _call(3)
-#: ``call_product(address, (c, c_row, a, a_row, a_k, ...))``: see ``products.product``.
-call_product = _call(14)
+
+
+def _has_words_only(type_):
+    if isinstance(type_, types.BaseTuple):
+        return all(map(_has_words_only, type_))
+    return isinstance(type_, Pointer) or type_ == types.int64
+
+
+@intrinsic
+def call_with_record(typingctx, address, record):
+    """Call a function by its address, with the address of a named tuple on the stack.
+
+    The function reads it as ``pointer[0]`` of a ``Pointer`` to its type. All fields, nested ones
+    too, must be pointers or int64: anything else would have another layout.
+    """
+    if not _has_words_only(record):
+        raise TypingError(f"not only pointers and int64: {record}")
+
+    def codegen(context, builder, sig, args):
+        place = cgutils.alloca_once(builder, args[1].type)
+        builder.store(args[1], place)
+        return _call_address(builder, args[0], [builder.ptrtoint(place, ir.IntType(64))])
+
+    return types.int64(types.int64, record), codegen

@@ -1,116 +1,120 @@
-"""The dense row of very few outputs, whose columns would leave most lanes of a tile idle.
+"""The dense operation with very few outputs, whose columns would leave most lanes idle.
 
-Forward, each output is a dot product over SUM_LANES lanes, added by one fixed tree: a rule of
-its own for the bits, chosen by n_out alone. Backward, dW has the bits of
-:func:`.products.dense_weights`, but is computed as its transpose.
+Forward, each output is a dot product over SUM_LANES lanes and one fixed tree; n_out alone chooses
+this rule, which sets the bits. Backward, dW has the bits of :func:`.dense.dense_weights`, but is
+computed as its transpose.
 """
 
 from __future__ import annotations
 
-from ..tables import DEPTH, NEAR_ROWS, PACK_BYTES
-from .kernels import leaf, subroutine
-from .memory import like, reals, row_at
-from .products import (
-    block_columns,
-    buffer,
-    epilogue,
-    is_penalised,
-    penalty_slope,
-    share,
+from ..tables import KC, MC, NONE
+from .context import apply_epilogue, buffer, op_of, pack_of, share
+from .dense import (
+    biases,
+    gradient_of,
+    starts_with_penalty,
     sum_over_rows,
-    transpose,
+    write_penalty_derivative,
 )
-from .tiles import SUM_LANES, make_dots, sum_of_lanes
+from .kernels import kernel, subroutine
+from .memory import like, reals
+from .microkernel import Matrix, Strided
+from .product import Area, Size, block_columns
+from .reductions import SUM_LANES, make_dots, sum_of_lanes
+from .transpose import transpose
 
 _dots_8, _dots_1 = make_dots(8), make_dots(1)
 
 
-@leaf
+@kernel
 def narrow_forward(ctx, part, parts):
     """z = x W + b, then a = act(z) by the epilogue; split by rows of the batch.
 
-    x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out).
+    x (m, n_in), W (n_in, n_out), b (n_out) or none; writes z and a (m, n_out).
     """
-    row = row_at(ctx, ctx.row)
-    n_in, n_out = row.n_in, row.n_out
-    x, z, a = buffer(ctx, row.x), buffer(ctx, row.z), buffer(ctx, row.a)
-    w = reals(ctx, ctx.params) + row.w
-    b = reals(ctx, ctx.params) + row.b
-    column = reals(ctx, ctx.pack + part * PACK_BYTES)
-    sums = column + DEPTH
-    i, i_end = share(ctx.m, 8, part, parts), share(ctx.m, 8, part + 1, parts)
-    while i < i_end:
-        rows = min(NEAR_ROWS, i_end - i)
+    op = op_of(ctx)
+    n_in, n_out = op.n_in, op.n_out
+    x, z, a = buffer(ctx, op.x), buffer(ctx, op.z), buffer(ctx, op.a)
+    w, b = reals(ctx, ctx.params) + op.w, biases(ctx, op, 0)
+    column = reals(ctx, pack_of(ctx, part))
+    sums = column + KC
+    i, end = share(ctx.m, 8, part, parts)
+    while i < end:
+        rows = min(MC, end - i)
         for j in range(n_out):
-            dot_products(sums, column, x + i * n_in, w + j, rows, n_in, n_out)
+            zero = like(sums, 0)
+            for r in range(rows * SUM_LANES):
+                sums[r] = zero
+            add_dots(sums, column, x + i * n_in, Matrix(w + j, n_out), rows, n_in)
             for r in range(rows):
                 at = (i + r) * n_out + j
                 z[at] = sum_of_lanes(sums + r * SUM_LANES) + b[j]
                 a[at] = z[at]
         at = i * n_out
-        epilogue(ctx, z + at, a + at, a + at, rows, n_out, n_out, row)
+        apply_epilogue(ctx, z + at, a + at, a + at, rows, n_out, n_out, op)
         i += rows
     return 0
 
 
 @subroutine
-def dot_products(sums, column, x, w, rows, n_in, n_out):
-    """sums (rows, SUM_LANES) of the products of x (rows, n_in) with a column of W (n_in, n_out)."""
-    zero = like(sums, 0)
-    for r in range(rows * SUM_LANES):
-        sums[r] = zero
+def add_dots(sums, column, x, w, rows, n_in):
+    """sums (rows, SUM_LANES) += the products of x (rows, n_in) and the first column of w.
+
+    `column` is room for KC elements.
+    """
     k = 0
     while k < n_in:
-        some = min(DEPTH, n_in - k)
-        for kk in range(some):
-            column[kk] = w[(k + kk) * n_out]
+        kc = min(KC, n_in - k)
+        for kk in range(kc):
+            column[kk] = w.at[(k + kk) * w.row]
         i = 0
         while i + 8 <= rows:
-            _dots_8(sums + i * SUM_LANES, x + (i * n_in + k), n_in, column, some)
+            _dots_8(sums + i * SUM_LANES, x + (i * n_in + k), n_in, column, kc)
             i += 8
         while i < rows:
-            _dots_1(sums + i * SUM_LANES, x + (i * n_in + k), n_in, column, some)
+            _dots_1(sums + i * SUM_LANES, x + (i * n_in + k), n_in, column, kc)
             i += 1
-        k += some
+        k += kc
 
 
-@leaf
+@kernel
 def narrow_weights(ctx, part, parts):
-    """dW = xt dz and db = the column sums of dz, as :func:`.products.dense_weights`.
+    """dW = xt dz and db = the column sums of dz, as :func:`.dense.dense_weights`.
 
-    x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out).
-    Computes dWt = dzt x, whose columns fill the lanes; split by rows of W.
+    x (m, n_in), dz (m, n_out); writes W (n_in, n_out) and b (n_out) of the gradient. Computes
+    dWt = dzt x, whose columns fill the lanes; split by rows of W.
     """
-    row = row_at(ctx, ctx.row)
-    dw, db = reals(ctx, ctx.grad) + row.w, reals(ctx, ctx.grad) + row.b
-    k, k_end = share(row.n_in, 16, part, parts), share(row.n_in, 16, part + 1, parts)
-    penalised = is_penalised(row)
-    if penalised and k_end > k:
-        penalty_slope(ctx, row, k * row.n_out, k_end - k, row.n_out)
-    narrow_weights_of_rows(ctx, part, row, dw, db, k, k_end, 0, ctx.m, penalised)
+    op = op_of(ctx)
+    k, k_end = share(op.n_in, 16, part, parts)
+    if starts_with_penalty(ctx, op):
+        write_penalty_derivative(ctx, op, k * op.n_out, k_end - k, op.n_out)
+    area = Area(k, k_end, 0, op.n_out)
+    narrow_weights_of_rows(ctx, part, op, gradient_of(ctx, op), area, 0, ctx.m)
     return 0
 
 
 @subroutine
-def narrow_weights_of_rows(ctx, part, row, dw, db, k, k_end, first, last, adds):
-    """The rows k, ..., k_end-1 of dW, and with the first of them db, from some rows of the batch.
-
-    If `adds` is 1, the sums are added to what dw holds.
-    """
-    n_in, n_out = row.n_in, row.n_out
-    x, dz = buffer(ctx, row.x), buffer(ctx, row.da)
-    dwt = reals(ctx, ctx.pack + part * PACK_BYTES)  # a product of so few rows does not use it
-    if k == 0 and k_end > 0:
-        one = reals(ctx, ctx.one)
+def narrow_weights_of_rows(ctx, part, op, gradient, area, begin, end):
+    """Rows of dW from rows begin, ..., end-1 of the batch; with row 0 of dW also db."""
+    n_in, n_out = op.n_in, op.n_out
+    x, dz = buffer(ctx, op.x) + begin * n_in, buffer(ctx, op.da) + begin * n_out
+    depth = end - begin
+    if area.i == 0 and area.i_end > 0 and op.b != NONE:
         sum_over_rows(
-            ctx, part, db, n_out, one, 1, 0, dz, n_out, 1, n_out, first, last, False
+            ctx, part, Matrix(gradient.b, n_out), Strided(reals(ctx, ctx.one), 1, 0),
+            Matrix(dz, n_out), Size(1, depth, n_out), gradient.b_adds,
         )  # fmt: skip
-    while k < k_end:
-        columns = min(block_columns(x), k_end - k)
-        if adds:
-            transpose(dwt, columns, dw + k * n_out, n_out, columns, n_out)
+    # The packing buffer is free: a product of so few rows packs nothing.
+    dwt = reals(ctx, pack_of(ctx, part))
+    k = area.i
+    while k < area.i_end:
+        columns = min(block_columns(x), area.i_end - k)
+        dw = gradient.w + k * n_out
+        if gradient.w_adds:
+            transpose(dwt, columns, dw, n_out, columns, n_out)
         sum_over_rows(
-            ctx, part, dwt, columns, dz, 1, n_out, x + k, n_in, n_out, columns, first, last, adds
-        )
-        transpose(dw + k * n_out, n_out, dwt, columns, n_out, columns)
+            ctx, part, Matrix(dwt, columns), Strided(dz, 1, n_out), Matrix(x + k, n_in),
+            Size(n_out, depth, columns), gradient.w_adds,
+        )  # fmt: skip
+        transpose(dw, n_out, dwt, columns, n_out, columns)
         k += columns

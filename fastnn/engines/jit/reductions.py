@@ -2,7 +2,7 @@
 
 Lane l takes the elements l, l + SUM_LANES, ... in that order; then lanes l and l + 8 are joined, l
 and l + 4, and so on. So the bits do not depend on the width of the processor's vectors. Sums are
-float64 in either type of network.
+float64 in either type of network, but for the dot products of :func:`make_dots`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .kernels import formula
+from .kernels import formula, subroutine
 from .simd import call_llvm, fma, fused, word
-from .tiles import LANE, REAL, SUM_LANES, at_offset, lane_mask, masked_load, shuffle
+from .vectors import LANE, REAL, at_offset, lane_mask, masked_load, shuffle
 
-#: So few elements would leave most lanes idle: a rule for the bits.
+#: Virtual lanes of a sum, on every processor. Changing it changes results bitwise.
+SUM_LANES = 16
+
+#: Up to so many elements, which would leave most lanes idle, are added one after another. Changing
+#: it changes results bitwise.
 FEW = 4
+
+#: Doubles of a block of :func:`sum_in_blocks`. Changing it changes results bitwise.
+_SUM_BLOCK = 128
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), SUM_LANES)
 _WORD = ir.IntType(64)
@@ -170,10 +177,130 @@ def dot_of(x, y, count):
 
 @formula
 def maximum_of(x, count):
-    """The largest x[i] for i < count; a NaN behind the first is passed over."""
+    """The largest x[i] for i < count, skipping a NaN but for the first element."""
     if count > FEW:
         return _maximum_of_lanes(x, count)
     largest = x[0]
     for i in range(1, count):
         largest = x[i] if x[i] > largest else largest
     return largest
+
+
+@subroutine
+def sum_in_blocks(start, values, n):
+    """start + the sums of blocks of consecutive doubles, added in order."""
+    total = start
+    i = 0
+    while i < n:
+        block = 0.0
+        for k in range(i, min(i + _SUM_BLOCK, n)):
+            block += values[k]
+        total += block
+        i += _SUM_BLOCK
+    return total
+
+
+def make_dots(n_rows: int):
+    """Dot products of some rows with one vector, as an intrinsic.
+
+    ``dots(sums, a, a_row, w, depth)`` continues, for r < n_rows and lanes l < SUM_LANES,
+
+        sums[r*SUM_LANES + l] = fma(a[r*a_row + k], w[k], sums[r*SUM_LANES + l])
+
+    over k = l, l + SUM_LANES, ... < depth, in that order. Reads a and w, writes sums.
+    """
+
+    @intrinsic
+    def dots(typingctx, sums, a, a_row, w, depth):
+        real = sums.dtype
+        width = real.bitwidth // 8
+        vector = ir.VectorType(REAL[real], SUM_LANES)
+
+        def codegen(context, builder, sig, args):
+            sums, a, a_row, w, depth = args
+            a_row = builder.mul(a_row, word(width))
+            places = [
+                at_offset(builder, sums, r * SUM_LANES * width, vector) for r in range(n_rows)
+            ]
+            starts = [builder.load(place, align=width) for place in places]
+            step = SUM_LANES * width
+
+            def advance(a_at, w_at, chains, load):
+                factor = load(w_at)
+                at = a_at
+                results = []
+                for chain in chains:
+                    results.append(fused(builder, load(at), factor, chain))
+                    at = builder.add(at, a_row)
+                return results
+
+            def load_all(at):
+                return builder.load(at_offset(builder, at, 0, vector), align=width)
+
+            whole = builder.sdiv(depth, word(SUM_LANES))
+            before = builder.block
+            loop = builder.append_basic_block("lanes")
+            after = builder.append_basic_block("tail")
+            builder.cbranch(builder.icmp_signed(">", whole, word(0)), loop, after)
+            builder.position_at_end(loop)
+            phis = [builder.phi(_WORD) for _ in range(3)] + [builder.phi(vector) for _ in starts]
+            left, a_at, w_at, *chains = phis
+            following = [
+                builder.sub(left, word(1)),
+                builder.add(a_at, word(step)),
+                builder.add(w_at, word(step)),
+                *advance(a_at, w_at, chains, load_all),
+            ]
+            for phi, start, value in zip(phis, [whole, a, w, *starts], following, strict=True):
+                phi.add_incoming(start, before)
+                phi.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed(">", following[0], word(0)), loop, after)
+
+            builder.position_at_end(after)
+            ends = []
+            for start, value in zip([a, w, *starts], following[1:], strict=True):
+                end = builder.phi(start.type)
+                end.add_incoming(start, before)
+                end.add_incoming(value, loop)
+                ends.append(end)
+            rest = builder.sub(depth, builder.mul(whole, word(SUM_LANES)))
+            mask = lane_mask(builder, rest, SUM_LANES)
+
+            def load_rest(at):
+                return masked_load(builder, at_offset(builder, at, 0, vector), mask, vector, width)
+
+            with builder.if_else(builder.icmp_signed(">", rest, word(0))) as (then, otherwise):
+                with then:
+                    for place, value in zip(
+                        places, advance(ends[0], ends[1], ends[2:], load_rest), strict=True
+                    ):
+                        builder.store(value, place, align=width)
+                with otherwise:
+                    for place, value in zip(places, ends[2:], strict=True):
+                        builder.store(value, place, align=width)
+            return context.get_dummy_value()
+
+        i = types.int64
+        return types.none(sums, sums, i, sums, i), codegen
+
+    return dots
+
+
+@intrinsic
+def sum_of_lanes(typingctx, sums):
+    """The sum of SUM_LANES consecutive elements: lane l and l + 8, then l and l + 4, and so on."""
+    real = sums.dtype
+    width = real.bitwidth // 8
+
+    def codegen(context, builder, sig, args):
+        n = SUM_LANES
+        vector = ir.VectorType(REAL[real], n)
+        total = builder.load(at_offset(builder, args[0], 0, vector), align=width)
+        while n > 1:
+            n //= 2
+            low = shuffle(builder, total, total, list(range(n)))
+            high = shuffle(builder, total, total, list(range(n, 2 * n)))
+            total = builder.fadd(low, high)
+        return builder.extract_element(total, ir.Constant(LANE, 0))
+
+    return real(sums), codegen

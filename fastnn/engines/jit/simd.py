@@ -1,6 +1,6 @@
-"""Arithmetic as LLVM sees it: fused multiply-add, polynomials, bit patterns, denormals.
+"""Scalar arithmetic in LLVM: fused multiply-add, polynomials, bit patterns, flush-to-zero.
 
-Elementwise arithmetic gives the same bits in any width of vector that LLVM makes of a loop.
+Elementwise arithmetic gives the same bits in a loop vectorised to any width.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def real_of(typingctx, bits):
 
 @intrinsic
 def times_power_of_two(typingctx, y, n):
-    """y 2^n for a whole real n, in two factors, so that tiny results round only once.
+    """y 2^n for an integer n, in two factors, so that denormal results round only once.
 
-    n comes with 1.5 * 2^(bits of the mantissa) added: its last bits are then the whole number.
+    n is a real to which 1.5 * 2^(bits of the mantissa) was added: its last bits are the integer.
     """
 
     def codegen(context, builder, sig, args):
@@ -69,15 +69,15 @@ def times_power_of_two(typingctx, y, n):
     return y(y, y), codegen
 
 
-#: The control register's bits that turn denormal operands and results into zeros: FTZ and DAZ of
-#: x86's MXCSR, FZ of ARM's FPCR.
+#: Bits of the control register that replace denormal operands and results by zeros: FTZ and DAZ in
+#: x86's MXCSR, FZ in ARM's FPCR.
 _FLUSH = {"x86_64": 0x8040, "aarch64": 1 << 24}
 _MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
 
 @intrinsic
 def flush_denormals(typingctx):
-    """Let this thread compute with zeros in place of denormals; returns what to restore."""
+    """Flush denormals to zero in this thread; returns the control register as it was."""
 
     def codegen(context, builder, sig, args):
         before = _read_control(builder)
@@ -89,7 +89,7 @@ def flush_denormals(typingctx):
 
 @intrinsic
 def restore_denormals(typingctx, before):
-    """Undo :func:`flush_denormals`, whose result this takes."""
+    """Restore the control register that :func:`flush_denormals` returned."""
 
     def codegen(context, builder, sig, args):
         _write_control(builder, args[0])
@@ -121,16 +121,16 @@ def _bytes_at(builder, pointer):
     return builder.bitcast(pointer, ir.IntType(8).as_pointer())
 
 
-def fetch_line(builder, address):
-    """Emit the request for a cache line, into the second cache."""
+def prefetch(builder, address):
+    """Emit the prefetch of a cache line into L2."""
     pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
-    read, near, data = (ir.Constant(ir.IntType(32), value) for value in (0, 2, 1))
-    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, near, data])
+    read, locality, data = (ir.Constant(ir.IntType(32), value) for value in (0, 2, 1))
+    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, locality, data])
 
 
 @intrinsic
 def hidden(typingctx, n):
-    """The same integer, whose value LLVM cannot know: it leaves a loop over so many in vectors."""
+    """The same integer, hidden from LLVM, which vectorises a loop of unknown length."""
 
     def codegen(context, builder, sig, args):
         kind = ir.FunctionType(args[0].type, [args[0].type])
@@ -140,7 +140,7 @@ def hidden(typingctx, n):
 
 
 def make_constant(float32: float, float64: float):
-    """``c(x)``: a constant in the type of the real x, rounded from the value given for it."""
+    """``c(x)``: a constant in the type of the real x, rounded from the value for that type."""
 
     @intrinsic
     def constant(typingctx, x):
@@ -171,7 +171,7 @@ def make_polynomial(float32: tuple, float64: tuple):
 
 
 def call_llvm(builder, name, result, args):
-    """Call an LLVM intrinsic by its full name (llvmlite knows no vectors in names)."""
+    """Call an LLVM intrinsic by its full name; llvmlite cannot form names with vector types."""
     function_type = ir.FunctionType(result, [arg.type for arg in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
 
@@ -183,7 +183,7 @@ def _name(type_):
 
 
 def fused(builder, a, b, c):
-    """a b + c with one rounding, of numbers or vectors."""
+    """a b + c with one rounding, for scalars or vectors."""
     return call_llvm(builder, f"llvm.fma.{_name(a.type)}", a.type, [a, b, c])
 
 

@@ -1,22 +1,35 @@
-"""dW of a small layer over very many rows of a batch: slabs that parts can sum side by side.
+"""dW of a dense operation with few weights over a large batch: slabs that parts sum side by side.
 
-A layer with few weights cannot be split by its weights, and each part would read the whole batch.
-So the rows are cut into slabs, whose number depends on the shapes alone; each slab sums its rows
-as :func:`.products.dense_weights` does, and the slabs are added in order.
+Few weights cannot be split among parts, each of which would read the whole batch. So the batch is
+cut into slabs of rows, whose number depends on the shapes alone. Each slab is summed like
+:func:`.dense.dense_weights`, and the slabs are added in order.
+
+Where a batch comes in pieces, slabs are those of the whole batch. Each piece adds its rows to the
+sums in the scratch space; the last piece adds up the slabs.
 """
 
 from __future__ import annotations
 
-from ..tables import DEPTH, FEW_OUTPUTS, MOST_SLABS, SLAB_ROWS
-from .kernels import leaf, subroutine
-from .memory import reals, row_at
-from .narrow import narrow_weights_of_rows
-from .products import (
+from ..tables import FEW_OUTPUTS, KC, MOST_SLABS, NONE, SLAB_ROWS
+from .context import is_last_piece, op_of, share
+from .dense import (
+    Gradient,
+    gradient_of,
     is_penalised,
-    penalty_slope,
-    share,
+    starts_with_penalty,
     weights_of_rows,
+    write_penalty_derivative,
 )
+from .kernels import kernel, subroutine
+from .memory import reals
+from .narrow import narrow_weights_of_rows
+from .product import Area
+
+
+@subroutine
+def rows_of_batch(ctx):
+    """Rows of the batch, with all of its pieces."""
+    return ctx.n_rows if ctx.accumulates else ctx.m
 
 
 @subroutine
@@ -25,70 +38,86 @@ def slab_count(m):
     return max(1, min(MOST_SLABS, m // SLAB_ROWS))
 
 
-@leaf
+@subroutine
+def slab_at(ctx, op, slab):
+    """A slab's dW (n_in, n_out), with db (n_out) behind it, in the scratch space."""
+    return reals(ctx, ctx.scratch) + (op.scratch + slab * (op.n_in + 1) * op.n_out)
+
+
+@kernel
 def slab_weights(ctx, part, parts):
-    """dW and db of each slab of rows into the scratch; of a single slab, into the gradient.
+    """dW and db of each slab into the scratch space; of a single slab, into the gradient.
 
-    x (m, n_in), dz (m, n_out); writes slabs of n_in n_out + n_out elements. Split by slabs.
+    x (m, n_in), dz (m, n_out); writes slabs of n_in n_out + n_out elements. Part p of P takes the
+    slabs p, p + P, ..., so that the few slabs of a piece go to different parts.
     """
-    row = row_at(ctx, ctx.row)
-    size = row.n_in * row.n_out
-    count = slab_count(ctx.m)
-    penalised = count == 1 and is_penalised(row)
-    for slab in range(share(count, 1, part, parts), share(count, 1, part + 1, parts)):
-        first, last = share(ctx.m, DEPTH, slab, count), share(ctx.m, DEPTH, slab + 1, count)
-        dw = reals(ctx, ctx.scratch) + slab * (size + row.n_out)
-        db = dw + size
-        if count == 1:
-            dw, db = reals(ctx, ctx.grad) + row.w, reals(ctx, ctx.grad) + row.b
-        if penalised:
-            penalty_slope(ctx, row, 0, row.n_in, row.n_out)
-        if row.n_out <= FEW_OUTPUTS:
-            narrow_weights_of_rows(ctx, part, row, dw, db, 0, row.n_in, first, last, penalised)
-        else:
-            weights_of_rows(
-                ctx, part, row, dw, db, 0, row.n_in, 0, row.n_out, first, last, penalised
-            )
+    op = op_of(ctx)
+    area = Area(0, op.n_in, 0, op.n_out)
+    total = rows_of_batch(ctx)
+    count = slab_count(total)
+    start = ctx.start if ctx.accumulates else 0
+    for slab in range(part, count, parts):
+        i, i_end = share(total, KC, slab, count)
+        gradient = gradient_of_slab(ctx, op, slab, count, i < start)
+        if count == 1 and starts_with_penalty(ctx, op):
+            write_penalty_derivative(ctx, op, 0, op.n_in, op.n_out)
+        i, i_end = max(i - start, 0), min(i_end - start, ctx.m)
+        if i < i_end and op.n_out <= FEW_OUTPUTS:
+            narrow_weights_of_rows(ctx, part, op, gradient, area, i, i_end)
+        elif i < i_end:
+            weights_of_rows(ctx, part, op, gradient, area, i, i_end)
     return 0
 
 
-@leaf
-def add_slabs(ctx, part, parts):
-    """dW = the slope of the penalties + the slabs, one after another, and db; split by elements."""
-    count = slab_count(ctx.m)
+@subroutine
+def gradient_of_slab(ctx, op, slab, count, continued):
+    """Where a slab is summed; the gradient itself, if there is one slab."""
     if count == 1:
+        return gradient_of(ctx, op)
+    dw = slab_at(ctx, op, slab)
+    return Gradient(dw, dw + op.n_in * op.n_out, continued, continued)
+
+
+@kernel
+def add_slabs(ctx, part, parts):
+    """dW = the derivative of the penalties + the slabs in order, and db; split by rows of W.
+
+    For the last piece of a batch only.
+    """
+    count = slab_count(rows_of_batch(ctx))
+    if count == 1 or not is_last_piece(ctx):
         return 0
-    row = row_at(ctx, ctx.row)
-    size = row.n_in * row.n_out
-    dw, db = reals(ctx, ctx.grad) + row.w, reals(ctx, ctx.grad) + row.b
-    slabs = reals(ctx, ctx.scratch)
-    penalised = is_penalised(row)
-    k, k_end = share(row.n_in, 1, part, parts), share(row.n_in, 1, part + 1, parts)
-    i, i_end = k * row.n_out, k_end * row.n_out
-    if penalised and k_end > k:
-        penalty_slope(ctx, row, i, k_end - k, row.n_out)
-        add_to(dw + i, slabs + i, i_end - i)
-    else:
-        copy_to(dw + i, slabs + i, i_end - i)
-    if part == 0:
-        copy_to(db, slabs + size, row.n_out)
-    for slab in range(1, count):
-        source = slabs + slab * (size + row.n_out)
-        add_to(dw + i, source + i, i_end - i)
-        if part == 0:
-            add_to(db, source + size, row.n_out)
+    op = op_of(ctx)
+    size = op.n_in * op.n_out
+    dw, db = reals(ctx, ctx.grad) + op.w, reals(ctx, ctx.grad) + op.b
+    k, k_end = share(op.n_in, 1, part, parts)
+    i, n = k * op.n_out, (k_end - k) * op.n_out
+    penalised = is_penalised(op)
+    if penalised:
+        write_penalty_derivative(ctx, op, i, k_end - k, op.n_out)
+    has_db = part == 0 and op.b != NONE
+    for slab in range(count):
+        sums = slab_at(ctx, op, slab)
+        if slab == 0 and not penalised:
+            copy_to(dw + i, sums + i, n)
+        else:
+            add_to(dw + i, sums + i, n)
+        if has_db and slab == 0:
+            copy_to(db, sums + size, op.n_out)
+        elif has_db:
+            add_to(db, sums + size, op.n_out)
     return 0
 
 
 @subroutine
-def copy_to(target, source, count):
-    """target = source."""
+def copy_to(out, source, count):
+    """out = source"""
     for i in range(count):
-        target[i] = source[i]
+        out[i] = source[i]
 
 
 @subroutine
-def add_to(target, source, count):
-    """target += source."""
+def add_to(out, source, count):
+    """out = out + source"""
     for i in range(count):
-        target[i] = target[i] + source[i]
+        out[i] = out[i] + source[i]

@@ -1,69 +1,91 @@
-"""Elementwise epilogues: each activation and its derivative, called per tile by address.
+"""The activation operation, and the epilogues: each activation and its derivative.
 
-``name(z, a, da, count, row)`` finds the weighted sums in a and replaces them by act(z);
-``name_slope`` turns da into dz = da act'(z). Both formulas are those of ``reference.py``.
-The identity has neither: a row without activation has no epilogue.
+An epilogue ``name(z, a, da, count, op)`` finds the weighted sums in a and replaces them by act(z);
+``name_derivative`` turns da into dz = da act'(z). The formulas are those of
+``reference/activation.py``. The identity has neither: there is no epilogue without an activation.
 """
 
 from __future__ import annotations
 
-from ..reference import SELU_ALPHA, SELU_SCALE
+from ..constants import SELU_ALPHA, SELU_SCALE
 from . import elementary
+from .context import add_to_gradient, apply_epilogue, buffer, op_of, share
 from .elementary import exp, expm1, log1p, normal_cdf, normal_density
-from .kernels import inner
+from .kernels import epilogue, kernel
 from .memory import like
 
 _SELU_SHIFT = SELU_SCALE * SELU_ALPHA
 
 
-@inner
-def step(z, a, da, count, row):
+@kernel
+def activation_forward(ctx, part, parts):
+    """a = act(x) by the epilogue; x and a are (m, n_out); split by rows of the batch."""
+    op = op_of(ctx)
+    n = op.n_out
+    begin, end = share(ctx.m, 1, part, parts)
+    x, a = buffer(ctx, op.x) + begin * n, buffer(ctx, op.a) + begin * n
+    for i in range((end - begin) * n):
+        a[i] = x[i]
+    apply_epilogue(ctx, x, a, a, end - begin, n, n, op)
+    return 0
+
+
+@kernel
+def activation_inputs(ctx, part, parts):
+    """dx = dz, or dx + dz if op.adds, turned into dz of the operation below; split by rows."""
+    op = op_of(ctx)
+    add_to_gradient(ctx, op.dx, op.da, op.adds, op.below, part, parts)
+    return 0
+
+
+@epilogue
+def step(z, a, da, count, op):
     zero, one = like(a, 0), like(a, 1)
     for i in range(count):
         a[i] = one if a[i] > zero else zero
     return 0
 
 
-@inner
-def step_slope(z, a, da, count, row):
+@epilogue
+def step_derivative(z, a, da, count, op):
     zero = like(a, 0)
     for i in range(count):
         da[i] = zero
     return 0
 
 
-@inner
-def sigmoid(z, a, da, count, row):
+@epilogue
+def sigmoid(z, a, da, count, op):
     for i in range(count):
         a[i] = elementary.sigmoid(a[i])
     return 0
 
 
-@inner
-def sigmoid_slope(z, a, da, count, row):
+@epilogue
+def sigmoid_derivative(z, a, da, count, op):
     one = like(a, 1)
     for i in range(count):
         da[i] = da[i] * (a[i] * (one - a[i]))
     return 0
 
 
-@inner
-def tanh(z, a, da, count, row):
+@epilogue
+def tanh(z, a, da, count, op):
     for i in range(count):
         a[i] = elementary.tanh(a[i])
     return 0
 
 
-@inner
-def tanh_slope(z, a, da, count, row):
+@epilogue
+def tanh_derivative(z, a, da, count, op):
     one = like(a, 1)
     for i in range(count):
         da[i] = da[i] * (one - a[i] * a[i])
     return 0
 
 
-@inner
-def relu(z, a, da, count, row):
+@epilogue
+def relu(z, a, da, count, op):
     """NaN stays NaN."""
     zero = like(a, 0)
     for i in range(count):
@@ -71,49 +93,49 @@ def relu(z, a, da, count, row):
     return 0
 
 
-@inner
-def relu_slope(z, a, da, count, row):
+@epilogue
+def relu_derivative(z, a, da, count, op):
     zero = like(a, 0)
     for i in range(count):
         da[i] = da[i] if a[i] > zero else zero
     return 0
 
 
-@inner
-def leaky_relu(z, a, da, count, row):
-    zero, slope = like(a, 0), like(a, row.arg0)
+@epilogue
+def leaky_relu(z, a, da, count, op):
+    zero, slope = like(a, 0), like(a, op.arg0)
     for i in range(count):
         a[i] = a[i] if a[i] > zero else slope * a[i]
     return 0
 
 
-@inner
-def leaky_relu_slope(z, a, da, count, row):
-    zero, slope = like(a, 0), like(a, row.arg0)
+@epilogue
+def leaky_relu_derivative(z, a, da, count, op):
+    zero, slope = like(a, 0), like(a, op.arg0)
     for i in range(count):
         da[i] = da[i] if a[i] > zero else slope * da[i]
     return 0
 
 
-@inner
-def elu(z, a, da, count, row):
-    zero, alpha = like(a, 0), like(a, row.arg0)
+@epilogue
+def elu(z, a, da, count, op):
+    zero, alpha = like(a, 0), like(a, op.arg0)
     for i in range(count):
         below = alpha * expm1(a[i])
         a[i] = a[i] if a[i] > zero else below
     return 0
 
 
-@inner
-def elu_slope(z, a, da, count, row):
-    zero, one, alpha = like(a, 0), like(a, 1), like(a, row.arg0)
+@epilogue
+def elu_derivative(z, a, da, count, op):
+    zero, one, alpha = like(a, 0), like(a, 1), like(a, op.arg0)
     for i in range(count):
         da[i] = da[i] * (one if a[i] > zero else a[i] + alpha)
     return 0
 
 
-@inner
-def selu(z, a, da, count, row):
+@epilogue
+def selu(z, a, da, count, op):
     zero, scale, alpha = like(a, 0), like(a, SELU_SCALE), like(a, SELU_ALPHA)
     for i in range(count):
         below = alpha * expm1(a[i])
@@ -121,37 +143,37 @@ def selu(z, a, da, count, row):
     return 0
 
 
-@inner
-def selu_slope(z, a, da, count, row):
+@epilogue
+def selu_derivative(z, a, da, count, op):
     zero, scale, shift = like(a, 0), like(a, SELU_SCALE), like(a, _SELU_SHIFT)
     for i in range(count):
         da[i] = da[i] * (scale if a[i] > zero else a[i] + shift)
     return 0
 
 
-@inner
-def gelu(z, a, da, count, row):
+@epilogue
+def gelu(z, a, da, count, op):
     for i in range(count):
         a[i] = a[i] * normal_cdf(a[i])
     return 0
 
 
-@inner
-def gelu_slope(z, a, da, count, row):
+@epilogue
+def gelu_derivative(z, a, da, count, op):
     for i in range(count):
         da[i] = da[i] * (normal_cdf(z[i]) + z[i] * normal_density(z[i]))
     return 0
 
 
-@inner
-def silu(z, a, da, count, row):
+@epilogue
+def silu(z, a, da, count, op):
     for i in range(count):
         a[i] = a[i] * elementary.sigmoid(a[i])
     return 0
 
 
-@inner
-def silu_slope(z, a, da, count, row):
+@epilogue
+def silu_derivative(z, a, da, count, op):
     one = like(a, 1)
     for i in range(count):
         s = elementary.sigmoid(z[i])
@@ -159,8 +181,8 @@ def silu_slope(z, a, da, count, row):
     return 0
 
 
-@inner
-def softplus(z, a, da, count, row):
+@epilogue
+def softplus(z, a, da, count, op):
     zero = like(a, 0)
     for i in range(count):
         rise = zero if a[i] < zero else a[i]
@@ -168,22 +190,22 @@ def softplus(z, a, da, count, row):
     return 0
 
 
-@inner
-def softplus_slope(z, a, da, count, row):
+@epilogue
+def softplus_derivative(z, a, da, count, op):
     for i in range(count):
         da[i] = da[i] * elementary.sigmoid(z[i])
     return 0
 
 
-@inner
-def mish(z, a, da, count, row):
+@epilogue
+def mish(z, a, da, count, op):
     for i in range(count):
         a[i] = a[i] * elementary.tanh_of_softplus(a[i])
     return 0
 
 
-@inner
-def mish_slope(z, a, da, count, row):
+@epilogue
+def mish_derivative(z, a, da, count, op):
     one = like(a, 1)
     for i in range(count):
         t = elementary.tanh_of_softplus(z[i])

@@ -1,14 +1,13 @@
 /* Loss heads: the loss of every row of the batch, and the gradient where backward starts.
 
-   Each reads the output of the last row, a (m, n_out), and the targets t (m, n_out). It writes the
-   loss of each row as a double, times the row's weight, and da = scale weight dC/da, which the
-   epilogue turns into the last row's dz. The cross entropies take logits: their gradient is a - y,
-   and nothing overflows. All are split by rows. */
+   Each reads the network's output a (m, n_in) and the targets t (m, n_in). It writes every row's
+   loss as a double, times the row's weight, and da = scale weight dC/da, which the epilogue turns
+   into dz of the operation below. The cross entropies take logits: their gradient is p - t, and
+   nothing overflows. All are split by rows. */
 
 enum {
-    HEAD_ROWS = 64,   /* rows of a batch that a loss works on at a time */
-    SOME_LOSSES = 4096, /* losses of a row that are kept until they are added */
-    SUM_BLOCK = 128,
+    HEAD_ROWS = 64,     /* rows that a head works on at a time */
+    SOME_LOSSES = 4096, /* losses of a row's logits that are kept until they are added */
 };
 
 /* The weight of row i of the batch. */
@@ -17,31 +16,31 @@ INLINE double weight_of(const struct context *ctx, int64_t i)
     return ctx->weights ? ctx->row_weight[i] : 1.0;
 }
 
-/* A leaf that calls rows_of(ctx, part, row, first, rows) for some rows after others, and turns
-   their da into the dz of the plan row below. */
+/* A kernel that calls rows_of(ctx, part, first, rows) for blocks of rows, and turns their da into
+   dz of the operation below. */
 #define HEAD(name, rows_of)                                                                       \
     static int64_t name(struct context *ctx, int64_t part, int64_t parts)                         \
     {                                                                                             \
-        const struct row *row = ctx->row, *below = row_below(ctx, row);                           \
-        const int64_t n = row->n_in, end = share(ctx->m, 1, part + 1, parts);                     \
-        for (int64_t i = share(ctx->m, 1, part, parts); i < end; i += HEAD_ROWS) {                \
-            const int64_t rows = smaller_of(HEAD_ROWS, end - i);                                  \
-            rows_of(ctx, part, row, i, rows);                                                     \
-            epilogue(ctx, buffer(ctx, below->z) + i * n, buffer(ctx, below->a) + i * n,           \
-                     buffer(ctx, row->dx) + i * n, rows, n, n, below);                            \
+        const struct op *op = ctx->op;                                                            \
+        const struct range mine = share_of(ctx->m, 1, part, parts);                               \
+        for (int64_t i = mine.begin; i < mine.end; i += HEAD_ROWS) {                              \
+            const struct range block = {i, smaller_of(i + HEAD_ROWS, mine.end)};                  \
+            rows_of(ctx, part, i, block.end - i);                                                 \
+            apply_derivative(ctx, op->below, buffer(ctx, op->dx), op->n_in, block);               \
         }                                                                                         \
         return STATUS_OK;                                                                         \
     }
 
 /* l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out. */
-static void squared_error_of_rows(const struct context *ctx, int64_t part, const struct row *row,
-                                  int64_t first, int64_t rows)
+static void squared_error_of_rows(const struct context *ctx, int64_t part, int64_t first,
+                                  int64_t rows)
 {
-    const int64_t n = row->n_in;
-    const real *a = buffer(ctx, row->x) + first * n, *t = buffer(ctx, ctx->target) + first * n;
-    real *da = buffer(ctx, row->dx) + first * n;
+    const struct op *op = ctx->op;
+    const int64_t n = op->n_in;
+    const real *a = buffer(ctx, op->x) + first * n, *t = buffer(ctx, ctx->targets) + first * n;
+    real *da = buffer(ctx, op->dx) + first * n;
     double *loss = ctx->row_loss + first;
-    const double share_of_output = row->code == LOSS_mse ? 1.0 / (double)n : 1.0;
+    const double share_of_output = op->code == LOSS_mse ? 1.0 / (double)n : 1.0;
     (void)part;
     FOR_VECTORS(j, some, rows * n, put(da + j, take(a + j, some) - take(t + j, some), some););
     if (n == 1)
@@ -83,14 +82,15 @@ static void losses_of_logits(double *losses, const real *z, const real *t, real 
 }
 
 /* l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits. */
-static void binary_cross_entropy_of_rows(const struct context *ctx, int64_t part,
-                                         const struct row *row, int64_t first, int64_t rows)
+static void binary_cross_entropy_of_rows(const struct context *ctx, int64_t part, int64_t first,
+                                         int64_t rows)
 {
-    const int64_t n = row->n_in;
-    const real *z = buffer(ctx, row->x) + first * n, *t = buffer(ctx, ctx->target) + first * n;
-    real *da = buffer(ctx, row->dx) + first * n;
+    const struct op *op = ctx->op;
+    const int64_t n = op->n_in;
+    const real *z = buffer(ctx, op->x) + first * n, *t = buffer(ctx, ctx->targets) + first * n;
+    real *da = buffer(ctx, op->dx) + first * n;
     double *loss = ctx->row_loss + first, *losses = (double *)pack_of(ctx, part);
-    const real keep = (real)(1.0 - row->arg0), add = (real)(row->arg0 / 2);
+    const real keep = (real)(1.0 - op->arg0), add = (real)(op->arg0 / 2);
     FOR_VECTORS(j, some, rows * n,
                 const vec smoothed = take(t + j, some) * set(keep) + set(add);
                 put(da + j, OF_REAL(sigmoid_of)(take(z + j, some)) - smoothed, some););
@@ -116,33 +116,34 @@ static void binary_cross_entropy_of_rows(const struct context *ctx, int64_t part
 
 HEAD(binary_cross_entropy, binary_cross_entropy_of_rows)
 
-/* The same as cross_entropy_of_rows by columns, for COLUMN rows at most. */
-static void cross_entropy_of_short_rows(const struct context *ctx, int64_t part,
-                                        const struct row *row, int64_t first, int64_t rows)
+/* cross_entropy_of_rows for at most COLUMN short rows, by columns. */
+static void cross_entropy_of_short_rows(const struct context *ctx, int64_t part, int64_t first,
+                                        int64_t rows)
 {
-    const int64_t n = row->n_in, size = n * COLUMN;
+    const struct op *op = ctx->op;
+    const int64_t n = op->n_in, size = n * COLUMN;
     real *d = pack_of(ctx, part), *t = d + SHORT * COLUMN;
     real factor[COLUMN], reciprocal[COLUMN];
-    double sums[SHORT * COLUMN], losses[SHORT * COLUMN], mass[SHORT * COLUMN];
-    const double smoothing = row->arg0, kept = 1.0 - smoothing, spread = smoothing / (double)n;
+    double sums[SHORT * COLUMN], losses[SHORT * COLUMN], target_sum[SHORT * COLUMN];
+    const double smoothing = op->arg0, kept = 1.0 - smoothing, spread = smoothing / (double)n;
     const vec keep = set((real)kept), add = set((real)spread);
-    to_columns(d, buffer(ctx, row->x) + first * n, rows, n);
-    to_columns(t, buffer(ctx, ctx->target) + first * n, rows, n);
+    to_columns(d, buffer(ctx, op->x) + first * n, rows, n);
+    to_columns(t, buffer(ctx, ctx->targets) + first * n, rows, n);
     subtract_maximum(d, n);
     dots_of_columns(losses, t, d, n);
     if (smoothing != 0.0) {
         sums_of_columns(sums, d, n);
         for (int i = 0; i < COLUMN; i++) losses[i] = kept * losses[i] + spread * sums[i];
     }
-    sums_of_columns(mass, t, n);
+    sums_of_columns(target_sum, t, n);
     FOR_VECTORS(j, some, size, put(d + j, OF_REAL(exp_of)(take(d + j, some)), some););
     sums_of_columns(sums, d, n);
     for (int i = 0; i < COLUMN; i++) {
         const double weight = i < rows ? weight_of(ctx, first + i) : 0.0;
         factor[i] = (real)(ctx->scale * weight);
         reciprocal[i] = (real)(1.0 / sums[i]);
-        mass[i] = kept * mass[i] + smoothing;
-        losses[i] = (mass[i] * log_of(sums[i]) - losses[i]) * weight;
+        target_sum[i] = kept * target_sum[i] + smoothing;
+        losses[i] = (target_sum[i] * log_of(sums[i]) - losses[i]) * weight;
     }
     for (int64_t j = 0; j < size; j += COLUMN)
         for (int v = 0; v < COLUMN; v += LANES) {
@@ -151,23 +152,23 @@ static void cross_entropy_of_short_rows(const struct context *ctx, int64_t part,
             store(d + j + v, load(factor + v) * (p - smoothed));
         }
     memcpy(ctx->row_loss + first, losses, (size_t)rows * sizeof(double));
-    from_columns(buffer(ctx, row->dx) + first * n, d, rows, n);
+    from_columns(buffer(ctx, op->dx) + first * n, d, rows, n);
 }
 
 /* l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first.
 
-   One simple loop after another over a block of rows, so that each fills the lanes even where rows
-   are short. With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d. */
-static void cross_entropy_of_rows(const struct context *ctx, int64_t part, const struct row *row,
-                                  int64_t first, int64_t rows)
+   Several simple loops over all rows, so that each fills the lanes even where rows are short. With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d. */
+static void cross_entropy_of_rows(const struct context *ctx, int64_t part, int64_t first,
+                                  int64_t rows)
 {
-    const int64_t n = row->n_in;
+    const struct op *op = ctx->op;
+    const int64_t n = op->n_in;
     for (; n <= SHORT && rows > COLUMN / 2; rows -= COLUMN, first += COLUMN)
-        cross_entropy_of_short_rows(ctx, part, row, first, smaller_of(COLUMN, rows));
-    const real *z = buffer(ctx, row->x) + first * n, *t = buffer(ctx, ctx->target) + first * n;
-    real *da = buffer(ctx, row->dx) + first * n;
+        cross_entropy_of_short_rows(ctx, part, first, smaller_of(COLUMN, rows));
+    const real *z = buffer(ctx, op->x) + first * n, *t = buffer(ctx, ctx->targets) + first * n;
+    real *da = buffer(ctx, op->dx) + first * n;
     double *loss = ctx->row_loss + first;
-    const double smoothing = row->arg0;
+    const double smoothing = op->arg0;
     const vec keep = set((real)(1.0 - smoothing)), add = set((real)(smoothing / (double)n));
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = i * n;
@@ -181,71 +182,37 @@ static void cross_entropy_of_rows(const struct context *ctx, int64_t part, const
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = i * n;
         const double total = sum_of(da + at, n);
-        const double mass = (1.0 - smoothing) * sum_of(t + at, n) + smoothing;
+        const double target_sum = (1.0 - smoothing) * sum_of(t + at, n) + smoothing;
         const double weight = weight_of(ctx, first + i);
-        const vec factor = set((real)(ctx->scale * weight)), part_of_total = set((real)(1.0 / total));
+        const vec factor = set((real)(ctx->scale * weight)), reciprocal = set((real)(1.0 / total));
         FOR_VECTORS(j, some, n,
-                    const vec p = take(da + at + j, some) * part_of_total;
+                    const vec p = take(da + at + j, some) * reciprocal;
                     const vec smoothed = take(t + at + j, some) * keep + add;
                     put(da + at + j, factor * (p - smoothed), some););
-        loss[i] = (mass * log_of(total) - loss[i]) * weight;
+        loss[i] = (target_sum * log_of(total) - loss[i]) * weight;
     }
 }
 
 HEAD(cross_entropy, cross_entropy_of_rows)
 
-/* penalties[k] = sum over j of l1 |w_kj| + l2 w_kj^2 for the rows k of W; split by rows. */
-static int64_t penalise(struct context *ctx, int64_t part, int64_t parts)
-{
-    const struct row *row = ctx->row;
-    const int64_t n = row->n_out, end = share(row->n_in, 1, part + 1, parts);
-    const real *w = (const real *)ctx->params + row->w;
-    for (int64_t k = share(row->n_in, 1, part, parts); k < end; k++) {
-        double penalty = row->arg2 * dot_of(w + k * n, w + k * n, n);
-        if (row->arg1 != 0.0) penalty += row->arg1 * size_of(w + k * n, n);
-        ctx->penalties[k] = penalty;
-    }
-    return STATUS_OK;
-}
-
-/* The sum of n doubles: in blocks of consecutive ones, then the blocks in order. */
-static double sum_in_blocks(const double *values, int64_t n)
-{
-    double total = 0.0;
-    for (int64_t i = 0; i < n; i += SUM_BLOCK) {
-        const int64_t end = smaller_of(i + SUM_BLOCK, n);
-        double block = 0.0;
-        for (int64_t k = i; k < end; k++) block += values[k];
-        total += block;
-    }
-    return total;
-}
-
-INLINE int64_t status_of_loss(double loss)
-{
-    return loss - loss == 0.0 ? STATUS_OK : STATUS_NOT_FINITE;
-}
-
-/* result[0] += the penalty of a row, in proportion to the rows of the batch; part 0 works. */
-static int64_t add_penalty(struct context *ctx, int64_t part, int64_t parts)
-{
-    (void)parts;
-    if (part > 0) return STATUS_OK;
-    const double weight = ctx->mean ? ctx->mass : (double)ctx->m / (double)ctx->n_samples;
-    ctx->result[0] = ctx->result[0] + weight * sum_in_blocks(ctx->penalties, ctx->row->n_in);
-    return status_of_loss(ctx->result[0]);
-}
-
-/* result = (sum of row_loss, sum of row_hit); part 0 works.
+/* result = (sum of row_loss, sum of row_correct), or a continued piece adds them; part 0 works.
 
    Returns STATUS_NOT_FINITE if the loss is infinite or not a number. */
 static int64_t sum_rows(struct context *ctx, int64_t part, int64_t parts)
 {
     (void)parts;
     if (part > 0) return STATUS_OK;
-    double hits = 0.0;
-    for (int64_t i = 0; i < ctx->m; i++) hits += ctx->row_hit[i];
-    ctx->result[0] = sum_in_blocks(ctx->row_loss, ctx->m);
-    ctx->result[1] = hits;
-    return status_of_loss(ctx->result[0]);
+    double *result = ctx->result;
+    const bool continued = is_continued(ctx);
+    double n_correct = continued ? result[1] : 0.0;
+    for (int64_t i = 0; i < ctx->m; i++) n_correct += ctx->row_correct[i];
+    result[0] = sum_in_blocks(continued ? result[0] : 0.0, ctx->row_loss, ctx->m);
+    result[1] = n_correct;
+    return status_of_loss(result[0]);
 }
+
+#define LOSS_SYMBOLS                                                                              \
+    SYMBOL(squared_error)                                                                         \
+    SYMBOL(binary_cross_entropy)                                                                  \
+    SYMBOL(cross_entropy)                                                                         \
+    SYMBOL(sum_rows)

@@ -1,4 +1,4 @@
-"""The processor that kernels are compiled for: this one, or one with fewer vector instructions."""
+"""The instruction set that kernels are compiled for: this processor's, or a smaller one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numba.core.runtime import rtsys
 
 from .. import levels
 
-#: Levels, the best first: bytes of a vector, rows of the tallest tile that the registers hold,
-#: LLVM's name of a processor that has just this, and features that it must have.
+#: Levels, the best first: bytes of a vector, MR (rows of the tallest micro-kernel that fits the
+#: registers), LLVM's name of a processor of just this level, and the features that are required.
 LEVELS = {
     "avx512": (64, 8, "x86-64-v4", ("avx512f", "avx512vl", "avx512dq", "fma")),
     "avx2": (32, 4, "x86-64-v3", ("avx2", "fma")),
@@ -29,7 +29,7 @@ def host_level() -> str:
     """The best level that this processor has."""
     try:
         features = binding.get_host_cpu_features()
-    except RuntimeError:  # LLVM cannot tell
+    except RuntimeError:  # LLVM does not know this processor
         features = {}
     return next(
         name for name, (*_, needed) in LEVELS.items() if all(features.get(f) for f in needed)
@@ -49,17 +49,17 @@ def level() -> str:
 
 
 def vector_bytes() -> int:
-    """Bytes of the vectors that tiles are made of."""
+    """Bytes of a vector register."""
     return LEVELS[level()][0]
 
 
-def tile_rows() -> int:
-    """Rows of the tallest tile."""
+def mr() -> int:
+    """Rows of the tallest micro-kernel."""
     return LEVELS[level()][1]
 
 
 class _Codegen(JITCPUCodegen):
-    """Machine code for the level: for this processor, or for one with fewer instructions."""
+    """Code generation for this processor, or for a generic one of a lower level."""
 
     def _customize_tm_options(self, options):
         super()._customize_tm_options(options)
@@ -68,12 +68,12 @@ class _Codegen(JITCPUCodegen):
 
     def _customize_tm_features(self):
         features = super()._customize_tm_features() if level() == host_level() else ""
-        # LLVM takes half of the vector for loops on many processors: products use all of it.
+        # By default LLVM vectorises loops with 256 bits on many processors with AVX-512.
         return f"{features},-prefer-256-bit".strip(",") if level() == "avx512" else features
 
 
 class _Target(TargetDescriptor):
-    """Numba's own target, with our code generator in its context."""
+    """Numba's CPU target with the code generator above."""
 
     options = cpu_target.options
 
@@ -101,7 +101,7 @@ class _Dispatcher(Dispatcher):
 
 
 def dispatcher(function, options):
-    """A function that others call, compiled for the level when one of them is."""
+    """A function callable from kernels, compiled for the level together with its callers."""
     return _Dispatcher(py_func=function, targetoptions=options)
 
 
@@ -117,11 +117,11 @@ def compile_callback(function, signature, options):
 
 @functools.cache
 def codegen(parallel: bool = False):
-    """The code generator that loads what :func:`compile_callback` made.
+    """The code generator that loads libraries made by :func:`compile_callback`.
 
-    A parallel function, the launcher, is always compiled for this processor: it computes nothing,
-    and Numba compiles the body of its loop by itself.
+    The launcher, the one parallel function, is always compiled for this processor: Numba compiles
+    the body of its loop itself, and it does no arithmetic.
     """
-    # Loaded code calls Numba's runtime, which compiling would have started by the way.
+    # Loaded code calls Numba's runtime; compiling would have initialised it, loading does not.
     rtsys.initialize(cpu_target.target_context)
     return (cpu_target if parallel else _target).target_context.codegen()

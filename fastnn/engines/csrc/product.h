@@ -1,0 +1,192 @@
+/* The matrix product that every dense operation is made of.
+
+   X W, Xt dZ and dZ Wt are all calls of one function. It reads A element by element, so A may have
+   any strides and X is never transposed; B and C are read along their rows. Each element of C is
+   one chain of fused multiply-adds over ascending k, whatever tile it falls into, so a row of a
+   forward pass has the same bits alone and in any batch. */
+
+enum {
+    NC = NC_PANELS * NR,   /* most columns of a product */
+    BLOCK_ROWS = 1024,     /* rows of C that kernels compute with one call */
+    PREFETCH_ROWS = 64,    /* with no more rows of C, k-blocks are half as long */
+    /* A larger C does not stay in L2: its next tile is prefetched, unless k is so short that the
+       current tile is done before the memory answers. */
+    L2_ELEMENTS = 1 << 17,
+    PREFETCH_K = 128,
+    PACK_ROWS = LANES + 0 > MR + 0 ? LANES + 0 : MR + 0, /* rows of a packed micro-panel of A */
+};
+
+/* How a micro-panel of B is read: in place; in place and packed on the way, where its rows lie far
+   apart; or as packed for the rows of A before. */
+enum { IN_PLACE, PACKS, PACKED };
+
+/* At most MC rows of A times one micro-panel of B. */
+struct micro_panel {
+    struct gemm g;      /* from its first column on; g.pack is its place in the packing buffer */
+    const real *a_pack; /* the first `packed` rows of A, as pack_rows left them */
+    int64_t packed;
+    int b_is; /* IN_PLACE, PACKS or PACKED */
+    int far;  /* 1: C does not stay in L2 */
+};
+
+/* Let a tile begin at row i of A and C. */
+INLINE void move_to(struct gemm *tile, const struct gemm *g, int64_t i)
+{
+    tile->c = g->c + i * g->c_row;
+    tile->first = g->first + i * g->first_row;
+    tile->a = g->a + i * g->a_row;
+    tile->a_row = g->a_row;
+    tile->a_col = g->a_col;
+}
+
+/* Multiply `rows` of the last rows, from row i on, if there are so many; the next row. */
+INLINE int64_t multiply_rest(const int rows, const int vectors, const bool masked,
+                             const struct micro_panel *p, struct gemm *tile, int64_t i)
+{
+    if (rows >= MR || p->g.m - i < rows) return i;
+    move_to(tile, &p->g, i);
+    micro_kernel(rows, vectors, masked, false, false, tile, NULL, 0, tile->c);
+    return i + rows;
+}
+
+/* Multiply with a micro-panel of `vectors` vectors, or with `masked` of part of one.
+
+   Together the tiles prefetch the next micro-panel once: as packed, or line by line in place. That
+   may lie outside of B. */
+INLINE void multiply(const int vectors, const bool masked, const struct micro_panel *p)
+{
+    const int width = vectors * LANES;
+    const bool packed = vectors > 1 && p->b_is == PACKED;
+    const int64_t share_of_next = width * MR / p->g.m;
+    real *ahead = (real *)p->g.b + (masked ? 0 : width);
+    int64_t ahead_row = p->g.b_row, i = 0;
+    struct gemm tile = p->g;
+    if (packed) {
+        tile.b = p->g.pack;
+        tile.b_row = width;
+    }
+    for (; i + MR <= p->g.m; i += MR) {
+        move_to(&tile, &p->g, i);
+        if (i < p->packed) {
+            tile.a = p->a_pack + (i / PACK_ROWS * KC * PACK_ROWS + i % PACK_ROWS);
+            tile.a_row = 1;
+            tile.a_col = PACK_ROWS;
+        }
+        const real *next_c = tile.c;
+        if (p->far) next_c = i + 2 * MR <= p->g.m ? tile.c + MR * tile.c_row : p->g.c + width;
+        if (vectors > 1 && p->b_is == PACKS && i == 0) {
+            micro_kernel(MR, vectors, false, true, false, &tile, p->g.pack, 0, next_c);
+            tile.b = p->g.pack;
+            tile.b_row = width;
+            continue;
+        }
+        real *other = ahead + i / MR % vectors * LANES;
+        int64_t other_row = ahead_row;
+        if (packed) {
+            other = p->g.pack + width * KC + i / MR * tile.k * share_of_next;
+            other_row = share_of_next;
+        }
+        micro_kernel(MR, vectors, masked, false, true, &tile, other, other_row, next_c);
+        if (i >= vectors * MR) ahead_row = 0;
+    }
+    i = multiply_rest(4, vectors, masked, p, &tile, i);
+    i = multiply_rest(2, vectors, masked, p, &tile, i);
+    multiply_rest(1, vectors, masked, p, &tile, i);
+}
+
+NOINLINE void multiply_3(const struct micro_panel *p) { multiply(3, false, p); }
+NOINLINE void multiply_2(const struct micro_panel *p) { multiply(2, false, p); }
+NOINLINE void multiply_1(const struct micro_panel *p) { multiply(1, false, p); }
+NOINLINE void multiply_edge(const struct micro_panel *p) { multiply(1, true, p); }
+
+/* Pack `rows` rows of A into micro-panels of PACK_ROWS rows, each column by column.
+
+   out[i*KC + p*PACK_ROWS + r] = a[i + r + p*a_col] for i = 0, PACK_ROWS, ..., r < PACK_ROWS,
+   p < k. */
+static inline void pack_rows(real *out, const real *a, int64_t a_col, int64_t rows, int64_t k)
+{
+    for (int64_t i = 0; i < rows; i += PACK_ROWS)
+        for (int64_t p = 0; p < k; p++)
+            memcpy(out + i * KC + p * PACK_ROWS, a + i + p * a_col, PACK_ROWS * sizeof(real));
+}
+
+/* Multiply with all micro-panels of B, the first of which is p. */
+static inline void multiply_panels(struct micro_panel *p)
+{
+    while (p->g.n > 0) {
+        int64_t width = LANES;
+        if (p->g.n >= 3 * LANES && p->g.n != 4 * LANES) {
+            multiply_3(p);
+            width = 3 * LANES;
+        } else if (p->g.n >= 2 * LANES) {
+            multiply_2(p);
+            width = 2 * LANES;
+        } else if (p->g.n >= LANES) {
+            multiply_1(p);
+        } else {
+            multiply_edge(p);
+        }
+        p->g.c += width;
+        p->g.first += width;
+        p->g.b += width;
+        p->g.pack += width * KC;
+        p->g.n -= width;
+    }
+}
+
+/* c[i, j] = first[i, j] + sum over p of a[i, p] b[p, j], for i < m, p < k, j < n.
+
+   The sum is a chain over ascending p that starts with `first`. If `adds`, its end is added to c;
+   then k is KC at most. One of a_row and a_col is 1, and n is NC at most.
+   Reads a, b, first and c; writes c and pack; c may overlap first, but not a or b. */
+static void product(const struct gemm *g)
+{
+    real *a_pack = g->pack + KC * NC;
+    const bool packs_a = g->n >= 4 * NR && g->a_col != 1;
+    const bool packs_b = g->m >= 3 * MR && g->b_row > NR;
+    const bool far = g->m * g->c_row > L2_ELEMENTS && g->k >= PREFETCH_K;
+    const int64_t kc = g->m <= PREFETCH_ROWS && !g->adds ? KC / 2 : KC;
+    const real *first = g->first;
+    int64_t first_row = g->first_row;
+    for (int64_t k = 0; k == 0 || k < g->k; k += kc) {
+        for (int64_t i = 0; i < g->m; i += MC) {
+            const int64_t m = smaller_of(MC, g->m - i);
+            struct micro_panel p = {
+                .g = {
+                    .c = g->c + i * g->c_row, .c_row = g->c_row, .first = first + i * first_row,
+                    .first_row = first_row, .a = g->a + i * g->a_row + k * g->a_col,
+                    .a_row = g->a_row, .a_col = g->a_col, .b = g->b + k * g->b_row,
+                    .b_row = g->b_row, .m = m, .n = g->n, .k = smaller_of(kc, g->k - k),
+                    .adds = g->adds, .pack = g->pack,
+                },
+                .a_pack = a_pack, .packed = packs_a ? m / PACK_ROWS * PACK_ROWS : 0,
+                .b_is = !packs_b ? IN_PLACE : i == 0 ? PACKS : PACKED, .far = far,
+            };
+            pack_rows(a_pack, p.g.a, g->a_col, p.packed, p.g.k);
+            multiply_panels(&p);
+        }
+        first = g->c;
+        first_row = g->c_row;
+    }
+}
+
+/* A block of a matrix: rows i, ..., i_end-1 of the columns j, ..., j_end-1. */
+struct area {
+    int64_t i, i_end, j, j_end;
+};
+
+/* The block of a result (rows, columns) that a part computes.
+
+   By columns where these suffice for wide micro-panels, so that one part alone reads an element of
+   B; else by rows; a matrix with few of both by columns again. */
+static inline struct area share_of_matrix(int64_t rows, int64_t columns, int64_t part,
+                                          int64_t parts)
+{
+    if (columns >= 2 * NR * parts || rows < MR * parts) {
+        const int64_t step = columns >= 8 * NR * parts ? NR : LANES;
+        const struct range j = share_of(columns, step, part, parts);
+        return (struct area){0, rows, j.begin, j.end};
+    }
+    const struct range i = share_of(rows, MR, part, parts);
+    return (struct area){i.begin, i.end, 0, columns};
+}

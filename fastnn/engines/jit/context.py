@@ -1,0 +1,112 @@
+"""What every kernel needs of its context: operations, buffers, its share of the work, the piece.
+
+A big batch may be computed in pieces, one batch of the driver each (``ctx.accumulates``): all
+pieces but the first are *continued*, and some work is done in the last one only.
+"""
+
+from __future__ import annotations
+
+from ..tables import INPUT, OP, PACK_BYTES
+from .kernels import subroutine
+from .memory import address_of, call_epilogue, op_at, reals
+
+_OP_BYTES = OP.itemsize
+
+
+@subroutine
+def op_of(ctx):
+    """The operation that the kernel is called for."""
+    return op_at(ctx, ctx.op)
+
+
+@subroutine
+def op_number(ctx, index):
+    """An operation of the plan by its index."""
+    return op_at(ctx, ctx.ops + index * _OP_BYTES)
+
+
+@subroutine
+def buffer(ctx, offset):
+    """The per-sample buffer at an offset, or the batch itself."""
+    if offset == INPUT:
+        return reals(ctx, ctx.input)
+    return reals(ctx, ctx.work) + offset * ctx.capacity
+
+
+@subroutine
+def pack_of(ctx, part):
+    """The address of the part's packing buffers."""
+    return ctx.pack + part * PACK_BYTES
+
+
+@subroutine
+def share(count, step, part, parts):
+    """(begin, end): the items of `count` that belong to a part, in multiples of `step`."""
+    if parts == 1:  # two divisions less, which a small network would notice
+        return 0, count
+    steps = (count + step - 1) // step
+    begin, end = steps * part // parts * step, steps * (part + 1) // parts * step
+    return min(count, begin), min(count, end)
+
+
+@subroutine
+def is_continued(ctx):
+    """Whether an earlier piece of the same batch has been computed."""
+    return ctx.accumulates != 0 and ctx.start > 0
+
+
+@subroutine
+def is_last_piece(ctx):
+    """Whether the batch, or the last piece of it, is being computed."""
+    return ctx.accumulates == 0 or ctx.start + ctx.m == ctx.n_rows
+
+
+@subroutine
+def apply_epilogue(ctx, z, a, da, rows, columns, stride, op):
+    """Call the epilogue, if there is one, on a block of z, a and da.
+
+    The block has `rows` rows of `columns` elements; its rows begin `stride` elements apart.
+    """
+    if ctx.inner:
+        if columns == stride:
+            columns *= rows
+            rows = 1
+        for r in range(rows):
+            skip = r * stride
+            call_epilogue(
+                ctx.inner,
+                (
+                    address_of(z + skip),
+                    address_of(a + skip),
+                    address_of(da + skip),
+                    columns,
+                    address_of(op),
+                ),
+            )
+
+
+@subroutine
+def derivative_below(ctx, dx, below, n, begin, end):
+    """Turn rows begin, ..., end-1 of dx (m, n) into dz of operation `below`, by the epilogue."""
+    op = op_number(ctx, below)
+    at = begin * n
+    z, a = buffer(ctx, op.z) + at, buffer(ctx, op.a) + at
+    apply_epilogue(ctx, z, a, dx + at, end - begin, n, n, op)
+
+
+@subroutine
+def add_to_gradient(ctx, dx, da, adds, below, part, parts):
+    """The part's rows of dx = da, or dx + da if `adds`, turned into dz of operation `below`.
+
+    dx and da are offsets of (m, n_out) of the current operation.
+    """
+    n = op_of(ctx).n_out
+    begin, end = share(ctx.m, 1, part, parts)
+    source, out = buffer(ctx, da), buffer(ctx, dx)
+    if adds:
+        for i in range(begin * n, end * n):
+            out[i] = out[i] + source[i]
+    else:
+        for i in range(begin * n, end * n):
+            out[i] = source[i]
+    derivative_below(ctx, out, below, n, begin, end)

@@ -1,0 +1,271 @@
+"""The losses: the loss of every row of the batch, and the gradient where backward starts.
+
+Each kernel reads the output of the last operation, a (m, n_out), and the targets t (m, n_out). It
+writes the loss of each row in float64, times the row's weight, and da = scale weight dC/da, which
+the epilogue turns into dz of the operation below. The cross entropies take logits: their gradient
+is a - y, and nothing overflows. All are split by rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..tables import Loss, Status
+from .columns import (
+    ROWS,
+    SHORT,
+    add_columns,
+    copy,
+    dots_of_columns,
+    from_columns,
+    invert,
+    on_columns,
+    subtract_maximum,
+    sums_of_columns,
+    to_columns,
+)
+from .context import buffer, derivative_below, is_continued, op_of, pack_of, share
+from .elementary import exp, log, log1p, sigmoid
+from .kernels import kernel, subroutine
+from .memory import address_of, doubles, like, reals
+from .reductions import dot_of, maximum_of, sum_in_blocks, sum_of
+from .simd import hidden
+
+_MSE = int(Loss.mse)
+_NOT_FINITE = int(Status.NOT_FINITE)
+#: Rows that a loss works on at a time.
+_ROWS = 64
+#: Losses of the elements of a row that are held before they are added.
+_HELD = 4096
+
+
+@subroutine
+def weight_of(ctx, i):
+    """The weight of row i of the batch."""
+    return doubles(ctx, ctx.row_weight)[i] if ctx.weights else 1.0
+
+
+@kernel
+def squared_error(ctx, part, parts):
+    """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out."""
+    op = op_of(ctx)
+    i, end = share(ctx.m, 1, part, parts)
+    while i < end:
+        rows = min(_ROWS, end - i)
+        squared_error_of_rows(ctx, op, i, rows)
+        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
+        i += rows
+    return 0
+
+
+@subroutine
+def squared_error_of_rows(ctx, op, first, rows):
+    """The losses of `rows` rows from `first` on, and their da."""
+    n = op.n_in
+    a, t = buffer(ctx, op.x) + first * n, buffer(ctx, ctx.targets) + first * n
+    da, loss = buffer(ctx, op.dx) + first * n, doubles(ctx, ctx.row_loss) + first
+    share_of_output = 1.0 / n if op.code == _MSE else 1.0
+    for j in range(rows * n):
+        da[j] = a[j] - t[j]
+    if n == 1:
+        for i in range(rows):
+            loss[i] = np.float64(da[i]) * np.float64(da[i])
+    else:
+        for i in range(rows):
+            loss[i] = dot_of(da + i * n, da + i * n, n)
+    for i in range(rows):
+        weight = share_of_output * weight_of(ctx, first + i)
+        factor = like(a, 2.0 * ctx.scale * weight)
+        loss[i] = loss[i] * weight
+        for j in range(i * n, i * n + n):
+            da[j] = factor * da[j]
+
+
+@kernel
+def binary_cross_entropy(ctx, part, parts):
+    """l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits."""
+    op = op_of(ctx)
+    i, end = share(ctx.m, 1, part, parts)
+    while i < end:
+        rows = min(_ROWS, end - i)
+        binary_cross_entropy_of_rows(ctx, part, op, i, rows)
+        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
+        i += rows
+    return 0
+
+
+@subroutine
+def binary_cross_entropy_of_rows(ctx, part, op, first, rows):
+    """The losses of `rows` rows from `first` on, and their da."""
+    n = op.n_in
+    z, t = buffer(ctx, op.x) + first * n, buffer(ctx, ctx.targets) + first * n
+    da, loss = buffer(ctx, op.dx) + first * n, doubles(ctx, ctx.row_loss) + first
+    losses = doubles(ctx, pack_of(ctx, part))
+    keep, add = like(z, 1.0 - op.arg0), like(z, op.arg0 / 2)
+    for j in range(rows * n):
+        da[j] = sigmoid(z[j]) - (t[j] * keep + add)
+    if n == 1:
+        for i in range(rows):
+            loss[i] = loss_of_logit(np.float64(z[i]), np.float64(t[i] * keep + add))
+    else:
+        for i in range(rows):
+            total = 0.0
+            j, end = i * n, i * n + n
+            while j < end:
+                some = min(_HELD, end - j)
+                for k in range(some):
+                    losses[k] = loss_of_logit(
+                        np.float64(z[j + k]), np.float64(t[j + k] * keep + add)
+                    )
+                total += sum_of(losses, some)
+                j += some
+            loss[i] = total
+    for i in range(rows):
+        weight = weight_of(ctx, first + i)
+        factor = like(z, ctx.scale * weight)
+        loss[i] = loss[i] * weight
+        for j in range(i * n, i * n + n):
+            da[j] = factor * da[j]
+
+
+@subroutine
+def loss_of_logit(x, t):
+    """max(x, 0) - x t + log(1 + e^-|x|) in float64."""
+    rise = 0.0 if x < 0.0 else x
+    return rise - x * t + log1p(exp(-abs(x)))
+
+
+@kernel
+def cross_entropy(ctx, part, parts):
+    """l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first.
+
+    Rows are worked on in blocks, in one simple loop after another, which vectorise even where rows
+    are short.
+    """
+    op = op_of(ctx)
+    i, end = share(ctx.m, 1, part, parts)
+    while i < end:
+        # A block by columns costs the same with fewer rows.
+        if op.n_in <= SHORT and end - i > ROWS // 2:
+            rows = min(ROWS, end - i)
+            cross_entropy_of_short_rows(ctx, part, op, i, rows)
+        else:
+            rows = min(_ROWS, end - i)
+            cross_entropy_of_rows(ctx, op, i, rows)
+        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
+        i += rows
+    return 0
+
+
+@subroutine
+def cross_entropy_of_short_rows(ctx, part, op, first, rows):
+    """:func:`cross_entropy_of_rows` by columns, for ROWS rows at most."""
+    n = op.n_in
+    size = n * ROWS
+    d = reals(ctx, pack_of(ctx, part))
+    t, factor, reciprocal = d + SHORT * ROWS, d + 2 * SHORT * ROWS, d + (2 * SHORT + 1) * ROWS
+    sums = doubles(ctx, address_of(d + 3 * SHORT * ROWS))
+    losses, target_sum = sums + SHORT * ROWS, sums + 2 * SHORT * ROWS
+    weight = sums + 3 * SHORT * ROWS
+    # Read once: LLVM cannot exclude that a store to a column changes the operation.
+    smoothing, scale = op.arg0, ctx.scale
+    kept, spread, count = 1.0 - smoothing, smoothing / n, hidden(ROWS)
+    keep, add = like(d, kept), like(d, spread)
+    to_columns(d, buffer(ctx, op.x) + first * n, rows, n)
+    to_columns(t, buffer(ctx, ctx.targets) + first * n, rows, n)
+    subtract_maximum(d, factor, n)
+    dots_of_columns(losses, t, d, n)
+    if smoothing != 0.0:
+        sums_of_columns(sums, d, n)
+        for i in range(count):
+            losses[i] = kept * losses[i]
+        for i in range(count):
+            sums[i] = spread * sums[i]
+        add_columns(losses, (losses, sums))
+    sums_of_columns(target_sum, t, n)
+    for i in range(count):
+        target_sum[i] = kept * target_sum[i] + smoothing
+    for j in range(size):
+        d[j] = exp(d[j])
+    sums_of_columns(sums, d, n)
+    invert(reciprocal, (sums,))
+    for i in range(count):
+        sums[i] = log(sums[i])
+    for i in range(count):
+        weight[i] = 1.0
+    if ctx.weights:
+        for i in range(rows):
+            weight[i] = weight_of(ctx, first + i)
+    _weighted_loss(losses, (losses, target_sum, sums, weight))
+    for i in range(count):
+        weight[i] = scale * weight[i]
+    copy(factor, (weight,))
+    for j in range(size):
+        t[j] = t[j] * keep + add
+    for j in range(0, size, ROWS):
+        _gradient(d + j, (d + j, t + j, reciprocal, factor))
+    loss = doubles(ctx, ctx.row_loss) + first
+    for i in range(rows):
+        loss[i] = losses[i]
+    from_columns(buffer(ctx, op.dx) + first * n, d, rows, n)
+
+
+@on_columns
+def _weighted_loss(builder, loss, target_sum, logarithm, weight):
+    """(target_sum log s - loss) weight"""
+    return builder.fmul(builder.fsub(builder.fmul(target_sum, logarithm), loss), weight)
+
+
+@on_columns
+def _gradient(builder, e, t, reciprocal, factor):
+    """factor (e / s - t)"""
+    return builder.fmul(factor, builder.fsub(builder.fmul(e, reciprocal), t))
+
+
+@subroutine
+def cross_entropy_of_rows(ctx, op, first, rows):
+    """The losses of `rows` rows from `first` on, and their da."""
+    n = op.n_in
+    z, t = buffer(ctx, op.x) + first * n, buffer(ctx, ctx.targets) + first * n
+    da = buffer(ctx, op.dx) + first * n
+    loss = doubles(ctx, ctx.row_loss) + first
+    keep, add = like(z, 1.0 - op.arg0), like(z, op.arg0 / n)
+    # With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d.
+    for i in range(rows):
+        at = i * n
+        highest = maximum_of(z + at, n)
+        for j in range(at, at + n):
+            da[j] = z[j] - highest
+        loss[i] = dot_of(t + at, da + at, n)
+        if op.arg0 != 0.0:
+            loss[i] = (1.0 - op.arg0) * loss[i] + op.arg0 / n * sum_of(da + at, n)
+    for j in range(rows * n):
+        da[j] = exp(da[j])
+    for i in range(rows):
+        at = i * n
+        total = sum_of(da + at, n)
+        target_sum = (1.0 - op.arg0) * sum_of(t + at, n) + op.arg0
+        weight = weight_of(ctx, first + i)
+        factor, part_of_total = like(z, ctx.scale * weight), like(z, 1.0 / total)
+        for j in range(at, at + n):
+            da[j] = factor * (da[j] * part_of_total - (t[j] * keep + add))
+        loss[i] = (target_sum * log(total) - loss[i]) * weight
+
+
+@kernel
+def sum_rows(ctx, part, parts):
+    """result = (sum of row_loss, sum of row_correct), continued from piece to piece; part 0 works.
+
+    Returns NOT_FINITE if the loss is infinite or not a number.
+    """
+    if part > 0:
+        return 0
+    result, correct = doubles(ctx, ctx.result), doubles(ctx, ctx.row_correct)
+    loss, n_correct = 0.0, 0.0
+    if is_continued(ctx):
+        loss, n_correct = result[0], result[1]
+    result[0] = sum_in_blocks(loss, doubles(ctx, ctx.row_loss), ctx.m)
+    for i in range(ctx.m):
+        n_correct += correct[i]
+    result[1] = n_correct
+    return 0 if result[0] - result[0] == 0.0 else _NOT_FINITE

@@ -1,0 +1,250 @@
+"""The matrix product of every dense operation, after Goto and BLIS.
+
+X W, Xt dZ and dZ Wt are calls of one function. It reads its left operand element by element, with
+any strides, so X need not be transposed; its right operand and its result have contiguous rows.
+Each element of the result is one chain of fused multiply-adds over ascending k, whichever
+micro-kernel computes it. So a row of a forward pass has the same bits alone and in any batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba.core import types
+
+from ..tables import KC, MC, NC_PANELS, NR_VECTORS
+from . import isa
+from .context import pack_of, share
+from .kernels import subroutine, takes_record
+from .memory import Pointer, call_with_record, reals
+from .microkernel import Matrix, Strided, from_column, from_row, from_step, make_micro_kernel
+from .vectors import vector_lanes
+
+#: Rows of the tallest micro-kernel.
+MR = isa.mr()
+
+#: Up to so many rows a micro-panel of b is used so briefly that the next one is prefetched
+#: meanwhile, and the k-blocks have half the length.
+PREFETCH_ROWS = 64
+
+#: A result of more elements does not stay in L2, so the next tile of c is prefetched, unless a
+#: micro-kernel has fewer steps of k and is done before the lines arrive.
+L2_ELEMENTS, PREFETCH_DEPTH = 1 << 17, 128
+
+#: Rows of a result that one call of the product computes, with one packed block of b.
+BLOCK_ROWS = 1024
+
+#: How a micro-panel reads its columns of b: in place; in place, packing them on the way, because
+#: their rows lie far apart; or packed by the MC rows before.
+IN_PLACE, PACKS, PACKED = 0, 1, 2
+
+
+class Size(NamedTuple):
+    """c is (rows, columns), a (rows, depth), b (depth, columns)."""
+
+    rows: int
+    depth: int
+    columns: int
+
+
+class PackedRows(NamedTuple):
+    """The first rows of the left operand, packed by :func:`pack_rows`."""
+
+    at: Any
+    rows: int
+
+
+class Mode(NamedTuple):
+    """How the micro-panels of a block are computed."""
+
+    adds: int  # 1: the sums are added to c
+    b: int  # IN_PLACE, PACKS or PACKED
+    prefetches_c: bool
+
+
+class Product(NamedTuple):
+    """The arguments of :func:`product`."""
+
+    c: Matrix
+    first: Matrix
+    a: Strided
+    b: Matrix
+    size: Size
+    adds: int
+    pack: Any
+
+
+def product_type(real):
+    """Numba's type of a :class:`Product`."""
+    pointer, i = Pointer(real), types.int64
+    matrix = types.NamedTuple((pointer, i), Matrix)
+    strided = types.NamedTuple((pointer, i, i), Strided)
+    size = types.NamedUniTuple(i, 3, Size)
+    return types.NamedTuple((matrix, matrix, strided, matrix, size, i, pointer), Product)
+
+
+def make_micro_panel(n_vectors, masked=False):
+    """The product for a micro-panel of `n_vectors` vectors, or with `masked` for a part of one."""
+    tall = make_micro_kernel(MR, n_vectors, masked, prefetches=True)
+    packing = make_micro_kernel(MR, n_vectors, packs=True) if n_vectors > 1 else tall
+    four, two, one = (make_micro_kernel(rows, n_vectors, masked) for rows in (4, 2, 1))
+    has_four = MR > 4
+
+    def micro_panel(c, first, a, a_packed, b, size, mode, pack):
+        """c = first + a b for a.rows up to MC and depth up to KC; `pack` is the panel's buffer."""
+        n = vector_lanes(pack)
+        group = max(n, MR)
+        rows, depth, columns = size
+        packs = n_vectors > 1 and mode.b == PACKS
+        packed = n_vectors > 1 and mode.b == PACKED
+        next_b = b if masked else from_column(b, n_vectors * n)
+        next_row = b.row
+        if packed:
+            b = Matrix(pack, n_vectors * n)
+        # The micro-kernels together prefetch the next micro-panel once: packed, or in place.
+        share_of_next = n_vectors * n * MR // rows
+        i = 0
+        while i + MR <= rows:
+            ci, fi, ai = from_row(c, i), from_row(first, i), from_row(a, i)
+            if i < a_packed.rows:
+                ai = Strided(a_packed.at + (i // group * KC * group + i % group), 1, group)
+            next_c = ci.at
+            if mode.prefetches_c:
+                next_c = ci.at + MR * c.row if i + 2 * MR <= rows else c.at + n_vectors * n
+            if packs and i == 0:
+                packing(ci, fi, ai, b, depth, columns, mode.adds, Matrix(pack, 0), next_c)
+                b = Matrix(pack, n_vectors * n)
+            else:
+                if packed:
+                    ahead = pack + (n_vectors * n * KC + i // MR * depth * share_of_next)
+                    other = Matrix(ahead, share_of_next)
+                else:
+                    other = Matrix(next_b.at + i // MR % n_vectors * n, next_row)
+                tall(ci, fi, ai, b, depth, columns, mode.adds, other, next_c)
+                if i >= n_vectors * MR:
+                    next_row = 0
+            i += MR
+        while i < rows:
+            ci, fi, ai = from_row(c, i), from_row(first, i), from_row(a, i)
+            if has_four and rows - i >= 4:
+                four(ci, fi, ai, b, depth, columns, mode.adds, b, ci.at)
+                i += 4
+            elif rows - i >= 2:
+                two(ci, fi, ai, b, depth, columns, mode.adds, b, ci.at)
+                i += 2
+            else:
+                one(ci, fi, ai, b, depth, columns, mode.adds, b, ci.at)
+                i += 1
+
+    return subroutine(micro_panel)
+
+
+_micro_panel_3, _micro_panel_2, _micro_panel_1 = map(make_micro_panel, (3, 2, 1))
+_micro_panel_masked = make_micro_panel(1, masked=True)
+
+
+@subroutine
+def pack_rows(to, a, rows, depth, group):
+    """Pack `rows` rows of a, whose rows are 1 apart, into micro-panels of `group` rows.
+
+    to[i*KC + k*group + r] = a[i + r, k] for i = 0, group, ..., r < group, k < depth.
+    """
+    i = 0
+    while i < rows:
+        source, out = a.at + i, to + i * KC
+        for k in range(depth):
+            for r in range(group):
+                out[k * group + r] = source[k * a.step + r]
+        i += group
+
+
+@takes_record(product_type)
+def product(record):
+    """c[i, j] = first[i, j] + sum over k of a[i, k] b[k, j], for all i, k, j of `size`.
+
+    The sum is a chain over ascending k that starts from `first`. If `adds` is 1, its end is
+    added to c; then the depth is KC at most.
+
+    a     one of its strides is 1
+    pack  PACK_BYTES of room; there are NC_PANELS micro-panels of columns at most
+    Reads a, b, first and c; writes c and pack; c may overlap first, but not a or b.
+    """
+    c, first, a, b, size, adds, pack = record[0]
+    rows, depth, columns = size
+    n = vector_lanes(pack)
+    group, nr = max(n, MR), NR_VECTORS * n
+    a_pack = pack + KC * NC_PANELS * nr
+    packs_a = columns >= 4 * nr and a.step != 1
+    packs_b = rows >= 3 * MR and b.row > nr
+    prefetches_c = rows * c.row > L2_ELEMENTS and depth >= PREFETCH_DEPTH
+    block = KC // 2 if rows <= PREFETCH_ROWS and adds == 0 else KC
+    k = 0
+    while k == 0 or k < depth:
+        kc = min(block, depth - k)
+        i = 0
+        while i < rows:
+            mc = min(MC, rows - i)
+            ci, fi, ai = from_row(c, i), from_row(first, i), from_step(from_row(a, i), k)
+            a_packed = PackedRows(a_pack, mc // group * group if packs_a else 0)
+            pack_rows(a_pack, ai, a_packed.rows, kc, group)
+            b_mode = IN_PLACE if not packs_b else (PACKS if i == 0 else PACKED)
+            mode = Mode(adds, b_mode, prefetches_c)
+            j = 0
+            while j < columns:
+                left = columns - j
+                cj, fj, bj = from_column(ci, j), from_column(fi, j), from_column(from_row(b, k), j)
+                panel, to = Size(mc, kc, left), pack + j * KC
+                if left >= 3 * n and left != 4 * n:
+                    _micro_panel_3(cj, fj, ai, a_packed, bj, panel, mode, to)
+                    j += 3 * n
+                elif left >= 2 * n:
+                    _micro_panel_2(cj, fj, ai, a_packed, bj, panel, mode, to)
+                    j += 2 * n
+                elif left >= n:
+                    _micro_panel_1(cj, fj, ai, a_packed, bj, panel, mode, to)
+                    j += n
+                else:
+                    _micro_panel_masked(cj, fj, ai, a_packed, bj, panel, mode, to)
+                    j += n
+            i += mc
+        first = c
+        k += block
+    return 0
+
+
+@subroutine
+def multiply(ctx, part, c, first, a, b, size, adds):
+    """Call :func:`product` by its address, so that it is compiled once and not in every kernel."""
+    pack = reals(ctx, pack_of(ctx, part))
+    return call_with_record(ctx.product, Product(c, first, a, b, size, adds, pack))
+
+
+@subroutine
+def block_columns(pointer):
+    """NC: columns of a block of a result."""
+    return NC_PANELS * NR_VECTORS * vector_lanes(pointer)
+
+
+class Area(NamedTuple):
+    """Rows i, ..., i_end-1 and columns j, ..., j_end-1 of a matrix."""
+
+    i: int
+    i_end: int
+    j: int
+    j_end: int
+
+
+@subroutine
+def share_of_matrix(ctx, rows, columns, part, parts):
+    """The Area of a result (rows, columns) that a part computes.
+
+    The split is by columns where each part gets some wide micro-panels, so that only one part reads
+    each element of b; else by rows; with few rows and few columns it is by columns again.
+    """
+    n = vector_lanes(reals(ctx, ctx.params))
+    nr = NR_VECTORS * n
+    if columns >= 2 * nr * parts or rows < MR * parts:
+        j, j_end = share(columns, nr if columns >= 8 * nr * parts else n, part, parts)
+        return Area(0, rows, j, j_end)
+    i, i_end = share(rows, MR, part, parts)
+    return Area(i, i_end, 0, columns)

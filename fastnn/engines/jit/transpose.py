@@ -1,0 +1,69 @@
+"""The transpose of a matrix, in register blocks."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from .kernels import subroutine
+from .simd import word
+from .vectors import REAL, at_offset, lanes, shuffle, vector_lanes
+
+
+@intrinsic
+def transpose_block(typingctx, out, out_row, source, source_row):
+    """out[j*out_row + i] = source[i*source_row + j] for a block of vector_lanes squared.
+
+    In registers: for s = 1, 2, 4, ... rows i and i+s exchange half of their lanes.
+    """
+    real = out.dtype
+    n = lanes(real)
+    width = real.bitwidth // 8
+    vector = ir.VectorType(REAL[real], n)
+
+    def codegen(context, builder, sig, args):
+        out, out_row, source, source_row = args
+
+        def pointer(base, stride, i):
+            offset = builder.mul(builder.mul(stride, word(width)), word(i))
+            return at_offset(builder, builder.add(base, offset), 0, vector)
+
+        rows = [builder.load(pointer(source, source_row, i), align=width) for i in range(n)]
+        s = 1
+        while s < n:
+            low = [lane if not lane & s else n + lane - s for lane in range(n)]
+            high = [lane + s if not lane & s else n + lane for lane in range(n)]
+            for i in range(n):
+                if not i & s:
+                    a, b = rows[i], rows[i + s]
+                    rows[i], rows[i + s] = (
+                        shuffle(builder, a, b, low),
+                        shuffle(builder, a, b, high),
+                    )
+            s *= 2
+        for i, row in enumerate(rows):
+            builder.store(row, pointer(out, out_row, i), align=width)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.none(out, i, source, i), codegen
+
+
+@subroutine
+def transpose(out, out_row, source, source_row, rows, columns):
+    """out[j*out_row + i] = source[i*source_row + j] for i < rows, j < columns."""
+    n = vector_lanes(out)
+    i = 0
+    while i < rows:
+        j = 0
+        if rows - i >= n:
+            while columns - j >= n:
+                transpose_block(
+                    out + (j * out_row + i), out_row, source + (i * source_row + j), source_row
+                )
+                j += n
+        for r in range(i, min(i + n, rows)):
+            for c in range(j, columns):
+                out[c * out_row + r] = source[r * source_row + c]
+        i += n

@@ -1,0 +1,62 @@
+"""The functions that every engine has, with their signatures."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from .workspace import Data, Steps, Workspace
+
+
+class Engine(Protocol):
+    """An engine: the numpy engine is a module, the compiled ones are objects.
+
+    All functions run on the batches first, ..., last-1 of the data, by default on all. Splitting a
+    run into several calls changes nothing.
+    """
+
+    name: str
+
+    def forward(
+        self, ws: Workspace, data: Data, out: np.ndarray, function: str = "logits",
+        first: int = 0, last: int | None = None,
+    ) -> None:  # fmt: skip
+        """Write the outputs of the rows into `out`, which is (n_rows, n_outputs).
+
+        `function` is "logits", "output" (after the last activation), or "sigmoid" or "softmax"
+        of the logits.
+        """
+
+    def evaluate(
+        self, ws: Workspace, data: Data, results: np.ndarray, first: int = 0,
+        last: int | None = None,
+    ) -> bool:  # fmt: skip
+        """Write (sum of losses, n_correct) of each batch into `results`, (last - first, 2).
+
+        Returns whether all losses are finite.
+        """
+
+    def loss_and_grad(
+        self, ws: Workspace, data: Data, results: np.ndarray, first: int = 0,
+        last: int | None = None,
+    ) -> None:  # fmt: skip
+        """Add the gradient of pieces of one batch to ``ws.grad``; the first piece overwrites it.
+
+        `results`, (2,), is the running (sum of losses, n_correct). The batches of `data` are
+        pieces of one batch, multiples of KC rows but for the last; their sum has the bits of one
+        piece in the compiled engines. Where the loss is not finite, the gradient is NaN.
+        """
+
+    def update(self, ws: Workspace, steps: Steps) -> None:
+        """One optimizer step from ``ws.grad``: the first of `steps`."""
+
+    def run_batches(
+        self, ws: Workspace, data: Data, steps: Steps, results: np.ndarray, first: int, last: int
+    ) -> int:
+        """Train on minibatches, with a row of hyperparameters in `steps` for each.
+
+        `results`, (last - first, 2), takes each batch's sum of losses and n_correct. Returns how
+        many batches were trained on: fewer than asked for only where the loss of the next one is
+        not finite.
+        """

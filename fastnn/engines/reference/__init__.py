@@ -1,0 +1,13 @@
+"""The numpy engine: one readable function per operation, with the formulas of the notes.
+
+It is the judge of the compiled engines: what they do in tiles and parts is written here as one
+expression. Rows are samples: X is (m, n_in), W is (n_in, n_out), Z = X W + b.
+"""
+
+from __future__ import annotations
+
+from .engine import evaluate, forward, loss_and_grad, run_batches, update
+
+__all__ = ["evaluate", "forward", "loss_and_grad", "name", "run_batches", "update"]
+
+name = "numpy"

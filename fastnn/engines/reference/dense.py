@@ -1,0 +1,64 @@
+"""Dense: z = x W + b, then a = act(z)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..tables import NONE
+from .activation import activate, like
+
+
+def dense(x, w, b=None):
+    """z = x W + b"""
+    return x @ w if b is None else x @ w + b
+
+
+def dense_weights(x, dz):
+    """dW = xt dz, and db = the column sums of dz"""
+    return x.T @ dz, dz.sum(axis=0)
+
+
+def dense_inputs(dz, w):
+    """dx = dz Wt"""
+    return dz @ w.T
+
+
+def penalty(w, l1, l2):
+    """l1 sum |w| + l2 sum w^2"""
+    w = w.astype(np.float64)
+    return l1 * np.abs(w).sum() + l2 * np.square(w).sum()
+
+
+def penalty_derivative(w, l1, l2):
+    """l1 sign(w) + 2 l2 w"""
+    return like(l1, w) * np.sign(w) + like(2 * l2, w) * w
+
+
+# -- the operation --------------------------------------------------------------------------------
+
+
+def forward(p, index, op):
+    """z = x W + b, a = act(z)"""
+    b = None if op.b == NONE else p.parameter(index, "b")
+    z = dense(p.value(op, "x"), p.parameter(index, "w"), b)
+    p.write(index, "z", z)
+    p.write(index, "a", activate(op.code, z, op.arg0))
+
+
+def loss_terms(p, index, op):
+    """The penalty on W."""
+    return penalty(p.parameter(index, "w"), op.arg1, op.arg2) if op.arg1 or op.arg2 else 0.0
+
+
+def backward(p, index, op):
+    """dW = xt dz, to which the penalties add their derivative, db, and dx = dz Wt"""
+    w, dz = p.parameter(index, "w"), p.gradient(index)
+    dw, db = dense_weights(p.value(op, "x"), dz)
+    p.add_gradient(index, "w", dw)
+    if (op.arg1 or op.arg2) and not p.continues:
+        factor = p.penalty_scale
+        p.add_to_gradient(index, "w", penalty_derivative(w, op.arg1 * factor, op.arg2 * factor))
+    if op.b != NONE:
+        p.add_gradient(index, "b", db)
+    if op.dx != NONE:
+        p.send(index, dense_inputs(dz, w))

@@ -1,0 +1,149 @@
+"""Ctrl-C during a fit: noted when it comes, raised between two calls of an engine.
+
+Python runs a signal's handler between two bytecodes, also in Python code that C code calls. NumPy
+discards every exception in some of these places, among them the comparison of a NumPy scalar with
+an IntEnum, and ``__array_interface__``; a KeyboardInterrupt is lost there. Elsewhere it may part
+two assignments that belong together. So a fit runs in a section, where SIGINT sets a flag and
+nothing else. The training loop calls :func:`check` where stopping is safe, and the end of the
+section raises what is still pending.
+
+Handlers of other signals are the user's and may raise, a timeout for instance: after any call, at
+the beginning of any Python function (``__enter__``, ``__exit__``, ``signal.signal``), and in C's
+``signal``, which runs them before it changes anything. Therefore a section is a try statement in
+one function instead of a context manager, and restores the former handler three times: if one call
+raises, the next one follows. Should all three raise, our handler notices at the next SIGINT that no
+section is running; it then restores Python's own handler and raises KeyboardInterrupt.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from _signal import SIGINT, default_int_handler, getsignal, signal
+from _thread import get_ident
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: Whether a SIGINT has been noted that nobody has raised yet. Only the main thread changes it.
+_pending = False
+
+
+def deferred(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorate a function so that Ctrl-C is deferred while it runs.
+
+    In the main thread, and if Ctrl-C would otherwise raise KeyboardInterrupt (Python's own handler
+    or that of ``asyncio.run`` is in force), SIGINT is noted until :func:`check` or the end of the
+    function raises it; then the handler found before is in force again. A handler of the user's
+    stays in force, and so does one that is set meanwhile. Sections may be nested.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When the decorated function ends, in whatever way, and a SIGINT is pending.
+
+    Examples
+    --------
+    >>> import signal
+    >>> @deferred
+    ... def work():
+    ...     signal.raise_signal(signal.SIGINT)
+    ...     print("still at work")
+    >>> try:
+    ...     work()
+    ... except KeyboardInterrupt:
+    ...     print("stopped")
+    still at work
+    stopped
+    """
+
+    @functools.wraps(function)
+    def section(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        global _pending
+        previous = _handler_to_restore()
+        if previous is None:
+            return function(*args, **kwargs)
+        try:
+            try:
+                try:
+                    try:
+                        signal(SIGINT, _note)
+                        return function(*args, **kwargs)
+                    finally:
+                        _restore(previous)
+                finally:
+                    _restore(previous)
+            finally:
+                _restore(previous)
+        finally:
+            # Inline, since a handler could raise at the beginning of a function.
+            if _pending:
+                _pending = False
+                raise KeyboardInterrupt
+
+    return section
+
+
+def came() -> bool:
+    """Whether a SIGINT is pending for this thread, which is then the main thread."""
+    return _pending and _is_main_thread()
+
+
+def check() -> None:
+    """Raise the pending KeyboardInterrupt, if there is one and this is the main thread."""
+    global _pending
+    if came():
+        _pending = False
+        raise KeyboardInterrupt
+
+
+def _note(_signum, frame) -> None:
+    """The handler of SIGINT in a section."""
+    global _pending
+    _pending = True  # first: a handler of another signal may raise in any later line
+    if not _in_section(frame):
+        _pending = False
+        signal(SIGINT, default_int_handler)
+        raise KeyboardInterrupt
+
+
+def _handler_to_restore() -> Any:
+    """The present handler of SIGINT, or None if the section beginning here must not replace it."""
+    if not _is_main_thread():
+        return None
+    handler = getsignal(SIGINT)
+    if handler is _note and not _in_section(sys._getframe(2)):
+        return default_int_handler  # ours is a leftover
+    if handler is _note or handler is default_int_handler or _is_asyncio(handler):
+        return handler
+    return None
+
+
+def _restore(previous) -> None:
+    if getsignal(SIGINT) is _note:
+        signal(SIGINT, previous)
+
+
+def _is_main_thread() -> bool:
+    return get_ident() == threading.main_thread().ident
+
+
+def _in_section(frame) -> bool:
+    """Whether this frame, or one that called it, is a section."""
+    while frame is not None and frame.f_code is not _SECTION:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _is_asyncio(handler) -> bool:
+    """Whether a handler is that of ``asyncio.run``, which cancels the task: a fit would go on."""
+    runner = getattr(sys.modules.get("asyncio.runners"), "Runner", None)
+    method = getattr(handler.func, "__func__", None) if type(handler) is functools.partial else None
+    return method is not None and method is getattr(runner, "_on_sigint", None)
+
+
+#: What all sections execute.
+_SECTION = deferred(len).__code__  # type: ignore[attr-defined]

@@ -1,0 +1,248 @@
+"""From a model file's description to a network, and the checks between the two.
+
+A description is what :meth:`fastnn.Sequential.save` writes: the network's ``config()`` with its
+loss and its targets. Nothing in a file is trusted. The types of all values are checked first; then
+layers, loss and targets are made by their own constructors; the tensors are compared with the
+parameters of the lowered network before memory for these is allocated.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from . import files, layers, losses
+from .checks import is_finite
+from .engines.tables import Loss
+from .errors import ModelFileError
+from .files import printable, shown
+from .losses import LossFunction
+from .model import Sequential
+from .targets import Target
+
+#: Types that a value may have. They are exact: a boolean is no number.
+_NULL = type(None)
+_TRUTH, _WHOLE, _REAL, _TEXT, _LIST = (bool,), (int,), (int, float), (str,), (list,)
+_NAMED, _OBJECT, _NAME, _MANY = (str, dict), (dict, _NULL), (str, _NULL), (list, _NULL)
+_EXPECTED = {
+    _TRUTH: "true or false", _WHOLE: "a whole number", _REAL: "a number", _TEXT: "text",
+    _LIST: "a list", _NAMED: "text or an object", _OBJECT: "an object or null",
+    _NAME: "text or null", _MANY: "a list or null",
+}  # fmt: skip
+
+#: Types of the values of a description, by key.
+_NETWORK = {
+    "layers": _LIST, "n_inputs": _WHOLE, "seed": _WHOLE, "dtype": _TEXT, "l1": _REAL, "l2": _REAL,
+    "input_scale": _REAL, "loss": _OBJECT, "target": _OBJECT,
+}  # fmt: skip
+_LOSS = {"name": _TEXT, "label_smoothing": _REAL}
+_TARGET = {"kind": _TEXT, "vector": _TRUTH, "classes": _MANY, "classes_dtype": _NAME}
+#: Those of layers and what they consist of. A new argument of a layer, activation or initialiser
+#: that is written to files is entered here.
+_LAYER = {
+    "layer": _TEXT, "layers": _LIST, "units": _WHOLE, "activation": _NAMED, "init": _NAMED,
+    "bias_init": _NAMED, "l1": _REAL, "l2": _REAL, "shared": _TRUTH,
+    "name": _TEXT, "slope": _REAL, "alpha": _REAL,
+    "initializer": _TEXT, "value": _REAL, "std": _REAL, "low": _REAL, "high": _REAL,
+    "gain": _REAL, "uniform": _TRUTH, "mode": _TEXT,
+}  # fmt: skip
+
+#: What files of the first versions leave out.
+_DEFAULTS = {"l1": 0.0, "l2": 0.0, "input_scale": 1.0}
+
+#: Names in a description are no longer.
+_MAX_NAME = 100
+
+
+def load(path) -> Sequential:
+    """Read a network that :meth:`Sequential.save` wrote.
+
+    A file from an untrusted source is safe to load: all of it is checked, no code in it runs, and
+    memory stays within a small multiple of its size.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Sequential
+        With equal parameters, bit for bit.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If the file is truncated, damaged, or not a model of fastnn.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.load("no such file")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no model file 'no such file'
+    """
+    tensors, description = files.read(path)
+    try:
+        return _network(description, tensors)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"{str(path)!r} is damaged, or another program wrote it: {printable(error)}; "
+            "save the model again"
+        ) from error
+
+
+def _network(description: dict, tensors: dict[str, np.ndarray]) -> Sequential:
+    description = _DEFAULTS | description
+    _check_fields(description, _NETWORK, "the description")
+    loss, target = description.pop("loss"), description.pop("target")
+    if (loss is None) != (target is None):
+        raise ValueError("it has a loss without targets, or targets without a loss")
+    net = _unfitted(description)
+    _check_tensors(net, tensors)
+    plan = net.lower(None)
+    net.adopt(
+        {record.name: tensors[record.name] for record in plan.parameters},
+        {record.name: tensors[record.name] for record in plan.state},
+    )
+    if loss is not None and target is not None:
+        loss_function = _read_loss(loss)
+        net.lower(loss_function)  # refuses a loss that does not go with the last activation
+        net.set_fitted(loss_function, read_targets(target, loss_function.code, net.n_outputs))
+    return net
+
+
+# -- layers -----------------------------------------------------------------------------------
+
+
+def _unfitted(config: dict) -> Sequential:
+    """The network that a config describes, without parameters."""
+    if config["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype is {shown(config['dtype'])}, not 'float32' or 'float64'")
+    _check_layers(config["layers"], "layer ")
+    for index, given in enumerate(config["layers"]):
+        with _named(f"layer {index}"):
+            full = layers.from_config(given).config()
+        _check_complete(given, full, f"layer {index}")
+    return Sequential.from_config(config, allocate=False)
+
+
+@contextmanager
+def _named(place: str):
+    """Say in which part of the description something is wrong."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{place}: {error} is missing or unknown") from error
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _check_layers(configs: list, place: str) -> None:
+    for index, config in enumerate(configs):
+        if type(config) is not dict or "layer" not in config:
+            raise ValueError(f"{place}{index} is {shown(config)}, not an object with the key layer")
+        _check_arguments(config, f"{place}{index}")
+
+
+def _check_arguments(config: dict, place: str) -> None:
+    """Types of a layer's arguments, and of those of what it consists of."""
+    _check_fields(config, _LAYER, place, complete=False)
+    for key, value in config.items():
+        if type(value) is dict:
+            _check_arguments(value, f"{place}, {key}")
+        elif type(value) is list:
+            _check_layers(value, f"{place}.")
+
+
+def _check_complete(given: dict, full: dict, place: str) -> None:
+    """Refuse a layer unless it describes itself as it was described."""
+    for key, expected in full.items():
+        if key not in given:
+            raise ValueError(f"{place} lacks {key}")
+        value = given[key]
+        if type(value) is dict and type(expected) is dict:
+            _check_complete(value, expected, f"{place}, {key}")
+        elif type(value) is list:
+            for index, (inner, outer) in enumerate(zip(value, expected, strict=True)):
+                _check_complete(inner, outer, f"{place}.{index}")
+        elif value != expected:
+            raise ValueError(f"{place}: {key} must be {shown(expected)}, not {shown(value)}")
+
+
+def _check_fields(given: dict, types: dict[str, tuple], place: str, complete=True) -> None:
+    """Refuse unknown keys, values of another type, long names, and missing keys."""
+    for key, value in given.items():
+        if key not in types:
+            raise ValueError(f"{place} has the key {shown(key)}, which this fastnn does not know")
+        if type(value) not in types[key]:
+            raise ValueError(f"{place}: {key} must be {_EXPECTED[types[key]]}, not {shown(value)}")
+        if type(value) is str and len(value) > _MAX_NAME:
+            raise ValueError(f"{place}: {key} has {len(value)} characters, more than {_MAX_NAME}")
+    missing = sorted(types.keys() - given.keys())
+    if complete and missing:
+        raise ValueError(f"{place} lacks {', '.join(missing)}")
+
+
+def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
+    """Compare names, shapes and types with the layers, and look at every element."""
+    plan = net.lower(None)
+    records = {record.name: record for record in (*plan.parameters, *plan.state)}
+    for name in sorted(records.keys() ^ tensors.keys()):
+        if name in records:
+            raise ValueError(f"the tensor {name} of shape {records[name].shape} is missing")
+        raise ValueError(f"it has the tensor {shown(name)}, which no layer has")
+    for name, record in records.items():
+        tensor = tensors[name]
+        if tensor.shape != record.shape or tensor.dtype != net.dtype:
+            raise ValueError(
+                f"the tensor {name} is {tensor.dtype} of shape {tensor.shape}, but the layers "
+                f"make it {net.dtype} of shape {record.shape}"
+            )
+        if not is_finite(tensor):
+            raise ValueError(f"the tensor {name} has elements that are infinite or not a number")
+
+
+# -- loss and targets -------------------------------------------------------------------------
+
+
+def _read_loss(config: dict) -> LossFunction:
+    _check_fields(config, _LOSS, "the entry loss")
+    with _named(f"the loss {shown(config)}"):
+        return losses.from_config(config)
+
+
+def read_targets(about: dict, loss: Loss, n_outputs: int) -> Target:
+    """The targets that `files.describe_targets` described, as a fit with that loss makes them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they do not go with the loss or the outputs.
+    """
+    _check_fields(about, _TARGET, "the entry target")
+    kind, vector, classes = about["kind"], about["vector"], about["classes"]
+    wide = n_outputs > 1
+    possible = {
+        "labels": wide or loss == Loss.binary_cross_entropy,
+        "one_hot": wide and not vector and loss == Loss.cross_entropy,
+        "multilabel": not (wide and vector) and loss == Loss.binary_cross_entropy,
+        "values": not (wide and vector) and loss in (Loss.mse, Loss.sse),
+    }
+    if not possible.get(kind, False):
+        raise ValueError(
+            f"targets of kind {shown(kind)} in {'a vector' if vector else 'columns'} do not go "
+            f"with the loss {loss.name} and n_outputs={n_outputs}"
+        )
+    given = [about[key] is not None for key in ("classes", "classes_dtype")]
+    if given != [kind == "labels"] * 2:
+        raise ValueError("classes and classes_dtype go with targets of kind 'labels' and no others")
+    if classes is None:
+        return Target(kind, None, vector)
+    if len(classes) != max(n_outputs, 2):
+        raise ValueError(
+            f"it has {len(classes)} labels where n_outputs={n_outputs} takes {max(n_outputs, 2)}"
+        )
+    return Target(kind, files.read_labels(classes, about["classes_dtype"]), vector)

@@ -1,0 +1,346 @@
+"""What a network is: its layers, its arguments, its parameters, and the plan they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+import numpy as np
+
+from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
+from .engines.workspace import aligned_zeros
+from .errors import NotFittedError, ShapeError
+from .layers import Dense, Layer, check_network, from_config
+from .losses import LossFunction
+from .plan import Lowering, Plan
+from .random import check_seed
+from .targets import Target
+
+#: Arguments that are not shown where they have these values.
+_NOT_SHOWN = {"n_inputs": None, "l1": 0, "l2": 0, "input_scale": 1}
+
+
+class Network:
+    """Base of :class:`fastnn.Sequential`, which documents the arguments."""
+
+    def __init__(
+        self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
+        input_scale=1.0,
+    ):  # fmt: skip
+        self.layers = check_network(layers)
+        self.seed = check_seed(seed)
+        self.dtype = check_dtype(dtype)
+        self.l1 = real_number(l1, "l1", least=0)
+        self.l2 = real_number(l2, "l2", least=0)
+        self.input_scale = check_scale(input_scale, self.dtype)
+        self.n_inputs: int | None = None
+        self.n_outputs: int = [n.units for n in self.layers if isinstance(n, Dense)][-1]
+        self._params: np.ndarray | None = None
+        self._statistics = np.zeros(0, self.dtype)
+        self._loss: LossFunction | None = None
+        self._target: Target | None = None
+        self._plans: dict[tuple[LossFunction | None, int | None], Plan] = {}
+        if n_inputs is not None:
+            self.n_inputs = whole_number(n_inputs, "n_inputs")
+            self._params, self._statistics = self._initial(self.lower(None))
+
+    def config(self) -> dict:
+        """The arguments that make an equal network, as plain values.
+
+        Returns
+        -------
+        dict
+            For :meth:`from_config`; it can be written as JSON.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> Sequential.from_config(Sequential([Dense(2, "relu"), Dense(1)]).config())
+        Sequential([Dense(2, 'relu'), Dense(1)], seed=0, dtype='float32')
+        """
+        return {
+            "layers": [layer.config() for layer in self.layers],
+            "n_inputs": self.n_inputs,
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+            "l1": self.l1,
+            "l2": self.l2,
+            "input_scale": self.input_scale,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, allocate: bool = True) -> Self:
+        """A network from what :meth:`config` gave; without `allocate`, it has no parameters yet.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If there is no such network.
+        """
+        arguments = {**config, "layers": [from_config(layer) for layer in config["layers"]]}
+        if allocate:
+            return cls(**arguments)
+        n_inputs = arguments.pop("n_inputs")
+        net = cls(**arguments)
+        net.n_inputs = None if n_inputs is None else whole_number(n_inputs, "n_inputs")
+        return net
+
+    def copy(self, dtype=None) -> Self:
+        """An independent network with the same parameters, statistics, loss and labels.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}, optional
+            Of the copy; left out, the same.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)], n_inputs=2)
+        >>> twin = net.copy("float64")
+        >>> twin.dtype.name, bool((twin.flat_params == net.flat_params).all())
+        ('float64', True)
+        """
+        config = self.config()
+        twin = type(self).from_config(config if dtype is None else {**config, "dtype": dtype})
+        if self._params is not None:
+            twin.flat_params[:] = self._params
+            twin._statistics[:] = self._statistics
+        return twin.set_fitted(self._loss, self._target)
+
+    # -- parameters ---------------------------------------------------------------------------
+
+    def _initial(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        """Initial parameters and running statistics."""
+        params, statistics = self._allocate(plan)
+        for named, flat in ((plan.parameters, params), (plan.state, statistics)):
+            for block, parameter in enumerate(named):
+                view = parameter.view(flat)
+                with np.errstate(over="ignore", under="ignore"):
+                    view[:] = parameter.init.values(parameter.shape, self.seed, block)
+                if not is_finite(view.reshape(-1)):
+                    raise ValueError(
+                        f"the initial values of {parameter.name}, {parameter.init}, are too large "
+                        f"for {self.dtype.name}"
+                    )
+        return params, statistics
+
+    def _allocate(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        """Flat vectors for the parameters and the running statistics."""
+        try:
+            return aligned_zeros(plan.n_params, self.dtype), aligned_zeros(plan.n_state, self.dtype)
+        except (MemoryError, ValueError, OverflowError):
+            size = plan.n_params * self.dtype.itemsize / 2**30
+            raise ValueError(
+                f"the network has {plan.n_params} parameters, {size:,.1f} GiB, which cannot be "
+                "allocated: make the layers smaller"
+            ) from None
+
+    def lower(self, loss: LossFunction | None, n_inputs: int | None = None) -> Plan:
+        """The plan for a loss; the layout of the parameters is the same for all losses.
+
+        Parameters
+        ----------
+        loss : LossFunction or None
+        n_inputs : int, optional
+            Columns of X, where the network does not know them yet.
+
+        Raises
+        ------
+        ValueError
+            If the loss does not go with the last activation.
+        """
+        key = loss, n_inputs or self.n_inputs
+        plan = self._plans.get(key)
+        if plan is None:
+            assert key[1] is not None
+            lowering = Lowering(key[1], self.l1, self.l2)
+            for index, layer in enumerate(self.layers):
+                layer.lower(lowering, str(index))
+            if loss is None:
+                plan = lowering.finish(None)
+            else:
+                plan = lowering.finish(loss.code, loss.label_smoothing)
+            self._plans[key] = plan
+        return plan
+
+    def adopt(self, params: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
+        """Take parameters and running statistics by name, for instance from a file."""
+        plan = self.lower(None)
+        flat_params, statistics = self._allocate(plan)
+        for named, flat, arrays in (
+            (plan.parameters, flat_params, params),
+            (plan.state, statistics, state),
+        ):
+            for parameter in named:
+                parameter.view(flat)[:] = arrays[parameter.name]
+        self._params, self._statistics = flat_params, statistics
+
+    def set_fitted(self, loss: LossFunction | None, target: Target | None) -> Self:
+        """Take loss and labels as a fit would leave them; returns the network."""
+        self._loss, self._target = loss, target
+        return self
+
+    def _is_untrained(self) -> bool:
+        """Whether the parameters are still the initial ones."""
+        # Not np.array_equal, which turns what a signal's handler raises into False.
+        return bool((self._built() == self._initial(self.lower(None))[0]).all())
+
+    def _built(self) -> np.ndarray:
+        if self._params is None:
+            raise NotFittedError(
+                "the network has no parameters yet: call fit, or give n_inputs to Sequential"
+            )
+        return self._params
+
+    @property
+    def plan(self) -> Plan:
+        """The table that the engines execute, with the loss of the last fit if there was one.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> print(net.plan)
+        plan: 2 -> 1, 3 parameters, 4 workspace elements per row of a batch
+        op  operation  shape   reads  parameters     writes  backward
+        0   dense      2 -> 1  input  W[0:2] b[2:3]  a0      dW db
+        """
+        self._built()
+        return self.lower(self._loss)
+
+    @property
+    def flat_params(self) -> np.ndarray:
+        """All parameters as one vector; writing into it or assigning to it changes the network.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        ShapeError, ValueError, TypeError
+            If what is assigned has another shape or is not finite.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> net.flat_params = [1, 2, 3]
+        >>> net.logits([[10, 100]])
+        array([[213.]], dtype=float32)
+        """
+        return self._built()
+
+    @flat_params.setter
+    def flat_params(self, values) -> None:
+        params = self._built()
+        values = np.asarray(values)
+        if values.shape != params.shape:
+            raise ShapeError(
+                f"flat_params has the shape {params.shape}, but {values.shape} was assigned"
+            )
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError("flat_params must be finite real numbers")
+        with np.errstate(over="ignore", under="ignore"):
+            values = values.astype(self.dtype)
+        if not is_finite(values):
+            raise ValueError(f"flat_params has numbers that are too large for {self.dtype.name}")
+        params[:] = values
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Every parameter by name, as a writable view.
+
+        Returns
+        -------
+        dict
+            ``"0.W"`` (n_in, n_out) and ``"0.b"`` (n_out,) for the first layer, and so on.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> net.parameters()["0.b"][:] = 7
+        >>> net.flat_params
+        array([0., 0., 7.], dtype=float32)
+        """
+        params = self._built()
+        return {p.name: p.view(params) for p in self.lower(None).parameters}
+
+    def summary(self) -> None:
+        """Print the layers with their shapes and numbers of parameters.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> Sequential([Dense(15, "sigmoid"), Dense(10)], n_inputs=784).summary()
+        inputs 784, float32, seed 0
+          0  Dense(15, 'sigmoid')           11,775 parameters
+          1  Dense(10)                         160 parameters
+             together                       11,935 parameters
+        """
+        self._built()
+        from .printing import summary
+
+        print(summary(self, self.lower(None).parameters))
+
+    def __repr__(self) -> str:
+        shown = [repr(self.layers)]
+        for name, value in self.config().items():
+            if name != "layers" and value != _NOT_SHOWN.get(name):
+                shown.append(f"{name}={value!r}")
+        return f"Sequential({', '.join(shown)})"
+
+    # -- files --------------------------------------------------------------------------------
+
+    def save(self, path) -> None:
+        """Write the network to a safetensors file: parameters, layers, loss and labels.
+
+        The file is replaced only once the new one is complete.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        OSError
+            If the file cannot be written; an older one is then untouched.
+        TypeError
+            If the labels are neither text nor numbers.
+
+        Examples
+        --------
+        >>> import tempfile, os, fastnn
+        >>> net = fastnn.Sequential([fastnn.Dense(2)], n_inputs=3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(os.path.join(folder, "net.safetensors"))
+        ...     back = fastnn.load(os.path.join(folder, "net.safetensors"))
+        >>> bool((back.flat_params == net.flat_params).all())
+        True
+        """
+        from . import files
+
+        tensors = self.parameters()
+        tensors |= {s.name: s.view(self._statistics) for s in self.lower(None).state}
+        description = {
+            **self.config(),
+            "loss": None if self._loss is None else self._loss.config(),
+            "target": files.describe_targets(self._target),
+        }
+        files.write(path, tensors, description)

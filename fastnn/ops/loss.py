@@ -1,0 +1,75 @@
+"""Loss: the head of a plan, from the last value and the targets to the loss of each row."""
+
+from __future__ import annotations
+
+from ..engines.tables import INPUT, NONE, Act, Loss
+from .operation import EXP, Call, Operation
+
+#: Losses on logits, and the output function that each already contains.
+OUTPUT_OF = {Loss.binary_cross_entropy: Act.sigmoid, Loss.cross_entropy: Act.softmax}
+
+_KERNELS = {Loss.mse: "squared_error", Loss.sse: "squared_error"}
+
+
+class Head(Operation):
+    """x is (m, n_in), the targets have as many columns; arg0 is the label smoothing.
+
+    It starts the backward pass: its kernel writes dx.
+    """
+
+    name = "loss"
+    kind = 6
+    codes = frozenset(int(loss) for loss in Loss)
+    columns_may_differ = True
+
+    def output_activation(self, code):
+        return None
+
+    def check(self, op, door):
+        if op.below == NONE or op.dx == NONE or op.x == INPUT:
+            raise ValueError("a loss needs an operation below")
+        if op.adds:
+            raise ValueError("a loss starts the backward pass, but it adds to a gradient")
+        door.is_head(op)
+
+    def label(self, op):
+        label = Loss(op.code).name
+        return label + (f", smoothing {op.arg0:g}" if op.arg0 else "")
+
+    def forward(self, table, index):
+        op = table[index]
+        kernel = _KERNELS.get(op.code, Loss(op.code).name)
+        yield Call(kernel, table.derivative(index), index, 0.0, EXP * op.n_in)
+
+    def penalty(self, table, index):
+        yield Call("sum_rows", None, index, 0.0, 0.0)
+
+
+OPERATION = Head()
+
+
+def drop_output(lowering, loss: Loss) -> None:
+    """Leave out a last sigmoid or softmax that the loss contains.
+
+    Raises
+    ------
+    ValueError
+        If another activation, or a second one, would be applied before the loss's own.
+    """
+    contained = OUTPUT_OF.get(loss)
+    if contained is None:
+        return
+    if lowering.last_activation() == contained:
+        lowering.drop_activation()
+    last = lowering.last_activation()
+    if last != Act.identity:
+        name = "prelu" if last is None else last.name
+        raise ValueError(
+            f"the loss {loss.name} applies {contained.name} to the network's last output "
+            f"itself, but before it comes the activation {name!r}: leave that out"
+        )
+
+
+def mean(loss: Loss | None) -> bool:
+    """Whether the loss is a mean over rows, or their sum."""
+    return loss != Loss.sse

@@ -1,0 +1,35 @@
+"""Softmax: a = e^x / sum e^x over each row."""
+
+from __future__ import annotations
+
+from ..engines.tables import Act
+from .operation import EXP, Call, Operation
+
+
+class Softmax(Operation):
+    """x and a are (m, n)."""
+
+    name = "softmax"
+    kind = 3
+    backward_reads = ("a",)
+
+    def output_activation(self, code):
+        return Act.softmax
+
+    def logits(self, code):
+        return "x"
+
+    def forward(self, table, index):
+        yield Call("softmax_forward", None, index, 0.0, EXP * table[index].n_out)
+
+    def backward(self, table, index):
+        size = float(table[index].n_out)
+        yield Call("softmax_inputs", table.derivative(index), index, 0.0, size)
+
+
+OPERATION = Softmax()
+
+
+def lower(lowering, layer: str) -> None:
+    """Add softmax over the topmost value."""
+    lowering.add(OPERATION, layer, lowering.width)

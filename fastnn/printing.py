@@ -1,0 +1,68 @@
+"""Plans and networks as text."""
+
+from __future__ import annotations
+
+from .engines.tables import INPUT, NONE
+from .ops import BY_KIND
+from .ops.operation import Record, Table
+
+
+def columns(table: list[tuple[str, ...]]) -> list[str]:
+    """Lines of cells, each column as wide as its widest cell."""
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
+
+
+def plan_table(plan) -> str:
+    """A plan as the table that `print(plan)` shows, with its training program."""
+    layout = plan.training
+    head = f"plan: {plan.n_inputs} -> {plan.n_outputs}, {plan.n_params} parameters"
+    head += f", {layout.per_sample} workspace elements per row of a batch"
+    table = Table(layout.ops, 1)
+    lines = [("op", "operation", "shape", "reads", "parameters", "writes", "backward")]
+    lines += [_describe(table, index, plan.loss is not None) for index in range(len(table))]
+    return "\n".join([head, *columns(lines)])
+
+
+def _describe(table: Table, index: int, has_loss: bool) -> tuple[str, ...]:
+    op = table[index]
+    home = BY_KIND[op.kind]
+    is_loss = has_loss and index == len(table) - 1
+    values = [op.edge(number) for number in range(op.n_edges)]
+    reads = ", ".join("input" if x == INPUT else f"a{below}" for x, _, _, below in values)
+    shape = f"{op.n_in}" if is_loss else f"{op.n_in} -> {op.n_out}"
+    found, backward = [], []
+    for field, (name, shape_of) in home.parameters(op).items():
+        size = 1
+        for n in shape_of:
+            size *= n
+        found.append(f"{name}[{getattr(op, field)}:{getattr(op, field) + size}]")
+        backward.append(f"d{name}")
+    for number, (_, gradient, adds, below) in enumerate(values):
+        if gradient != NONE:
+            letter = "z" if table.is_last_writer(index, number) else "a"
+            backward.append(f"{'+' if adds else ''}d{letter}{below}")
+    return (
+        str(index), home.label(op), shape, reads + (", targets" if is_loss else ""),
+        " ".join(found), "loss" if is_loss else _writes(op, index), " ".join(backward),
+    )  # fmt: skip
+
+
+def _writes(op: Record, index: int) -> str:
+    keeps_z = op.z not in (op.a, op.x)
+    return f"z{index}, a{index}" if keeps_z else f"a{index}"
+
+
+def summary(net, parameters) -> str:
+    """The layers of a network with their shapes and numbers of parameters."""
+    sizes = [0] * len(net.layers)
+    for parameter in parameters:
+        sizes[int(parameter.name.split(".")[0])] += parameter.size
+    lines = [f"inputs {net.n_inputs}, {net.dtype.name}, seed {net.seed}"]
+    for index, (layer, size) in enumerate(zip(net.layers, sizes, strict=True)):
+        lines.append(f"{index:>3}  {layer!r:<24} {size:>12,} parameters")
+    lines.append(f"     {'together':<24} {sum(sizes):>12,} parameters")
+    return "\n".join(lines)

@@ -1,0 +1,256 @@
+"""Every operation has all its parts, and values that several operations read get their sums."""
+
+import dataclasses
+import functools
+import importlib
+import itertools
+import pkgutil
+from pathlib import Path
+from unittest import mock
+
+import naive
+import numpy as np
+import pytest
+from cases import LOSSES, Case, cases, flat, relative_error
+from conftest import COMPILED, DTYPES, only
+from hypothesis import given, settings
+from naive import Activation, Dense, PReLU, Residual
+from test_engines import TOLERANCE, by_the_oracle
+
+import fastnn
+from fastnn import SGD, engines, losses, ops, run
+from fastnn.engines import compiled as compiled_module
+from fastnn.engines.tables import NONE
+from fastnn.engines.workspace import Data, Workspace
+from fastnn.ops import OPERATIONS
+from fastnn.ops.operation import Operation
+
+SOURCES = Path(fastnn.__file__).parent
+
+
+def plan_of(case):
+    return case.network("float32").lower(losses.get(case.loss))
+
+
+@functools.cache
+def drawn():
+    """The operations in the plans of cases drawn as the suite draws them."""
+    kinds = set()
+
+    @settings(max_examples=100)
+    @given(cases())
+    def draw(case):
+        kinds.update(plan_of(case).training.ops["kind"].tolist())
+
+    draw()
+    return {home.name for home in OPERATIONS.values() if home.kind in kinds}
+
+
+@pytest.mark.quick
+def test_every_module_that_defines_an_operation_is_its_home():
+    defining = []
+    for found in pkgutil.iter_modules(ops.__path__):
+        module = importlib.import_module(f"{ops.__name__}.{found.name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Operation) and value is not Operation:
+                assert value.__module__ == module.__name__, f"{value} is imported into {module}"
+                assert value.name == found.name, f"{value} is in the home of another operation"
+                defining.append(value.name)
+    assert sorted(defining) == sorted(OPERATIONS)
+    assert len({home.kind for home in OPERATIONS.values()}) == len(OPERATIONS)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_has_all_its_parts(name):
+    files = [f"ops/{name}.py", f"engines/reference/{name}.py", f"engines/jit/{name}.py",
+             f"engines/csrc/{name}.h"]  # fmt: skip
+    missing = [f"fastnn/{file}" for file in files if not (SOURCES / file).is_file()]
+    if name not in naive.OPERATIONS:
+        missing.append("its formula in tests/naive.py, listed in OPERATIONS")
+    if name not in drawn():
+        missing.append("a way to draw it in tests/cases.py: no drawn network contains it")
+    assert not missing, f"the operation {name!r} lacks {'; '.join(missing)}"
+
+
+@pytest.mark.quick
+def test_the_oracle_is_its_own_derivative():
+    """A new formula is checked against itself before any engine knows it."""
+    checked = set()
+
+    @settings(max_examples=60)
+    @given(cases())
+    def check(case):
+        p, step = case.parameters, 1e-6
+        weights = np.concatenate([np.ravel(value) for value in p.values()])
+        if naive.smallest_kink(p, case.trained, case.X) < 1e-3 or abs(weights).min() < 1e-4:
+            return
+        checked.update(type(layer) for layer in case.layers)
+        found = naive.gradients(p, *case.oracle)
+        rng = np.random.default_rng(case.seed)
+        towards = {name: rng.choice([-step, step], value.shape) for name, value in p.items()}
+        up, down = (
+            naive.cost({name: p[name] + sign * towards[name] for name in p}, *case.oracle)
+            for sign in (1, -1)
+        )
+        terms = np.concatenate([np.ravel(found[name] * towards[name]) for name in p])
+        assert abs((up - down) / 2 - terms.sum()) < 1e-6 * (abs(terms).sum() + step * abs(up))
+
+    check()
+    assert checked == {Dense, Activation, PReLU, Residual}
+
+
+def agrees(case, dtype):
+    """Logits, loss and gradient of the current engine against the oracle."""
+    net = case.network(dtype)
+    _, logits, cost, gradient = by_the_oracle(case)
+    assert relative_error(net.logits(case.X), logits) < TOLERANCE[dtype]
+    loss, found = net.loss_and_grad(case.X, **case.arguments)
+    assert relative_error(loss, cost) < TOLERANCE[dtype]
+    assert relative_error(found, flat(net, gradient)) < 20 * TOLERANCE[dtype]
+    return found
+
+
+# n_in, units, rows: narrow, some tiles, more than a k-block and an NC block, slabs of rows
+PROJECTIONS = [(3, 2, 5), (17, 50, 20), (520, 780, 2), (3, 2, 4100), (5, 7, 4100)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n_in", "units", "m"), PROJECTIONS)
+def test_a_dense_operation_without_biases(engine, dtype, n_in, units, m):
+    """The projection of a residual, lowest in the network and above another layer."""
+    narrow = Dense(2, "tanh"), Dense(units)
+    lowest = Case(n_in, (Residual(narrow), Dense(2)), "mse", m, seed=1, l1=0.01, l2=0.02)
+    above = Case(3, (Dense(n_in, "tanh"), Residual(narrow), Dense(2)), "mse", m, seed=1)
+    for case in (lowest, above):
+        table = plan_of(case).training.ops
+        dense = table[table["kind"] == OPERATIONS["dense"].kind]
+        assert [op["n_in"] for op in dense if op["b"] == NONE] == [n_in]
+        agrees(case, dtype)
+
+
+def nested(depth, *layers):
+    """Residuals that all read the same value."""
+    for _ in range(depth):
+        layers = (Residual(layers),)
+    return layers
+
+
+#: What reads the value first: its width, and the layers.
+FIRST = {
+    "narrow dense": (3, Dense(3)),
+    "dense": (17, Dense(17)),
+    "dense with few rows for many weights": (50, Dense(50)),
+    "dense of more than a k-block": (17, Dense(530), Dense(17)),
+    "prelu": (17, PReLU()),
+    "shared prelu": (17, PReLU(shared=True)),
+    "activation": (17, Activation("silu")),
+    "softmax": (17, Activation("softmax")),
+    "nothing": (17, Activation("identity")),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_gradient_of_a_value_that_several_operations_read_is_a_sum(
+    engine, dtype, first, depth, poisoned
+):
+    """The first one overwrites, the others add, the last applies the derivative below."""
+    width, *layers = FIRST[first]
+    for below in ("identity", "tanh", "mish", "softmax"):
+        stack = nested(depth, *layers)
+        case = Case(5, (Dense(width, below), *stack, Dense(2)), "cross_entropy", 9, seed=depth)
+        table = plan_of(case).training.ops
+        value = int(below == "softmax")  # an operation of its own, above the dense one
+        assert [*table["below"], *table["below2"]].count(value) == depth + 1
+        agrees(case, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_network_input_is_read_by_several_operations(engine, dtype, depth, poisoned):
+    """It gets no gradient; what lies between it and the lowest weights gets none either."""
+    for first in (Dense(4), PReLU(), Activation("gelu")):
+        for below in ((), (Activation("tanh"),), (Activation("softmax"),)):
+            layers = *below, *nested(depth, first, Activation("tanh")), Dense(3)
+            agrees(Case(4, layers, "sse", 6, seed=2), dtype)
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Every workspace starts full of NaN."""
+    original = Workspace.__init__
+
+    def poison(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        for array in (self.grad, *self.temporary()):
+            array.view(np.uint8).fill(0xFF)  # NaN in any type
+
+    monkeypatch.setattr(Workspace, "__init__", poison)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_neither_engine_nor_parts_change_a_bit(dtype, poisoned):
+    """All compiled engines, in one part and in three."""
+
+    @settings(max_examples=100)
+    @given(cases())
+    def check(case):
+        net, found = case.network(dtype), set()
+        for engine, parts in itertools.product(COMPILED, (1, 3)):
+            with only(engine), mock.patch.multiple(compiled_module, GRAIN=0.0, PARTS=parts):
+                loss, gradient = net.loss_and_grad(case.X, **case.arguments)
+                found.add((loss, gradient.tobytes(), net.logits(case.X).tobytes()))
+        assert len(found) == 1
+
+    check()
+
+
+IN_PIECES = (Dense(6, "tanh"), Residual((PReLU(), Dense(4, l1=0.1))), PReLU(shared=True), Dense(3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("m", [1100, 4700])
+def test_a_batch_in_pieces_is_the_batch(engine, dtype, loss, m, monkeypatch):
+    """With the bits of one piece in the compiled engines, and in slabs of rows too."""
+    case = Case(5, IN_PIECES, loss, m, seed=1, weighted=True, l2=0.1)
+    found = []
+    for elements in (run.PIECE_ELEMENTS, 1):
+        monkeypatch.setattr(run, "PIECE_ELEMENTS", elements)
+        net = case.network(dtype)
+        value, gradient = net.loss_and_grad(case.X, **case.arguments)
+        history = net.fit(
+            case.X, case.T, loss=loss, optimizer=SGD(1e-4, momentum=0.9), epochs=2,
+            batch_size=m - 300, sample_weight=case.weights, progress=False,
+        )  # fmt: skip
+        found.append((gradient, net.flat_params, [value, *history["loss"]]))
+    for whole, pieces in zip(*found, strict=True):
+        if engine == "numpy":
+            assert relative_error(pieces, whole) < 100 * np.finfo(dtype).eps
+        else:
+            np.testing.assert_array_equal(pieces, whole)
+    if m < 2000:
+        agrees(case, dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [("dense", "b", 10**6), ("dense", "w", NONE), ("dense", "adds", 2), ("dense", "adds", -1),
+     ("prelu", "w", 10**6), ("prelu", "batch", NONE), ("prelu", "n_out", 5), ("prelu", "dx", 1),
+     ("residual", "x2", NONE), ("residual", "dx2", NONE - 1), ("residual", "below2", 9),
+     ("residual", "adds2", 2), ("residual", "kind", 99), ("residual", "da", NONE)],
+)  # fmt: skip
+def test_a_damaged_operation_is_refused(compiled, name, field, value):
+    """Machine code checks nothing: whatever points outside is an error before it runs."""
+    case = Case(3, (Dense(4), Residual((PReLU(), Dense(4))), Dense(2)), "mse", 8, seed=0)
+    net = case.network("float64")
+    ws = Workspace(net.lower(losses.mse), net.flat_params, np.zeros(0), 8, 0)
+    table = ws.layout.ops.copy()
+    index = max(np.flatnonzero(table["kind"] == OPERATIONS[name].kind)[:2])
+    table[index][field] = value
+    ws.layout = dataclasses.replace(ws.layout, ops=table)
+    data = Data(case.X, Y=case.T)
+    with pytest.raises(ValueError, match=f"operation {index} of the plan is damaged"):
+        engines.current().loss_and_grad(ws, data, np.zeros(2))
