@@ -1,4 +1,4 @@
-"""The machine: what it is, what it can do at most, and an environment that hides none of it."""
+"""The machine: its description, its measured peak, and an environment without tuning variables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 #: Variables that change how many threads or which kernels a library uses.
 TUNING = (
     "BLIS_", "GOMP_", "GOTO_", "KMP_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "XLA_", "VECLIB_",
-    "FASTNN_ENGINE", "FASTNN_NUM_THREADS",
+    "FASTNN_ENGINE", "FASTNN_NUM_THREADS", "FASTNN_SIMD",
 )  # fmt: skip
 
 PEAK_SOURCE = Path(__file__).with_name("peak.c")
 
 
 def clean_environment() -> list[str]:
-    """Remove every tuning variable from this process, hence from the processes it starts.
+    """Remove every tuning variable from this process and so from the processes it starts.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def cores() -> int:
 
 
 def processor() -> str:
-    """The processor's name as the system gives it."""
+    """The name that the system reports for the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -57,7 +57,7 @@ def processor() -> str:
 
 
 def vector_unit() -> str:
-    """The widest vector instructions of an x86 processor, as far as the system says."""
+    """The widest vector instructions that Linux reports, elsewhere the architecture."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -81,24 +81,26 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def measure_peak(seconds: float = 0.4) -> dict[str, float]:
+def measure_peak(seconds: float = 0.4, threads: int | None = None) -> dict[str, float]:
     """Compile and run the peak program.
 
     Parameters
     ----------
     seconds : float
         How long each of its five measurements runs.
+    threads : int, optional
+        How many threads "all" stands for; by default one per core.
 
     Returns
     -------
     dict
-        GFLOP/s of fused multiply-adds as ``float32_one``, ``float32_all``, ``float64_one`` and
-        ``float64_all`` (cores), and GB/s read and written by a copy as ``copy_all``.
+        GFLOP/s of fused multiply-adds in one thread and in all: ``float32_one``, ``float32_all``,
+        ``float64_one`` and ``float64_all``; GB/s read and written by a copy in all: ``copy_all``.
 
     Raises
     ------
     RuntimeError
-        If there is no C compiler or it fails; the text is one line that says so.
+        If there is no C compiler, or the program cannot be compiled or run; the text is one line.
     """
     command = compiler()
     if command is None:
@@ -110,7 +112,7 @@ def measure_peak(seconds: float = 0.4) -> dict[str, float]:
         try:
             subprocess.run(build, check=True, capture_output=True, text=True, timeout=60)
             run = subprocess.run(
-                [program, str(cores()), str(seconds)],
+                [program, str(threads or cores()), str(seconds)],
                 check=True, capture_output=True, text=True, timeout=60 + 20 * seconds,
             )  # fmt: skip
         except subprocess.CalledProcessError as error:

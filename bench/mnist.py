@@ -1,11 +1,11 @@
-"""Two goals on MNIST, beside scikit-learn on the same work.
+"""Two goals on MNIST, and the time that scikit-learn takes for the same work.
 
-a) 784-30-10, all sigmoid, batches of 10, plain gradient descent, 30 epochs: 95% of the test images.
+a) 784-30-10, all sigmoid, batches of 10, SGD, 30 epochs: 95% of the test images correct.
 b) 784-128-10, ReLU and softmax, batches of 32, Adam, 5 epochs: 97.5%.
 
-Both libraries run in a process of their own, one after the other, in float32, with the same rows,
-epochs, batches, optimizer and loss; seconds are those of the whole ``fit``. The network that is
-judged trains with fastnn's defaults for everything that is not named here.
+Each library runs in its own process, one after the other, in float32, with the same rows, epochs,
+batch size, optimizer and loss. Seconds are those of the whole ``fit``. Everything that is not named
+here is fastnn's default.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILES = (
 
 @dataclass(frozen=True)
 class Task:
-    """A network, how it is trained, and the test accuracy that it must reach."""
+    """A network, its training, and the test accuracy that it must reach."""
 
     title: str
     hidden: int
@@ -54,11 +54,11 @@ TASKS = {
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of bytes in the idx format: two zero bytes, type, rank, sizes, values."""
+    """Read an array of bytes in the idx format: two zero bytes, type, rank, sizes, values."""
     with gzip.open(path) as file:
         content = file.read()
     if content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} is no idx file of bytes")
+        raise ValueError(f"{path} is not an idx file of bytes")
     rank = content[3]
     shape = np.frombuffer(content, ">u4", rank, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape.astype(int))
@@ -93,7 +93,7 @@ class WithFastnn:
             )  # fmt: skip
             return net, time.perf_counter() - began
 
-        # A machine's first fit compiles the kernels, later processes load them: told apart here.
+        # The first fit compiles or loads the kernels, which is timed separately.
         _, start = fit(100, 1)
         net, seconds = fit(len(X), 1 if quick else task.epochs)
         accuracy = float((net.predict(X_test) == y_test).mean())
@@ -112,8 +112,8 @@ class WithSklearn:
 
         task = TASKS[key]
         X, y, X_test, y_test = load(folder, quick)
-        # For one-hot (multilabel) targets it takes sigmoid outputs and binary cross-entropy.
-        target = np.eye(10, dtype=int)[y] if task.loss == "binary_cross_entropy" else y
+        # With one-hot (multilabel) targets it has sigmoid outputs and binary cross-entropy.
+        targets = np.eye(10, dtype=int)[y] if task.loss == "binary_cross_entropy" else y
         epochs = 1 if quick else task.epochs
         model = MLPClassifier(
             (task.hidden,), activation={"sigmoid": "logistic"}.get(task.activation, "relu"),
@@ -124,7 +124,7 @@ class WithSklearn:
         began = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(X, target)
+            model.fit(X, targets)
         seconds = time.perf_counter() - began
         accuracy = float((model.predict_proba(X_test).argmax(axis=1) == y_test).mean())
         what = f"scikit-learn {sklearn.__version__}"
@@ -135,7 +135,7 @@ CONTENDERS = {"fastnn": "WithFastnn", "scikit-learn": "WithSklearn"}
 
 
 def run(name: str, key: str, folder: Path, quick: bool, time_limit: float) -> dict | None:
-    """Train in a new process; None, with a line on stderr, where that fails."""
+    """Train in a new process; None if that fails, after a line on stderr."""
     try:
         with Worker(name, "mnist", CONTENDERS[name], time_limit=time_limit) as worker:
             return worker.call("run", key, folder, quick)
@@ -175,7 +175,7 @@ def main() -> int:
                 missed |= name == "fastnn"
                 continue
             results[name] = found
-            start = f"   ({found['start']:.2f} s more for its kernels)" if "start" in found else ""
+            start = f"   ({found['start']:.2f} s before, for kernels)" if "start" in found else ""
             print(f"  {found['what']:<28} {found['seconds']:8.2f} s   "
                   f"test accuracy {found['accuracy']:.4f}{start}")  # fmt: skip
         if len(results) == 2:

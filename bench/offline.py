@@ -1,7 +1,7 @@
-"""The scripts of asv's page laid beside it, so that it opens on a machine without the web.
+"""Local copies of the scripts that asv's page loads, so that it opens without the web.
 
-asv's page loads its scripts from the web. All of them are npm packages; this fetches them with
-npm, once, and points the page at the copies.
+All of them are npm packages: they are fetched once with npm, and the page is made to load the
+copies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-#: From the file's name in the page to (npm package, file in it).
+#: Name of the file in the page: (npm package, file in it).
 SCRIPTS = {
     "jquery-3.3.1.min.js": ("jquery@3.3.1", "dist/jquery.min.js"),
     "jquery.flot.min.js": ("flot@0.8.3", "jquery.flot.js"),
@@ -29,29 +29,29 @@ _TAG = re.compile(r'(?P<kind>src|href)="(?P<url>https://[^"]+\.(?:js|css))"[^>]*
 
 
 class OfflineError(Exception):
-    """The scripts could not be laid beside the page."""
+    """The scripts could not be copied."""
 
 
-def lay_beside(page: Path, packages: Path) -> None:
-    """Copy the scripts that `page` loads from the web beside it, and make it load the copies.
+def copy_scripts(page: Path, packages: Path) -> None:
+    """Copy the scripts that `page` loads from the web into its folder, and load the copies.
 
     Parameters
     ----------
     page : Path
         asv's index.html.
     packages : Path
-        A folder for npm's packages, kept for the next time.
+        A folder for npm's packages, which is reused.
 
     Raises
     ------
     OfflineError
-        If npm is missing or fails, or the page wants a script that SCRIPTS does not know.
+        If npm is missing or fails, or the page loads a script that is not in SCRIPTS.
     """
     html = page.read_text()
     wanted = {Path(match["url"]).name for match in _TAG.finditer(html)}
     unknown = wanted - SCRIPTS.keys()
     if unknown:
-        raise OfflineError(f"this asv's page wants {', '.join(sorted(unknown))}: see SCRIPTS")
+        raise OfflineError(f"asv's page loads {', '.join(sorted(unknown))}, not in SCRIPTS")
     _install(sorted({SCRIPTS[name][0] for name in wanted}), packages)
     for name in wanted:
         package, file = SCRIPTS[name]
@@ -61,7 +61,7 @@ def lay_beside(page: Path, packages: Path) -> None:
 
 def _install(names: list[str], packages: Path) -> None:
     if shutil.which("npm") is None:
-        raise OfflineError("npm is not installed: it fetches the page's scripts")
+        raise OfflineError("npm is not installed; it is needed for the page's scripts")
     packages.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", ".", *names],

@@ -1,4 +1,4 @@
-/* What the processor can do at most: fused multiply-adds per second, and bytes copied per second.
+/* The peak of the processor: fused multiply-adds per second, and bytes copied per second.
 
    peak THREADS SECONDS   prints GFLOP/s for one and for all threads in both types, and GB/s.
 
@@ -31,8 +31,8 @@ typedef double doubles __attribute__((vector_size(VECTOR_BYTES)));
 
 typedef struct {
     double seconds; /* how long to run */
-    double work;    /* out: operations or bytes */
-    double took;    /* out: seconds that they took */
+    double work;    /* out: operations, or bytes read and written */
+    double took;    /* out: seconds of that work */
     void *from, *to;
 } Job;
 
@@ -51,7 +51,7 @@ static double now(void) {
     return t.tv_sec + 1e-9 * t.tv_nsec;
 }
 
-/* One function per type: the chains, then a sum of them that the compiler must compute. */
+/* One function per type: the chains, then a sum of them, so that the compiler keeps them. */
 #define FMA_FUNCTION(NAME, VECTOR, SCALAR)                                                   \
     static void *NAME(void *argument) {                                                      \
         Job *job = argument;                                                                 \
@@ -88,7 +88,7 @@ static void *copy(void *argument) {
     return NULL;
 }
 
-/* Run the function in so many threads at once; billions of units of work per second together. */
+/* Run the function in several threads at once; returns their work per second, in billions. */
 static double once(void *(*function)(void *), int threads, double seconds) {
     pthread_t *ids = malloc(threads * sizeof *ids);
     Job *jobs = calloc(threads, sizeof *jobs);
@@ -116,7 +116,7 @@ static double once(void *(*function)(void *), int threads, double seconds) {
     return sum * 1e-9;
 }
 
-/* The best of five: what other programs take from the machine is no property of it. */
+/* The best of five, since other programs can only slow a run down. */
 static double rate(void *(*function)(void *), int threads, double seconds) {
     double best = 0;
     for (int i = 0; i < 5; i++) {
@@ -133,7 +133,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: peak THREADS SECONDS\n");
         return 1;
     }
-    rate(fma_float32, threads, 0.1); /* let the clock settle */
+    rate(fma_float32, threads, 0.1); /* let the clock rate settle */
     printf("float32_one %.2f\n", rate(fma_float32, 1, seconds));
     printf("float32_all %.2f\n", rate(fma_float32, threads, seconds));
     printf("float64_one %.2f\n", rate(fma_float64, 1, seconds));

@@ -1,9 +1,9 @@
-"""An epoch of training in fastnn, scikit-learn, PyTorch and JAX: the same work, each at its best.
+"""An epoch of training in fastnn, scikit-learn, PyTorch and JAX, on the same work.
 
-Every peer has a process of its own, started without any variable that changes threads or kernels.
-All get the same rows, initial weights and row order; PyTorch, JAX and scikit-learn try one thread
-and all cores in a warm-up epoch and keep what is faster. Then one epoch of each in turn, and the
-smallest time counts. A peer whose losses differ from those of the others is not printed.
+Every peer runs in its own process, started without variables that change threads or kernels. All
+get the same rows, initial weights and row order. PyTorch, JAX and scikit-learn try one thread and
+all cores in two warm-up epochs and keep the faster. Then the peers take turns, one epoch each, and
+the smallest time is reported. A peer whose losses differ from the others' is named and left out.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from workloads import WORKLOADS, Workload
 
 from fastnn import engines
 
-#: Largest relative difference between the losses of two peers that do the same.
+#: Largest relative difference between the losses of peers that compute the same.
 TOLERANCE = 1e-3
-#: Seconds between two turns, for the threads of the last one to fall asleep.
+#: Seconds between turns, so that the threads of the last peer stop spinning.
 PAUSE = 0.05
 
 
 @dataclass
 class Peer:
-    """A library, and its processes: one for each number of threads that it is to try."""
+    """A library and its processes, one for each number of threads that it tries."""
 
     name: str
     module: str
@@ -46,11 +46,11 @@ class Peer:
     _workers: dict[int, Worker] = field(default_factory=dict)
 
     def load(self, workload: Workload) -> list[int]:
-        """Be ready for a workload; the numbers of threads that can be tried."""
+        """Load a workload; returns the numbers of threads for which that succeeded."""
         return [n for n in self.threads if self.ask(n, "load", workload, lost=False)[0]]
 
     def ask(self, threads: int, method: str, *args, lost=None):
-        """(True, the answer of a process), or (False, None) after a line on stderr."""
+        """(True, the answer of a process), or (False, `lost`) after a line on stderr."""
         try:
             if threads not in self._workers:
                 self._workers[threads] = Worker(
@@ -73,7 +73,7 @@ class Peer:
 
 def make_peers(wanted: list[str] | None, engine_names: list[str], quick: bool, time_limit: float,
                kind: str = "Trainer") -> list[Peer]:  # fmt: skip
-    """The peers that are wanted and installed; a line names those that are not."""
+    """The peers that are wanted and installed; a line names each that is not installed."""
     n = machine.cores()
     tried = [1] if quick or n == 1 else [1, n]
     ours = [Peer(f"fastnn {name}", "use_fastnn", (), [n], (name,)) for name in engine_names]
@@ -99,7 +99,7 @@ def make_peers(wanted: list[str] | None, engine_names: list[str], quick: bool, t
             continue
         missing = [name for name in peer.needs if find_spec(name) is None]
         if missing:
-            print(f"left out: {peer.name}, for {', '.join(missing)} is not installed")
+            print(f"left out: {peer.name}, since {', '.join(missing)} is not installed")
             continue
         peer.module = f"contenders.{peer.module}"
         peer.kind, peer.time_limit = kind, time_limit
@@ -108,7 +108,7 @@ def make_peers(wanted: list[str] | None, engine_names: list[str], quick: bool, t
 
 
 def choose_engines(text: str | None) -> list[str]:
-    """Engines by name; by default all that can run here, without the slow reference."""
+    """Engines by name; by default all that can run here except the slow reference."""
     available = list(engines.available())
     if text is None:
         return [name for name in available if name != "numpy"] or available
@@ -125,8 +125,8 @@ def compare(workload: Workload, peers: list[Peer], epochs: int) -> dict[str, dic
     Returns
     -------
     dict
-        For each peer that got through: its ``threads``, and lists of ``seconds`` of the measured
-        epochs, ``whole`` seconds of the call where it has one, and ``loss`` of all epochs.
+        For each peer without an error: its ``threads``, and lists of the ``seconds`` of each
+        measured epoch, of the ``whole`` call where it is timed, and of the ``loss`` of all epochs.
     """
     chosen = {}
     for peer in peers:
@@ -161,53 +161,53 @@ def compare(workload: Workload, peers: list[Peer], epochs: int) -> dict[str, dic
 
 
 def disagreements(results: dict[str, dict]) -> dict[str, str]:
-    """The peers whose losses are not those of the others, and what to say of each."""
+    """The peers whose losses differ from the others', with a message for each."""
     found = {}
     for name, mine in results.items():
         others = [other["loss"] for key, other in results.items() if key != name]
         if not others:
             continue
-        # The middle of all; of two, the other one: then neither can be trusted.
+        # The median of all; of two peers, the other one: both disagree then.
         voters = others if len(others) == 1 else [*others, mine["loss"]]
         for epoch, (loss, *rest) in enumerate(zip(mine["loss"], *voters, strict=True)):
             finite = [value for value in rest if math.isfinite(value)]
-            middle = statistics.median(finite) if finite else math.nan
-            gap = abs(loss - middle) / max(abs(middle), 1e-30)
+            median = statistics.median(finite) if finite else math.nan
+            gap = abs(loss - median) / max(abs(median), 1e-30)
             if not gap <= TOLERANCE:
                 found[name] = (
                     f"{name} disagrees and is left out: loss {loss:.6g} in epoch {epoch}, others "
-                    f"{middle:.6g}, relative difference {gap:.1e} (allowed {TOLERANCE:g})"
+                    f"{median:.6g}, relative difference {gap:.1e} (allowed {TOLERANCE:g})"
                 )
                 break
     return found
 
 
 def run(workload: Workload, peers: list[Peer], epochs: int) -> dict:
-    """Compare on one workload and keep what agrees, with a line for what does not."""
+    """Compare on one workload; a peer that disagrees is named and left out."""
     results = compare(workload, peers, epochs)
     wrong = disagreements(results)
     for line in wrong.values():
         print(f"  {line}")
     if not results:
-        print("  no peer got through")
+        print("  every peer failed")
     elif len(results) == 1:
         print("  only one peer ran: nothing to compare its losses with")
-    rows = {}
+    measured = {}
     for name, result in results.items():
         if name not in wrong:
             seconds = min(result["seconds"])
-            rows[name] = result | {
+            measured[name] = result | {
                 "us_per_step": 1e6 * seconds / workload.steps,
                 "gflops": 1e-9 * workload.flops * workload.steps / seconds,
             }
             if result["whole"]:
-                rows[name]["whole_us_per_step"] = 1e6 * min(result["whole"]) / workload.steps
+                measured[name]["whole_us_per_step"] = 1e6 * min(result["whole"]) / workload.steps
     return {"workload": workload.name, "title": str(workload), "dtype": workload.dtype,
-            "rows": workload.rows, "peers": rows, "disagreed": wrong}  # fmt: skip
+            "rows": workload.rows, "peers": measured, "disagreed": wrong}  # fmt: skip
 
 
 def measure_peak(quick: bool) -> dict:
-    """The machine's limits, or an empty dict after a line that says why not."""
+    """The measured peak of the machine, or an empty dict after a line with the reason."""
     try:
         peak = machine.measure_peak(0.05 if quick else 0.4)
     except RuntimeError as error:
@@ -220,14 +220,14 @@ def measure_peak(quick: bool) -> dict:
     )
     times = peak["float32_all"] / peak["float32_one"]
     if times < 0.8 * machine.cores():
-        print(f"all cores together reach only {times:.1f} times one: they share their units, or "
-              "other programs run, and then all numbers here are wrong")  # fmt: skip
+        print(f"all cores together reach only {times:.1f} times the peak of one: they share "
+              "hardware, or other programs run, and then all numbers here are wrong")  # fmt: skip
     return peak
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """The options that peers.py and predict.py share."""
-    parser.add_argument("--peers", help="only these beside fastnn, e.g. scikit-learn,jax")
+    parser.add_argument("--peers", help="only fastnn and these, e.g. scikit-learn,jax")
     parser.add_argument("--engines", help="fastnn's engines, e.g. numba,c (default: the fast ones)")
     parser.add_argument("--quick", action="store_true", help="everything once, on less: a test")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results"),
@@ -237,7 +237,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def start(options) -> None:
-    """Clean the environment, make the output folder, and say what the machine is."""
+    """Make the output folder, clean the environment and describe the machine."""
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -247,11 +247,11 @@ def start(options) -> None:
     if removed:
         print(f"removed from the environment: {', '.join(removed)}")
     if machine.cores() == 1:
-        print("one core: every peer runs in one thread")
+        print("one core: all run in one thread")
 
 
 def main() -> int:
-    """Run the command line; the exit status is 1 if a workload has no row."""
+    """Run the command line; the exit status is 1 if a workload has no result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one")
     parser.add_argument("--epochs", type=int, default=5, help="measured epochs (default 5)")
@@ -267,8 +267,8 @@ def main() -> int:
     peak = measure_peak(options.quick)
     if options.quick:
         print("--quick tests that everything runs: its numbers say nothing")
-    print("us/step: the smallest of the measured epochs; of peak: of all cores; "
-          "fastnn takes: its time as a fraction of the peer's")  # fmt: skip
+    print("us/step: the smallest of the measured epochs; of peak: of all cores; fastnn takes: the "
+          "time of its first engine as a fraction of the peer's")  # fmt: skip
     results = []
     try:
         for name in options.workload or WORKLOADS:
@@ -278,7 +278,7 @@ def main() -> int:
             if results[-1]["peers"]:
                 report.print_table(results[-1], peak)
     except KeyboardInterrupt:
-        print("\nstopped: what was measured is kept", file=sys.stderr)
+        print("\nstopped: results so far are kept", file=sys.stderr)
     finally:
         for peer in peers:
             peer.close()

@@ -1,7 +1,7 @@
-"""Prediction of one row and of many, beside ONNX Runtime, PyTorch, scikit-learn and NumPy.
+"""Prediction of one row and of many, compared with ONNX Runtime, PyTorch, scikit-learn and NumPy.
 
-As for training, every peer has a process of its own in a clean environment, tries one thread and
-all cores, and takes turns with the others; its probabilities must be those of NumPy in float64.
+As for training, every peer runs in its own process in a clean environment, tries one thread and all
+cores, and takes turns with the others. Its probabilities must agree with NumPy's in float64.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from contenders.use_numpy import probabilities
 from peers import PAUSE, Peer, add_common_options, choose_engines, make_peers, start
 from workloads import WORKLOADS, Workload, make_data, make_weights
 
-#: Largest difference from the judge's probabilities.
+#: Largest absolute difference from the probabilities of NumPy in float64.
 TOLERANCE = 1e-4
 
 NETWORKS = ("table-64", "digits-512")
 BULK = 20_000
 
 
-def right_threads(peer: Peer, workload: Workload, rows: int, expected, count: int) -> int | None:
-    """The number of threads with which the peer is fastest, or None if it is out.
+def best_threads(peer: Peer, workload: Workload, rows: int, expected, count: int) -> int | None:
+    """The number of threads with which the peer is fastest, or None if it fails or disagrees.
 
-    Every number is judged; a line says what is wrong.
+    The outputs are checked with every number of threads; a line names a peer that disagrees.
     """
     medians = {}
     for threads in peer.load(workload):
@@ -48,17 +48,17 @@ def right_threads(peer: Peer, workload: Workload, rows: int, expected, count: in
 
 
 def compare(workload: Workload, rows: int, peers: list[Peer], turns: int, calls: int) -> dict:
-    """Predict with every peer in turn; microseconds for each peer that agrees.
+    """Predict with every peer in turn.
 
     Returns
     -------
     dict
-        For each peer its ``threads``, number of ``calls``, and ``p50`` and ``p99`` of the
-        microseconds of a call.
+        For each peer that agrees: its ``threads``, the number of ``calls``, and the percentiles
+        ``p50`` and ``p99`` of a call in microseconds.
     """
     weights = [(W.astype(float), b.astype(float)) for W, b in make_weights(workload)]
     expected = probabilities(weights, make_data(workload)[0][:rows].astype(float))
-    chosen = {peer.name: right_threads(peer, workload, rows, expected, calls) for peer in peers}
+    chosen = {peer.name: best_threads(peer, workload, rows, expected, calls) for peer in peers}
     seconds: dict[str, list] = {name: [] for name, threads in chosen.items() if threads}
     for _ in range(turns):
         for peer in peers:
@@ -81,17 +81,17 @@ def print_table(results: dict) -> None:
     """A line for each peer."""
     ours = report.first_engine(results)
     print(f"  {'':<14}{'p50 us':>12}{'p99 us':>12}{'fastnn takes':>14}{'threads':>9}{'calls':>8}")
-    for name, row in results.items():
+    for name, found in results.items():
         ratio = "-"
         if ours is not None and name != ours:
-            ratio = f"{results[ours]['p50'] / row['p50']:.3f}"
-        threads = "its own" if name.startswith("fastnn") else str(row["threads"])
-        print(f"  {name:<14}{row['p50']:>12.1f}{row['p99']:>12.1f}{ratio:>14}{threads:>9}"
-              f"{row['calls']:>8}", flush=True)  # fmt: skip
+            ratio = f"{results[ours]['p50'] / found['p50']:.3f}"
+        threads = "its own" if name.startswith("fastnn") else str(found["threads"])
+        print(f"  {name:<14}{found['p50']:>12.1f}{found['p99']:>12.1f}{ratio:>14}{threads:>9}"
+              f"{found['calls']:>8}", flush=True)  # fmt: skip
 
 
 def main() -> int:
-    """Run the command line; the exit status is 1 if a case has no row."""
+    """Run the command line; the exit status is 1 if a case has no result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_common_options(parser)
     options = parser.parse_args()
@@ -100,6 +100,8 @@ def main() -> int:
         options.peers and options.peers.split(","), choose_engines(options.engines),
         options.quick, options.time_limit, "Predictor",
     )  # fmt: skip
+    if options.quick:
+        print("--quick tests that everything runs: its numbers say nothing")
     cases = []
     try:
         for name in NETWORKS:
@@ -113,10 +115,10 @@ def main() -> int:
                 if results:
                     print_table(results)
                 else:
-                    print("  no peer got through")
+                    print("  every peer failed")
                 cases.append({"network": shape, "rows": bulk, "peers": results})
     except KeyboardInterrupt:
-        print("\nstopped: what was measured is kept", file=sys.stderr)
+        print("\nstopped: results so far are kept", file=sys.stderr)
     finally:
         for peer in peers:
             peer.close()

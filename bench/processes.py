@@ -1,4 +1,4 @@
-"""Objects that live in a process of their own, with a time limit on every call."""
+"""Objects in processes of their own, with a time limit on every call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 
 class WorkerError(Exception):
-    """A worker failed, died or took too long; the text is one line that says which and how."""
+    """A worker failed, died or took too long; the text is one line with its name and the cause."""
 
 
 class Worker:
@@ -19,13 +19,13 @@ class Worker:
     Parameters
     ----------
     name : str
-        What error messages call it.
+        Its name in error messages.
     module, kind : str
-        The class of the object; the module is imported by the new process alone.
+        The class of the object; only the new process imports the module.
     args : tuple
         Arguments of the class.
     time_limit : float
-        Seconds that the start, or a call, may take.
+        Seconds for the start and for each call.
 
     Raises
     ------
@@ -45,12 +45,12 @@ class Worker:
         self._answer("its start")
 
     def call(self, method: str, *args):
-        """What the object's method returns.
+        """Call a method of the object and return what it returns.
 
         Raises
         ------
         WorkerError
-            If it raises, if its process dies, or after the time limit; the process is then gone.
+            If it raises, its process dies or the time limit passes; the process has then ended.
         """
         try:
             self._connection.send((method, args))
@@ -96,21 +96,21 @@ def _cause(status: int | None) -> str:
 
 
 def _serve(connection, module: str, kind: str, args: tuple) -> None:
-    """Make the object, then answer calls until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no result
-    target = None
+    """Make the object, then answer calls until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends this process
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # silences what libraries print
+    served = None
     with suppress(EOFError, ConnectionError):
         while True:
             try:
-                if target is None:
-                    answer, target = None, getattr(importlib.import_module(module), kind)(*args)
+                if served is None:
+                    answer, served = None, getattr(importlib.import_module(module), kind)(*args)
                 else:
                     method, arguments = connection.recv()
-                    answer = getattr(target, method)(*arguments)
+                    answer = getattr(served, method)(*arguments)
             except EOFError:
                 raise
-            except Exception as error:  # whatever a peer raises is reported, and ends it
+            except Exception as error:  # whatever a peer raises is reported and ends its process
                 text = " ".join(str(error).split())[:300]
                 connection.send((False, f"{type(error).__name__}: {text}"))
                 return

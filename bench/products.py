@@ -1,9 +1,9 @@
-"""The products of a dense layer over their size, beside OpenBLAS and PyTorch, under the roofline.
+"""Matrix products of a dense layer by size: fastnn, OpenBLAS, PyTorch, and the machine's peak.
 
-Forward is X W, weights Xt dZ, inputs dZ Wt with the transposing that it takes. fastnn and "OpenBLAS
-compiled" are called from compiled code, the others from Python. One product after another on the
-same matrices; the best of several turns that the contenders take, GFLOP/s and percent of the peak
-of so many cores. --threads 2 measures all with two.
+"forward" is X W, "weights" Xt dZ, and "inputs" dZ Wt, in which fastnn's transpose is timed too.
+fastnn and "OpenBLAS compiled" are called from compiled code, the others from Python. Each product
+is repeated on the same matrices. The contenders take turns, and the best turn is reported, in
+GFLOP/s and percent of the peak of as many cores as threads (--threads).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,7 +37,10 @@ CONTENDERS = {
 
 
 def gflops(workers: dict, product: str, shape: tuple, turns: int, work: float) -> dict[str, float]:
-    """GFLOP/s of every contender, the best of some turns; a line for one that fails."""
+    """GFLOP/s of every contender, the best of `turns`; one that fails is named and removed.
+
+    `work` is the number of floating-point operations of a turn.
+    """
     operations = 2.0 * shape[0] * shape[1] * shape[2]
     count = int(max(1, min(work / operations, 2e7 / (shape[0] * max(shape[2], 1)), 20000)))
     best = dict.fromkeys(workers, 0.0)
@@ -45,7 +49,7 @@ def gflops(workers: dict, product: str, shape: tuple, turns: int, work: float) -
             try:
                 seconds = worker.call("seconds", product, *shape, count)
             except WorkerError as error:
-                print(f"  left out from here on: {error}", file=sys.stderr)
+                print(f"  left out from now on: {error}", file=sys.stderr)
                 del workers[name]
                 best.pop(name)
                 continue
@@ -56,37 +60,41 @@ def gflops(workers: dict, product: str, shape: tuple, turns: int, work: float) -
 
 
 def bytes_moved(shape: tuple) -> float:
-    """Bytes of the three matrices, each once."""
+    """Bytes of the three float32 matrices, each moved once."""
     m, k, n = shape
     return 4.0 * (m * k + k * n + m * n)
 
 
-def draw(path: Path, rows: list[dict], peak: dict, cores: str, title: str) -> None:
-    """GFLOP/s of the square products over their size, and the roofline."""
+def draw(path: Path, products: list[dict], peak: dict, title: str) -> None:
+    """Draw GFLOP/s of the square products over their size, and the roofline."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("no picture: matplotlib is not installed")
         return
-    squares = [row for row in rows if row["product"] == "forward" and len(set(row["shape"])) == 1]
+    squares = [
+        found for found in products
+        if found["product"] == "forward" and len(set(found["shape"])) == 1
+    ]  # fmt: skip
     if not squares:
         return
-    sizes = [row["shape"][0] for row in squares]
+    sizes = [found["shape"][0] for found in squares]
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     for name in squares[0]["gflops"]:
-        axes.plot(sizes, [row["gflops"].get(name) for row in squares], marker="o", label=name)
-    roof = peak.get(f"float32_{cores}")
+        gflops = [found["gflops"].get(name) for found in squares]
+        axes.plot(sizes, gflops, marker="o", label=name)
+    roof = peak.get("float32_all")
     if roof:
-        axes.axhline(roof, color="black", linewidth=1, label="peak of the arithmetic")
+        axes.axhline(roof, color="black", linewidth=1, label="peak of multiply-adds")
     if "copy_all" in peak:
         line = [2.0 * n**3 / bytes_moved((n, n, n)) * peak["copy_all"] for n in sizes]
-        axes.plot(sizes, line, color="grey", linestyle=":", label="from memory, not caches")
+        axes.plot(sizes, line, color="grey", linestyle=":", label="memory bandwidth, no caches")
     axes.set_xscale("log", base=2)
     axes.set_ylim(0, 1.1 * roof if roof else None)
     axes.set_xticks(sizes, sizes, rotation=45)
     axes.minorticks_off()
-    axes.set_xlabel("rows = columns = depth, float32")
+    axes.set_xlabel("m = k = n, float32")
     axes.set_ylabel("GFLOP/s")
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8)
@@ -105,24 +113,23 @@ def main() -> int:
     options = parser.parse_args()
     if options.threads < 1:
         parser.error(f"--threads must be at least 1, not {options.threads}")
-    start(options)
-    try:
-        peak = machine.measure_peak(0.05 if options.quick else 0.4)
-    except RuntimeError as error:
-        print(f"no peak: {error}")
-        peak = {}
-    cores = "one" if options.threads == 1 else "all"
-    roof = peak.get(f"float32_{cores}")
     chosen = options.peers.split(",") if options.peers else list(CONTENDERS)[1:]
     unknown = set(chosen) - set(CONTENDERS)
     if unknown:
         parser.error(f"--peers: there is no {', '.join(sorted(unknown))}")
+    start(options)
+    try:
+        peak = machine.measure_peak(0.05 if options.quick else 0.4, options.threads)
+    except RuntimeError as error:
+        print(f"peak not measured: {error}")
+        peak = {}
+    roof = peak.get("float32_all")
     workers: dict[str, Worker] = {}
     for name, (needs, module, kind, args) in CONTENDERS.items():
         if name != "fastnn" and name not in chosen:
             continue
         if find_spec(needs) is None:
-            print(f"{name} is left out: {needs} is not installed")
+            print(f"left out: {name}, since {needs} is not installed")
             continue
         try:
             arguments = (options.threads, *args)
@@ -134,27 +141,31 @@ def main() -> int:
     for layer in LAYERS[:2] if options.quick else LAYERS:
         cases += [(product, layer) for product in ("forward", "weights", "inputs")]
     turns, work = (1, 1e6) if options.quick else (5, 3e9)
-    rows = []
+    if options.quick:
+        print("--quick tests that everything runs: its numbers say nothing")
+    products = []
     print(f"{options.threads} thread{'s' * (options.threads > 1)}, GFLOP/s (percent of the peak)")
     print(f"{'':<28}" + "".join(f"{name:>19}" for name in workers), flush=True)
     try:
         for product, shape in cases:
             found = gflops(workers, product, shape, turns, work)
-            rows.append({"product": product, "shape": shape, "gflops": found})
+            products.append({"product": product, "shape": shape, "gflops": found})
             cells = (f"{g:.1f}" + (f" ({g / roof:>3.0%})" if roof else "") for g in found.values())
             label = f"{product:<9}{'x'.join(map(str, shape)):<19}"
             print(label + "".join(f"{cell:>19}" for cell in cells), flush=True)
     except KeyboardInterrupt:
-        print("\nstopped: what was measured is kept", file=sys.stderr)
+        print("\nstopped: results so far are kept", file=sys.stderr)
     finally:
         for worker in workers.values():
             worker.close()
     name = f"products-{options.threads}"
     report.write(options.output, name, {
-        "machine": machine.describe(), "peak": peak, "threads": options.threads, "rows": rows,
+        "machine": machine.describe(), "peak": peak, "threads": options.threads,
+        "products": products,
     })  # fmt: skip
-    draw(options.output / f"{name}.png", rows, peak, cores, machine.describe())
-    return int(not rows)
+    title = f"{machine.describe()}; {options.threads} thread{'s' * (options.threads > 1)}"
+    draw(options.output / f"{name}.png", products, peak, f"{title}, {date.today()}")
+    return int(not products)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""asv for this repository: any of its commands, in a clean environment, and three of our own.
+"""Run asv's commands on this repository in a clean environment; three commands are added.
 
 python bench/track.py run main~5..main     the same as ``asv run`` in bench/, and so on
 python bench/track.py here                 measure the working tree with this Python
 python bench/track.py quick                every benchmark once on little work: a test
-python bench/track.py offline              publish with the page's scripts beside it (by npm)
+python bench/track.py offline              publish, with local copies of the page's scripts (npm)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEASURING = ("run", "continuous", "find", "profile")
 
 
 def git(*arguments: str) -> str | None:
-    """What git says, or None if it cannot."""
+    """The output of git, or None if it fails."""
     try:
         done = subprocess.run(["git", *arguments], cwd=BENCH, capture_output=True, text=True)
     except OSError:
@@ -33,9 +33,9 @@ def git(*arguments: str) -> str | None:
 
 
 def asv(*arguments: str) -> int:
-    """Run asv in this folder; its exit status."""
+    """Run asv in this folder and return its exit status."""
     if arguments and arguments[0] != "machine":
-        # Answers asv's questions about a new machine; a known machine stays as it is.
+        # Describe a new machine with asv's defaults, without its questions.
         known = Path.home() / ".asv-machine.json"
         if not known.exists():
             subprocess.run([sys.executable, "-m", "asv", "machine", "--yes"], cwd=BENCH)
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
         return 2
     commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain")
     if commit is None:
-        print("track: this is no git clone with a commit: asv needs its history", file=sys.stderr)
+        print("track: not a git clone with a commit, whose history asv needs", file=sys.stderr)
         return 2
     removed = machine.clean_environment()
     if removed:
@@ -66,22 +66,22 @@ def main(arguments: list[str]) -> int:
         )
     if command == "here":
         if changed:
-            print("track: the tree has changes that are in no commit: results are shown, not kept")
+            print("track: the tree has uncommitted changes: results are shown, not kept")
             return asv("run", "-E", existing, "--dry-run", *rest)
         return asv("run", "-E", existing, "--set-commit-hash", commit, *rest)
     if command == "offline":
         failed = asv("publish", *rest)
         if not failed:
             try:
-                offline.lay_beside(RESULTS / "html" / "index.html", RESULTS / "npm")
+                offline.copy_scripts(RESULTS / "html" / "index.html", RESULTS / "npm")
             except offline.OfflineError as problem:
                 print(f"track: {problem}", file=sys.stderr)
                 return 2
         return failed
     if changed and command in MEASURING:
         print(
-            f"track: the tree has changes that are in no commit; asv {command} measures commits, "
-            "so they have no part in it (python bench/track.py here measures the tree)",
+            f"track: the tree has uncommitted changes, which asv {command} does not measure: it "
+            "measures commits (python bench/track.py here measures the tree)",
             file=sys.stderr,
         )
     return asv(*arguments)

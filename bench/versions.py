@@ -1,14 +1,15 @@
-"""Two versions of fastnn side by side, in one run: is the second as fast as the first?
+"""Two versions of fastnn, measured in turns: is the second as fast, and are its results the same?
 
-Install each into a folder of its own and name the folders:
+Install each version into its own folder, then name the folders:
 
     pip install --no-deps --target /tmp/before git+file://$PWD@main~1
     pip install --no-deps --target /tmp/after .
     python bench/versions.py /tmp/before /tmp/after
 
-Both run in processes of their own that take turns, epoch by epoch, so that a machine that changes
-its speed changes it for both. Printed is the smallest time of each and the median of the ratios of
-neighbouring epochs: the second version's time divided by the first one's.
+The two run in their own processes and take turns, epoch by epoch, so that a change in the machine's
+speed affects both. Each line gives the smallest time of each version, in us per training step or
+per prediction of one row; the median ratio after / before of neighbouring measurements; and whether
+both computed the same losses or logits, bit for bit.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ import sys
 import time
 from pathlib import Path
 
+import machine
+import numpy as np
+from workloads import WORKLOADS, make_data, make_network, make_optimizer
+
 HERE = Path(__file__).parent
 
 
 def work(engine: str) -> None:
-    """The worker: answers one line of JSON with another until its input ends."""
-    sys.path.insert(0, str(HERE))
-    import numpy as np
-    from workloads import WORKLOADS, make_data, make_network, make_optimizer
-
+    """Run in a worker: answer each line of JSON on stdin with one on stdout."""
     import fastnn
 
     fastnn.set_engine(engine)
+    print(json.dumps(fastnn.__file__), flush=True)
     workload = net = X = y = None
     for line in sys.stdin:
         task, *arguments = json.loads(line)
@@ -59,22 +61,37 @@ def work(engine: str) -> None:
 
 
 class Version:
-    """A worker that imports fastnn from a folder."""
+    """A worker process that imports fastnn from a folder."""
 
-    def __init__(self, folder: str, engine: str):
-        code = f"import sys; sys.path[:0] = [{folder!r}, {str(HERE)!r}]\n"
+    def __init__(self, folder: Path, engine: str):
+        code = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(HERE)!r}]\n"
         code += f"import versions; versions.work({engine!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        imported = Path(self._answer("start"))
+        if folder not in imported.parents:
+            raise SystemExit(f"{folder} has no fastnn: {imported} was imported instead")
 
     def ask(self, *task):
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
+        """The worker's answer to a task; a worker that ends is an error."""
+        try:
+            self._process.stdin.write(json.dumps(task) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the answer is missing too
+        return self._answer(" ".join(map(str, task)))
+
+    def _answer(self, task: str):
         answer = self._process.stdout.readline()
         if not answer:
-            raise SystemExit(f"a worker ended while it was asked to {task}")
+            raise SystemExit(f"a worker ended during: {task}")
         return json.loads(answer)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._process.kill()
+        self._process.wait()
 
 
 def compare(versions, task, rounds: int) -> tuple[list[float], float, bool]:
@@ -84,7 +101,7 @@ def compare(versions, task, rounds: int) -> tuple[list[float], float, bool]:
     for number in range(rounds + 1):
         answers = [version.ask(*task) for version in versions]
         same = same and answers[0][1] == answers[1][1]
-        if number:  # the first one warms up
+        if number:  # the first round warms up
             for found, (seconds, _) in zip(times, answers, strict=True):
                 found.append(seconds)
     ratios = [after / before for before, after in zip(*times, strict=True)]
@@ -92,21 +109,27 @@ def compare(versions, task, rounds: int) -> tuple[list[float], float, bool]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("before", type=Path, help="folder with the first version")
     parser.add_argument("after", type=Path, help="folder with the second version")
-    parser.add_argument("--engines", default="c,numba")
-    parser.add_argument("--workload", action="append", help="name of workloads.py; default: all")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--engines", default="c,numba", help="default: c,numba")
+    parser.add_argument("--workload", action="append", help="only this one of workloads.py")
+    parser.add_argument("--rounds", type=int, default=15, help="measurements (default 15)")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(HERE))
-    from workloads import WORKLOADS
-
-    print(f"{'workload':14}{'engine':8}{'before us':>12}{'after us':>12}{'ratio':>8}  same")
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    unknown = set(arguments.workload or ()) - set(WORKLOADS)
+    if unknown:
+        parser.error(f"no workload {', '.join(sorted(unknown))}: see workloads.py")
+    removed = machine.clean_environment()
+    if removed:
+        print(f"removed from the environment: {', '.join(removed)}")
+    print(machine.describe())
+    print(f"{'workload':22}{'engine':8}{'before us':>12}{'after us':>12}{'ratio':>8}  same")
     for engine in arguments.engines.split(","):
-        versions = [
-            Version(str(folder.resolve()), engine) for folder in (arguments.before, arguments.after)
-        ]
+        folders = (arguments.before.resolve(), arguments.after.resolve())
+        versions = [Version(folder, engine) for folder in folders]
         for name in arguments.workload or WORKLOADS:
             workload = WORKLOADS[name]
             tasks = {"": ("epoch",), " one row": ("predict", 1, 2000)}
@@ -120,6 +143,8 @@ def main() -> None:
                     f"{ratio:8.3f}  {same}",
                     flush=True,
                 )
+        for version in versions:
+            version.close()
 
 
 if __name__ == "__main__":

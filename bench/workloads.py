@@ -1,8 +1,7 @@
-"""The workloads: networks and how they are trained, declared once for all benchmarks.
+"""The workloads: networks, their training and their data, declared once for all benchmarks.
 
-Data are made from a fixed seed. Speed does not depend on what the numbers are, but the check
-that all peers compute the same does: losses must neither vanish nor jump, so the labels are those
-of a random linear rule with some noise.
+Data come from a fixed seed. Labels, but for xor, follow a random linear rule with noise, so that
+losses neither vanish nor jump, and comparing them shows whether all peers compute the same.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ SEED = 20
 
 @dataclass(frozen=True)
 class Workload:
-    """A network and an epoch of training; ``sizes`` runs from the inputs to the outputs."""
+    """A network and an epoch of training; ``sizes`` are the widths from inputs to outputs."""
 
     name: str
     sizes: tuple[int, ...]
@@ -30,7 +29,7 @@ class Workload:
 
     @property
     def loss(self) -> str:
-        """One output takes binary cross-entropy, several take cross-entropy."""
+        """Binary cross-entropy for one output, cross-entropy for several."""
         return "binary_cross_entropy" if self.sizes[-1] == 1 else "cross_entropy"
 
     @property
@@ -42,7 +41,7 @@ class Workload:
     def flops(self) -> float:
         """Floating-point operations of the matrix products of a step.
 
-        Three products for each layer, but two for the first: nobody needs its input's gradient.
+        Three products per layer, two for the first, whose input needs no gradient.
         """
         products = [n_in * n_out for n_in, n_out in self.layers]
         return 2.0 * self.batch_size * (3 * sum(products) - products[0])
@@ -53,7 +52,7 @@ class Workload:
         return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
 
     def shortened(self) -> Workload:
-        """The same with the fewest steps that still try everything: at most 10, few if large."""
+        """The same workload with 1 to 10 steps, at most 2 GFLOP together where that allows one."""
         steps = int(min(10, self.steps, max(1, 2e9 // self.flops)))
         return replace(self, rows=steps * self.batch_size)
 
@@ -107,7 +106,7 @@ def make_data(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_network(workload: Workload):
-    """The fastnn network with the initial weights that every peer starts from."""
+    """The fastnn network, with the initial weights of all peers."""
     from fastnn import Dense, Sequential
 
     hidden = [Dense(units, workload.activation) for units in workload.sizes[1:-1]]
@@ -129,7 +128,7 @@ def make_optimizer(workload: Workload):
 
 
 def row_order(workload: Workload, epoch: int) -> np.ndarray:
-    """The order in which fastnn's fit takes the rows in an epoch, counted from 0."""
+    """The order in which fastnn's fit takes the rows in an epoch; epochs count from 0."""
     from fastnn.random import Stream, permutation
 
     return permutation(SEED, Stream.SHUFFLE, epoch, workload.rows)

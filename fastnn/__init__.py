@@ -1,13 +1,14 @@
 """fastnn: train neural networks on CPUs at the speed of the hardware.
 
-Names are imported when they are first used, so that ``import fastnn`` costs little.
+Public names are imported on first use: ``import fastnn`` takes little longer than NumPy's import.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOMES = {
+#: The module of each public name.
+_MODULE_OF = {
     "Sequential": "model",
     "load": "loading",
     "Activation": "layers",
@@ -39,12 +40,12 @@ _MODULES = (
     "plots",
 )
 
-__all__ = [*_HOMES, *_MODULES, "__version__"]
+__all__ = [*_MODULE_OF, *_MODULES, "__version__"]
 
 
 def __getattr__(name):
-    if name in _HOMES:
-        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _MODULE_OF:
+        value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     elif name in _MODULES:
         value = import_module(f".{name}", __name__)
     else:

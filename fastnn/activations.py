@@ -38,10 +38,10 @@ import numpy as np
 
 from . import engines
 from .checks import real_number
-from .engines.tables import Act
+from .tables import Act
 from .names import unknown
 
-#: Overflow and underflow are part of these functions: e^-z may be infinite, or 0.
+#: e^-z may overflow to infinity or underflow to 0; both give the correct limit.
 _quiet = np.errstate(over="ignore", under="ignore")
 
 
@@ -52,7 +52,7 @@ class ActivationFunction:
     Attributes
     ----------
     code : Act
-        What engines know it as.
+        Its code in the engines' tables.
     argument : float
         The slope of leaky ReLU, the alpha of ELU; 0 for the others.
 
@@ -88,7 +88,7 @@ class ActivationFunction:
 
     @_quiet
     def derivative(self, z):
-        """g'(z), elementwise; at the kinks of step, ReLU and leaky ReLU that from the left.
+        """g'(z), elementwise; step, ReLU and leaky ReLU have their left derivative at z = 0.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class ActivationFunction:
         return engines.reference.activation.derivative(self.code, z, a, self.argument)
 
     def config(self):
-        """Its name, or name and argument, as written to files."""
+        """The name, or a dict of name and argument, as written to files."""
         return self.name
 
     def __repr__(self) -> str:
@@ -147,7 +147,7 @@ class ELU(ActivationFunction):
     Parameters
     ----------
     alpha : float, default 1.0
-        Above 0: minus the value that it falls to.
+        Above 0; the function tends to -alpha for large negative z.
 
     Raises
     ------
@@ -174,7 +174,7 @@ class ELU(ActivationFunction):
 class Softmax(ActivationFunction):
     """e^z / sum e^z over an axis, with the maximum subtracted first.
 
-    Unlike the others it looks at a whole row; as a layer the axis is the last one.
+    Each output depends on the whole row. As a layer it works on the last axis.
 
     Examples
     --------
@@ -212,7 +212,7 @@ class Softmax(ActivationFunction):
 
     @_quiet
     def derivative(self, z, axis=-1):
-        """The derivative of every output by every input.
+        """The Jacobian: the derivative of every output with respect to every input.
 
         Parameters
         ----------
@@ -221,8 +221,8 @@ class Softmax(ActivationFunction):
 
         Returns
         -------
-        ndarray, the shape of z with the axis moved last, and one axis more
-            J[..., i, j] = a_i ((i = j) - a_j), the derivative of output i by input j.
+        ndarray, the shape of z with the axis moved to the end, and one more axis of that length
+            J[..., i, j] = a_i (delta_ij - a_j): output i, with respect to input j.
         """
         a = np.moveaxis(self(z, axis), axis, -1)
         return a[..., :, None] * (np.eye(a.shape[-1], dtype=a.dtype) - a[..., None, :])
@@ -251,12 +251,14 @@ _BY_NAME: dict[str, ActivationFunction] = {code.name: globals()[code.name] for c
 
 
 def get(activation) -> ActivationFunction:
-    """The activation with a name; None is the identity, and objects are returned as they are.
+    """Look up an activation by name; None gives the identity, an activation is returned as is.
 
     Raises
     ------
-    ValueError, TypeError
-        If there is none of that name, or it is neither.
+    ValueError
+        If the name is unknown.
+    TypeError
+        If the argument is neither a name, an activation nor None.
 
     Examples
     --------
@@ -278,7 +280,7 @@ def get(activation) -> ActivationFunction:
 
 
 def from_config(config) -> ActivationFunction:
-    """The activation that ``config`` described."""
+    """The activation for what :meth:`ActivationFunction.config` returned."""
     if isinstance(config, str):
         return get(config)
     arguments = dict(config)

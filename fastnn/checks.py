@@ -1,4 +1,4 @@
-"""Checks of arguments, at the door: what came, what was expected, what to do."""
+"""Checks of arguments. Messages say what was given, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import operator
 
 import numpy as np
 
-#: So few elements are no work: what counts is the time of a call.
-_FEW = 1000
+#: Elements. Below this size, call overhead dominates.
+_SMALL = 1000
 
 
 def whole_number(value, what: str, least: int = 1, most: int = 2**31 - 1) -> int:
@@ -54,9 +54,9 @@ def real_number(
 
 def is_finite(array: np.ndarray) -> bool:
     """Whether no element is infinite or NaN."""
-    # A sum is finite unless an element is not (or, seldom, it overflows): one cheap pass, and for
-    # few elements the sum of their squares is the cheapest.
-    if array.size <= _FEW:
+    # An infinite or NaN element makes the sum infinite or NaN, so one pass suffices unless the sum
+    # itself overflows. np.vdot has the least call overhead.
+    if array.size <= _SMALL:
         if math.isfinite(np.vdot(array, array)):
             return True
     else:
@@ -67,7 +67,7 @@ def is_finite(array: np.ndarray) -> bool:
 
 
 def check_dtype(dtype) -> np.dtype:
-    """The network's type: float32 or float64.
+    """The network's dtype, float32 or float64.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def check_dtype(dtype) -> np.dtype:
 
 
 def check_scale(scale, dtype: np.dtype) -> float:
-    """The factor of X: a number that the network's type can hold, and not 0.
+    """`scale`, the factor of X, as a float: finite and not 0 in the network's dtype.
 
     Raises
     ------
@@ -91,9 +91,7 @@ def check_scale(scale, dtype: np.dtype) -> float:
     """
     scale = real_number(scale, "input_scale")
     with np.errstate(over="ignore", under="ignore"):
-        as_used = dtype.type(scale)
-    if as_used == 0 or not np.isfinite(as_used):
-        raise ValueError(
-            f"input_scale must be a number that {dtype.name} can hold, and not 0, but it is {scale}"
-        )
+        converted = dtype.type(scale)
+    if converted == 0 or not np.isfinite(converted):
+        raise ValueError(f"input_scale must be finite and not 0 in {dtype.name}, not {scale}")
     return scale

@@ -9,7 +9,7 @@ from pathlib import Path
 try:
     import click
 except ImportError:
-    sys.exit("the command line needs a few packages more: pip install 'fastnn[cli]'")
+    sys.exit("the command line needs more packages: pip install 'fastnn[cli]'")
 
 import fastnn
 
@@ -22,22 +22,22 @@ def main() -> None:
 
 @main.command()
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float32", "float64"]),
-              default=["float32"], show_default=True, help="May be given twice.")  # fmt: skip
+              default=["float32"], show_default=True, help="Repeat it for both.")  # fmt: skip
 def warmup(dtypes) -> None:
-    """Compile and keep every kernel now, so that no fit has to wait.
+    """Compile every kernel now and cache it, so that no fit waits for the compiler.
 
-    Without this, a kernel is compiled when a network first needs it. For a container image, run it
-    while the image is built, on the same kind of processor.
+    Otherwise a kernel is compiled when a network first needs it. For a container image, run this
+    during the build, on the same processor model.
     """
     if "numba" not in fastnn.engines.available():
         raise click.ClickException("there is nothing to compile without Numba: pip install numba")
     from fastnn.engines import jit
 
-    kept = jit.cache.directory()
-    if kept is None:
+    directory = jit.cache.directory()
+    if directory is None:
         raise click.ClickException(
-            "kernels cannot be kept, for no cache directory is writable: name one with "
-            "FASTNN_CACHE_DIR"
+            "kernels cannot be cached, because no cache directory is writable: set "
+            "FASTNN_CACHE_DIR to one that is"
         )
     began = time.perf_counter()
     kernels = [(name, dtype) for dtype in dtypes for name in jit.names()]
@@ -49,12 +49,12 @@ def warmup(dtypes) -> None:
             jit.address(name, dtype)
     seconds = time.perf_counter() - began
     click.echo(f"{len(kernels)} kernels for {' and '.join(dtypes)} ready in {seconds:.1f} s")
-    click.echo(f"kept in {kept}")
+    click.echo(f"cached in {directory}")
 
 
 @main.command()
 def doctor() -> None:
-    """Tell what is installed, what is chosen, and what is missing and how to get it."""
+    """Report what is installed, which engine runs, and how to install what is missing."""
     from fastnn import installation
 
     for line in installation.lines():
@@ -76,7 +76,7 @@ def _sizes(_context, _option, text: str) -> list[int]:
     return sizes
 
 
-def _pickable(_context, _option, path: Path) -> Path:
+def _in_a_directory(_context, _option, path: Path) -> Path:
     if not path.parent.is_dir():
         raise click.BadParameter(f"there is no directory {str(path.parent)!r}")
     return path
@@ -93,10 +93,11 @@ _FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
               help="Learning rate of Adam.")  # fmt: skip
 @click.option("--batch-size", default=32, type=click.IntRange(1), show_default=True)
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
-@click.option("--output", "-o", default="digits.safetensors", type=_FILE, callback=_pickable,
+@click.option("--output", "-o", default="digits.safetensors", type=_FILE,
+              callback=_in_a_directory,
               show_default=True, help="Where to write the model.")  # fmt: skip
-@click.option("--plot", default="digits.png", type=_FILE, callback=_pickable, show_default=True,
-              help="Where to draw the learning curves.")  # fmt: skip
+@click.option("--plot", default="digits.png", type=_FILE, callback=_in_a_directory,
+              show_default=True, help="Where to write the learning curves.")  # fmt: skip
 def digits(hidden, epochs, lr, batch_size, seed, output, plot) -> None:
     """Train on 1347 real handwritten digits and test on 450 others.
 

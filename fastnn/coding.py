@@ -9,14 +9,14 @@ from .errors import ShapeError
 
 
 def one_hot(labels, n: int | None = None) -> np.ndarray:
-    """Rows of zeros with a one at the place of the label.
+    """Rows of zeros with a 1 in the column of the label.
 
     Parameters
     ----------
     labels : array_like of whole numbers, shape (m,)
         From 0 to n - 1.
     n : int, optional
-        Number of classes; left out, one more than the largest label.
+        Number of classes; by default the largest label + 1.
 
     Returns
     -------
@@ -56,9 +56,9 @@ def one_hot(labels, n: int | None = None) -> np.ndarray:
 
 
 def from_one_hot(rows) -> np.ndarray:
-    """The place of the largest element of each row: the inverse of :func:`one_hot`.
+    """The column of the largest element of each row: the inverse of :func:`one_hot`.
 
-    Of logits it is the same before and after softmax.
+    Logits and their softmax give the same column.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ class NotFittedError(ValueError, AttributeError):
 
 
 class DivergedError(ValueError):
-    """The loss became infinite or not a number during ``fit``.
+    """A loss, parameter or optimizer slot became infinite or NaN during ``fit``.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ class DivergedError(ValueError):
 
 
 class ModelFileError(ValueError):
-    """A model file is truncated, damaged, or not one of fastnn's."""
+    """A model file is truncated, damaged, or was not written by fastnn."""
 
 
 class EngineError(RuntimeError):
-    """A compiled leaf returned a status that no correct plan can cause."""
+    """A compiled kernel returned a status that no correct plan can cause."""

@@ -22,7 +22,7 @@ import numpy as np
 from .checks import is_finite
 from .errors import ModelFileError
 
-#: Raised when the description changes in a way that older versions cannot read.
+#: Version of the description; incremented when older fastnn can no longer read it.
 FORMAT = 1
 
 #: Bounds of a description: its characters, how deep lists and objects nest (32 nested layers take
@@ -34,20 +34,20 @@ MAX_TENSORS = 20_000
 
 _TYPES = ("F32", "F64")
 
-#: Types of labels that can be written, and of their values in JSON. Bytes stand as text of equal
-#: code points.
+#: Types of labels that can be written, and of their values in JSON. Bytes are written as text with
+#: the same code points.
 _LABEL_DTYPE = re.compile(r"[<>|](b1|[iu][1248]|f[248]|[US][1-9]\d{0,4}|O)")
 _LABELS = {
     "b": (bool,), "i": (int,), "u": (int,), "f": (float,), "U": (str,), "S": (str,),
     "O": (bool, int, float, str),
 }  # fmt: skip
 
-#: Characters of a label, and bytes that an array of labels takes beside 64 for each character.
+#: Most characters of a label, and most bytes of an array of labels besides 64 per character.
 _MAX_LABEL, _LABEL_BYTES = 10_000, 1 << 20
 
 
 def write(path, tensors: dict[str, np.ndarray], description: dict) -> None:
-    """Write tensors and description to a file, replacing it only once all is on disk.
+    """Write tensors and description to a file; an old file is replaced once all is on disk.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def write(path, tensors: dict[str, np.ndarray], description: dict) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            file.close()  # some systems do not replace by an open file
+            file.close()  # Windows cannot rename an open file
             os.replace(temporary, path)
         except BaseException:
             file.close()
@@ -148,7 +148,7 @@ def parse(text: str) -> dict:
     Raises
     ------
     ValueError
-        If it is no such text.
+        If the text is not such an object.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(
@@ -208,12 +208,12 @@ def _real(text: str) -> float:
 
 
 def shown(value) -> str:
-    """A value from a file for a message: short, and printable whatever it holds."""
+    """A value from a file as short, printable text for a message."""
     return _SHORT.repr(value)
 
 
 def printable(error: Exception) -> str:
-    """A message that may quote the file: cut short, and without control characters."""
+    """An error's text, which may quote the file: cut, and without control characters."""
     return "".join(c if c.isprintable() else "?" for c in str(error)[:500])
 
 
@@ -225,7 +225,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def describe_targets(targets) -> dict | None:
-    """What a file says of the targets of a fit, a :class:`fastnn.targets.Target` or None.
+    """The entry of a file for the targets of a fit, a :class:`fastnn.targets.Target` or None.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def describe_targets(targets) -> dict | None:
 
 
 def _plain(classes: np.ndarray) -> list:
-    """Labels as JSON can hold them; bytes become text of equal code points."""
+    """Labels as values that JSON can hold; bytes become text with the same code points."""
     plain = classes.tolist()
     if classes.dtype.kind == "S":
         return [label.decode("latin-1") for label in plain]
@@ -263,12 +263,12 @@ def _plain(classes: np.ndarray) -> list:
 
 
 def read_labels(labels: list, dtype_name: str) -> np.ndarray:
-    """Labels as an array: sorted, distinct, and each exactly as the file has it.
+    """Labels as an array: sorted, distinct, and each exactly as in the file.
 
     Raises
     ------
     ValueError
-        If they are not, or no labels of a fit.
+        If they are not, or cannot be the labels of a fit.
     """
     dtype = np.dtype(dtype_name) if _LABEL_DTYPE.fullmatch(dtype_name) else None
     if dtype is None or dtype.str != dtype_name:
@@ -279,7 +279,7 @@ def read_labels(labels: list, dtype_name: str) -> np.ndarray:
     for label in labels:
         wrong = dtype.kind in "iu" and isinstance(label, bool)
         if wrong or not isinstance(label, _LABELS[dtype.kind]):
-            raise ValueError(f"the label {shown(label)} does not go with the type {dtype_name}")
+            raise ValueError(f"the label {shown(label)} does not have the type {dtype_name}")
         if isinstance(label, str) and len(label) > _MAX_LABEL:
             raise ValueError(
                 f"the label {shown(label)} has {len(label)} characters, more than {_MAX_LABEL}"
@@ -294,7 +294,7 @@ def read_labels(labels: list, dtype_name: str) -> np.ndarray:
                 f"labels must be sorted and distinct, but {shown(label)} follows {shown(below)}"
             )
     if dtype.kind in "US" and len(labels) * dtype.itemsize > _label_bytes(labels):
-        raise ValueError(f"labels of type {dtype_name} take more memory than their text explains")
+        raise ValueError(f"labels of type {dtype_name} take more memory than their text needs")
     if dtype.kind in "iu":
         least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
         if not least <= labels[0] <= labels[-1] <= most:
@@ -308,5 +308,5 @@ def read_labels(labels: list, dtype_name: str) -> np.ndarray:
 
 
 def _label_bytes(labels: list[str]) -> int:
-    """The most bytes that an array of labels may take: text is as wide as the longest of them."""
+    """Most bytes of an array of labels; every label takes as much as the longest."""
     return _LABEL_BYTES + 64 * sum(map(len, labels))

@@ -1,4 +1,4 @@
-"""Checking backpropagation against differences of the loss."""
+"""Check backpropagation against central differences of the loss."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def numerical_gradient(
 ) -> np.ndarray:
     """The gradient by central differences, (C(w + step) - C(w - step)) / (2 step), in float64.
 
-    It takes two forward passes for each parameter, so it is for small networks and few rows.
+    It takes two passes over X per parameter: use it with small networks and few rows.
 
     Parameters
     ----------
     net : Sequential
-        With parameters; it is not changed.
+        It must have parameters; it is not modified.
     X : array_like, shape (m, n_inputs)
     y : array_like, shape (m,) or (m, n_outputs)
     loss, sample_weight
@@ -43,30 +43,30 @@ def numerical_gradient(
     array([-14.,  -4.])
     """
     step = real_number(step, "step", positive=True)
-    twin = net.copy("float64")
-    params = twin.flat_params
+    copy = net.copy("float64")
+    params = copy.flat_params
     gradient = np.empty(params.size)
     for i in range(params.size):
-        kept = params[i]
-        params[i] = kept + step
-        above, _ = twin.loss_and_grad(X, y, loss, sample_weight)
-        params[i] = kept - step
-        below, _ = twin.loss_and_grad(X, y, loss, sample_weight)
-        params[i] = kept
+        value = params[i]
+        params[i] = value + step
+        above, _ = copy.loss_and_grad(X, y, loss, sample_weight)
+        params[i] = value - step
+        below, _ = copy.loss_and_grad(X, y, loss, sample_weight)
+        params[i] = value
         gradient[i] = (above - below) / (2 * step)
     return gradient
 
 
 def check_gradients(net: Sequential, X, y, loss="auto", sample_weight=None, step=1e-5) -> float:
-    """How far backpropagation is from central differences: the largest relative error.
+    """The largest relative error of backpropagation against central differences.
 
-    A right gradient of a smooth network gives about 1e-8; a wrong one gives about 1. Near a kink
-    of ReLU and its kin the differences themselves are wrong.
+    A correct gradient of a smooth network gives about 1e-8, a wrong one about 1. If a weighted sum
+    is near the kink of ReLU or another piecewise function, the differences themselves are wrong.
 
     Parameters
     ----------
     net : Sequential
-        With parameters; it is not changed.
+        It must have parameters; it is not modified.
     X : array_like, shape (m, n_inputs)
     y : array_like, shape (m,) or (m, n_outputs)
     loss, sample_weight
@@ -76,8 +76,8 @@ def check_gradients(net: Sequential, X, y, loss="auto", sample_weight=None, step
     Returns
     -------
     float
-        The largest |g - n| / max(|g|, |n|) of backpropagation's g and the differences' n, where
-        numbers below a thousandth of the largest count as that.
+        The largest |g - n| / max(|g|, |n|, f), where g is the gradient by backpropagation, n the
+        one by differences and f a thousandth of the largest element of both.
 
     Raises
     ------

@@ -3,18 +3,18 @@
 ====================  =====================================================================
 name                  weights of a layer with n_in inputs and n_out outputs
 ====================  =====================================================================
-``zeros``             0: good for biases, but hidden units that start alike stay alike
+``zeros``             0, for biases: hidden units with equal weights would stay equal
 ``xavier_normal``     normal, variance 1 / n_in (X. Glorot and Y. Bengio, 2010)
 ``xavier_uniform``    uniform with that variance
 ``he_normal``         normal, variance 2 / n_in (K. He et al., 2015)
 ``he_uniform``        uniform with that variance
 ``lecun_normal``      normal, variance 1 / n_in (Y. LeCun et al., 1998)
 ``lecun_uniform``     uniform with that variance
-``orthogonal``        columns (or rows) at right angles (A. M. Saxe et al., 2014)
+``orthogonal``        orthogonal columns (or rows) of length 1 (A. M. Saxe et al., 2014)
 ====================  =====================================================================
 
-Xavier's rule has the fan-in alone, as the study notes have it; ``xavier_normal(mode="average")``
-takes Glorot's average (n_in + n_out) / 2 instead. ``auto`` is He's rule for the ReLU family,
+Xavier's rule divides by the fan-in, as in the study notes; ``xavier_normal(mode="average")``
+divides by Glorot's average (n_in + n_out) / 2 instead. ``auto`` is He's rule for the ReLU family,
 LeCun's for SELU and Xavier's otherwise.
 
 Examples
@@ -35,7 +35,7 @@ import numpy as np
 from . import random
 from .activations import ActivationFunction
 from .checks import real_number
-from .engines.tables import Act
+from .tables import Act
 from .names import unknown
 
 
@@ -50,16 +50,16 @@ class Initializer:
         shape : (n_in, n_out) of weights, or (n_out,) of biases
         seed : int
         block : int
-            Which parameter of the network it is; each draws numbers of its own.
+            Index of the parameter in the network; each index draws different numbers.
 
         Returns
         -------
         ndarray of float64, of that shape
         """
-        raise TypeError(f"{type(self).__name__} must say what its values are")
+        raise TypeError(f"{type(self).__name__} must define values")
 
     def config(self) -> dict:
-        """Its name and arguments, as written to files."""
+        """The name and arguments, as written to files."""
         return {"initializer": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
 
 
@@ -75,7 +75,7 @@ def _uniform(shape, seed, block):
 
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """One number everywhere.
+    """All values equal one number.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Constant(Initializer):
 
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """Normal with mean 0: the notes' Gaussian.
+    """Normal with mean 0: the Gaussian of the study notes.
 
     Parameters
     ----------
@@ -152,16 +152,16 @@ class Uniform(Initializer):
 
 @dataclass(frozen=True)
 class VarianceScaling(Initializer):
-    """Random weights with the variance gain / fan, so that signals keep their size.
+    """Random weights with variance gain / fan, which preserves the variance of signals.
 
     Parameters
     ----------
     gain : float
-        1 for Xavier's and LeCun's rules, 2 for He's, of whose units half are off.
+        1 for Xavier's and LeCun's rules; 2 for He's, since ReLU sets half of its outputs to 0.
     uniform : bool, default False
-        Whether they are uniform or normal.
+        True draws from a uniform distribution, False from a normal one.
     mode : {"fan_in", "average"}, default "fan_in"
-        What the fan is: n_in, or (n_in + n_out) / 2.
+        The fan is n_in for "fan_in", (n_in + n_out) / 2 for "average".
 
     Examples
     --------
@@ -180,7 +180,7 @@ class VarianceScaling(Initializer):
             raise ValueError(f"mode must be 'fan_in' or 'average', not {self.mode!r}")
 
     def __call__(self, mode: str = "fan_in") -> VarianceScaling:
-        """The same rule with another fan."""
+        """The same rule with another mode."""
         return replace(self, mode=mode)
 
     def values(self, shape, seed, block):
@@ -193,9 +193,9 @@ class VarianceScaling(Initializer):
 
 @dataclass(frozen=True)
 class Orthogonal(Initializer):
-    """Columns of length `gain` at right angles, or rows where there are fewer of them.
+    """Orthogonal columns of length `gain`, or orthogonal rows if there are fewer rows.
 
-    By the QR factorisation of a normal matrix through LAPACK, so its last bits depend on the
+    LAPACK computes them as the QR factorisation of a normal matrix, so the last bits depend on the
     machine (A. M. Saxe, J. L. McClelland and S. Ganguli, 2014).
 
     Parameters
@@ -249,12 +249,14 @@ _RELU_FAMILY = {Act.relu, Act.leaky_relu, Act.elu, Act.gelu, Act.silu, Act.softp
 
 
 def get(init, activation: ActivationFunction | None = None) -> Initializer:
-    """The initialiser with a name; "auto" is told from the activation, a number is constant.
+    """Look up an initialiser by name; the activation decides "auto", a number gives Constant.
 
     Raises
     ------
-    ValueError, TypeError
-        If there is none of that name, or it is neither name, number nor initialiser.
+    ValueError
+        If the name is unknown.
+    TypeError
+        If the argument is neither a name, a number nor an initialiser.
 
     Examples
     --------
@@ -277,12 +279,12 @@ def get(init, activation: ActivationFunction | None = None) -> Initializer:
 
 
 def config(init):
-    """A name as it is, an initialiser as name and arguments, as written to files."""
+    """The name, or a dict of an initialiser's name and arguments, as written to files."""
     return init if isinstance(init, str) else get(init).config()
 
 
 def from_config(config):
-    """What ``config`` described."""
+    """The name or initialiser for what :func:`config` returned."""
     if isinstance(config, str):
         return config
     arguments = dict(config)

@@ -1,4 +1,4 @@
-"""What fastnn finds on this machine, what is missing and how to get it: ``fastnn doctor``."""
+"""The report of ``fastnn doctor``: what is installed, what is missing, how to install it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import fastnn
 from . import engines
 from .engines import levels, threads
 
-#: Packages beside the engines: what each is for, and how to get it.
+#: Packages besides the engines: the purpose of each, and what to install.
 _OPTIONAL = {
-    "scipy": ("GELU in the reference, orthogonal initial weights", "scipy"),
+    "scipy": ("GELU in the reference engine, cross entropies as functions", "scipy"),
     "safetensors": ("model files", "safetensors"),
     "matplotlib": ("pictures of learning curves", "'fastnn[plot]'"),
     "tqdm": ("progress bars", "'fastnn[cli]'"),
@@ -30,8 +30,8 @@ _VARIABLES = (
 
 
 def lines() -> list[str]:
-    """The report, line by line; nothing in it raises."""
-    found = [
+    """The lines of the report; errors become lines of it."""
+    report = [
         f"fastnn {fastnn.__version__}, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, {platform.system()} {platform.machine()}",
         "",
@@ -40,17 +40,17 @@ def lines() -> list[str]:
     available = engines.available()
     for name in engines.NAMES:
         state = available.get(name) or f"MISSING: {engines.trouble(name)}"
-        found.append(f"  {name:8}{_version(name)}{state}")
-    found += [f"  chosen  {_safely(_choice)}", "", "processor"]
-    found += [f"  SIMD    {_safely(_simd, available)}", f"  threads {_safely(_threads)}"]
-    found += ["", "cache of compiled kernels", f"  {_safely(_cache, available)}", "", "packages"]
-    found += [f"  {line}" for line in _packages()]
-    chosen = [f"  {name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
-    return [*found, "", "environment", *(chosen or ["  no variable that concerns fastnn is set"])]
+        report.append(f"  {name:8}{_version(name)}{state}")
+    report += [f"  chosen  {_or_error(_choice)}", "", "processor"]
+    report += [f"  SIMD    {_or_error(_simd, available)}", f"  threads {_or_error(_threads)}"]
+    report += ["", "cache of compiled kernels", f"  {_or_error(_cache, available)}"]
+    report += ["", "packages", *(f"  {line}" for line in _packages())]
+    variables = [f"  {name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
+    return [*report, "", "environment", *(variables or ["  no variable of fastnn is set"])]
 
 
-def _safely(describe, *arguments) -> str:
-    """What a function says, or what is wrong: a doctor must not die of what it finds."""
+def _or_error(describe, *arguments) -> str:
+    """The text that a function returns, or its error as text."""
     try:
         return describe(*arguments)
     except (ValueError, OSError, ImportError) as error:
@@ -66,9 +66,9 @@ def _version(engine: str) -> str:
 
 def _choice() -> str:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the report says what is missing itself
-        best, why = engines.choice()
-    return f"{best} ({why})"
+        warnings.simplefilter("ignore")  # the report itself says what is missing
+        name, reason = engines.choice()
+    return f"{name} ({reason})"
 
 
 def _simd(available) -> str:
@@ -87,7 +87,7 @@ def _simd(available) -> str:
 
 
 def _threads() -> str:
-    return f"{threads.get_num_threads()} of {threads.cpu_count()} cores of this process"
+    return f"{threads.get_num_threads()}, on {threads.cpu_count()} cores of this process"
 
 
 def _cache(available) -> str:
@@ -97,22 +97,23 @@ def _cache(available) -> str:
 
     if cache.root() is None:
         return "turned off by FASTNN_CACHE_DIR"
-    place = cache.directory()
-    if place is None:
+    directory = cache.directory()
+    if directory is None:
         return (
-            f"WRONG: {cache.root()} cannot be written, so every process compiles anew: name a "
-            "directory that can with FASTNN_CACHE_DIR"
+            f"WRONG: {cache.root()} cannot be written, so every process compiles again: set "
+            "FASTNN_CACHE_DIR to a writable directory"
         )
-    kept = [path.stat().st_size for path in place.glob("*.kernel")]
-    return f"{place}: {len(kept)} kernels, {sum(kept) / 2**20:.1f} MB (fastnn warmup fills it)"
+    sizes = [path.stat().st_size for path in directory.glob("*.kernel")]
+    megabytes = sum(sizes) / 2**20
+    return f"{directory}: {len(sizes)} kernels, {megabytes:.1f} MB (fastnn warmup fills it)"
 
 
 def _packages():
-    for name, (purpose, how) in _OPTIONAL.items():
+    for name, (purpose, requirement) in _OPTIONAL.items():
         distribution = "scikit-learn" if name == "sklearn" else name
         try:
             yield f"{distribution:13}{importlib.metadata.version(distribution)}"
         except importlib.metadata.PackageNotFoundError:
-            yield f"{distribution:13}MISSING, for {purpose}: pip install {how}"
+            yield f"{distribution:13}MISSING, for {purpose}: pip install {requirement}"
     if sys.maxsize < 2**32:
         yield "a 32-bit Python: the compiled engines need 64 bits"

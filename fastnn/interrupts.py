@@ -1,18 +1,18 @@
-"""Ctrl-C during a fit: noted when it comes, raised between two calls of an engine.
+"""Ctrl-C during a fit: recorded when it arrives, raised between two calls of an engine.
 
-Python runs a signal's handler between two bytecodes, also in Python code that C code calls. NumPy
+Python runs a signal handler between two bytecodes, also in Python code that C code calls. NumPy
 discards every exception in some of these places, among them the comparison of a NumPy scalar with
-an IntEnum, and ``__array_interface__``; a KeyboardInterrupt is lost there. Elsewhere it may part
-two assignments that belong together. So a fit runs in a section, where SIGINT sets a flag and
-nothing else. The training loop calls :func:`check` where stopping is safe, and the end of the
-section raises what is still pending.
+an IntEnum, and ``__array_interface__``; a KeyboardInterrupt is lost there. Elsewhere it may
+interrupt two assignments that must happen together. So a fit runs in a section, where SIGINT only
+sets a flag. The training loop calls :func:`check` where stopping is safe, and the end of the
+section raises a KeyboardInterrupt that is still pending.
 
-Handlers of other signals are the user's and may raise, a timeout for instance: after any call, at
-the beginning of any Python function (``__enter__``, ``__exit__``, ``signal.signal``), and in C's
-``signal``, which runs them before it changes anything. Therefore a section is a try statement in
-one function instead of a context manager, and restores the former handler three times: if one call
-raises, the next one follows. Should all three raise, our handler notices at the next SIGINT that no
-section is running; it then restores Python's own handler and raises KeyboardInterrupt.
+Handlers of other signals belong to the user and may raise, for instance a timeout: after any call,
+at the beginning of any Python function (``__enter__``, ``__exit__``, ``signal.signal``), and in
+C's ``signal``, which runs them before it changes anything. Therefore a section is a try statement
+in one function instead of a context manager, and restores the previous handler three times: if one
+call raises, the next one follows. If all three raise, our handler detects at the next SIGINT that
+no section is running; it then restores Python's own handler and raises KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from typing import Any, ParamSpec, TypeVar
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Whether a SIGINT has been noted that nobody has raised yet. Only the main thread changes it.
+#: Whether a SIGINT is recorded and not yet raised. Only the main thread changes it.
 _pending = False
 
 
 def deferred(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Decorate a function so that Ctrl-C is deferred while it runs.
 
-    In the main thread, and if Ctrl-C would otherwise raise KeyboardInterrupt (Python's own handler
-    or that of ``asyncio.run`` is in force), SIGINT is noted until :func:`check` or the end of the
-    function raises it; then the handler found before is in force again. A handler of the user's
-    stays in force, and so does one that is set meanwhile. Sections may be nested.
+    This holds in the main thread if Ctrl-C would otherwise raise KeyboardInterrupt, which means
+    that Python's own handler or that of ``asyncio.run`` is installed. SIGINT is recorded until
+    :func:`check` or the end of the function raises it; the end also restores the previous handler.
+    A handler of the user stays installed, and so does one that is set meanwhile. Sections may be
+    nested.
 
     Raises
     ------
@@ -111,12 +112,12 @@ def _note(_signum, frame) -> None:
 
 
 def _handler_to_restore() -> Any:
-    """The present handler of SIGINT, or None if the section beginning here must not replace it."""
+    """The current handler of SIGINT, or None if the section that begins must not replace it."""
     if not _is_main_thread():
         return None
     handler = getsignal(SIGINT)
     if handler is _note and not _in_section(sys._getframe(2)):
-        return default_int_handler  # ours is a leftover
+        return default_int_handler  # an earlier section could not restore it
     if handler is _note or handler is default_int_handler or _is_asyncio(handler):
         return handler
     return None
@@ -132,18 +133,18 @@ def _is_main_thread() -> bool:
 
 
 def _in_section(frame) -> bool:
-    """Whether this frame, or one that called it, is a section."""
+    """Whether this frame or one of its callers is a section."""
     while frame is not None and frame.f_code is not _SECTION:
         frame = frame.f_back
     return frame is not None
 
 
 def _is_asyncio(handler) -> bool:
-    """Whether a handler is that of ``asyncio.run``, which cancels the task: a fit would go on."""
+    """Whether a handler is that of ``asyncio.run``, which cancels the task but not the fit."""
     runner = getattr(sys.modules.get("asyncio.runners"), "Runner", None)
     method = getattr(handler.func, "__func__", None) if type(handler) is functools.partial else None
     return method is not None and method is getattr(runner, "_on_sigint", None)
 
 
-#: What all sections execute.
+#: The code object that all sections share.
 _SECTION = deferred(len).__code__  # type: ignore[attr-defined]

@@ -9,11 +9,11 @@ from .plan import Lowering
 
 
 class Layer:
-    """Base of the layers: it describes itself to a :class:`fastnn.plan.Lowering`."""
+    """Base of the layers. A layer adds its operations to a :class:`fastnn.plan.Lowering`."""
 
     def lower(self, lowering: Lowering, name: str) -> None:
-        """Add this layer's operations on top; `name` is its place in the network, such as "2.0"."""
-        raise TypeError(f"{type(self).__name__} must say how it is lowered")
+        """Add this layer's operations; `name` is its path in the network, such as "2.0"."""
+        raise TypeError(f"{type(self).__name__} must define lower")
 
     def config(self) -> dict:
         """The layer's type and arguments, as written to files."""
@@ -39,12 +39,13 @@ class Dense(Layer):
     bias_init : float or initialiser, default 0.0
         Initial biases.
     l1, l2 : float, default 0
-        Penalties that are added to the loss: l1 sum |W| + l2 sum W^2. Biases have none.
+        Penalties that are added to the loss: l1 sum |W| + l2 sum W^2. Biases have none. With
+        ``sse``, a minibatch of m of the fit's n rows counts m/n of them in loss and gradient.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range, or names nothing.
+        If an argument is out of range or of the wrong type, or a name is unknown.
 
     Examples
     --------
@@ -104,7 +105,7 @@ class Activation(Layer):
     Raises
     ------
     ValueError, TypeError
-        If there is none of that name.
+        If the name is unknown, or the argument is no activation.
 
     Examples
     --------
@@ -135,9 +136,9 @@ class PReLU(Layer):
     Parameters
     ----------
     init : float or initialiser, default 0.25
-        The slope alpha that training starts with.
+        The initial slope alpha.
     shared : bool, default False
-        Whether all units have one slope, or each its own.
+        True gives all units one slope, False each unit its own.
 
     Raises
     ------
@@ -168,32 +169,32 @@ class PReLU(Layer):
         return {"layer": "PReLU", "init": initializers.config(self.init), "shared": self.shared}
 
     def __repr__(self):
-        value = getattr(self.init, "value", self.init)  # of a Constant
+        value = getattr(self.init, "value", self.init)  # a Constant's value
         init = "" if value == 0.25 else f"{value!r}"
         shared = "shared=True" if self.shared else ""
         return f"PReLU({', '.join(filter(None, (init, shared)))})"
 
 
-#: Levels of layers within layers.
-_DEEPEST = 32
+#: Most levels of nested Residual layers.
+_MAX_NESTING = 32
 
 
 class Residual(Layer):
     """Layers with a shortcut around them: a = f(x) + x (K. He et al., 2016, eq. 1).
 
-    Where f(x) has other columns than x, the shortcut is a learned projection without biases,
-    a = f(x) + x W (eq. 2). An activation that follows is applied to the sum. The layers inside may
-    be of any kind, Residual among them.
+    If f(x) has another number of columns than x, the shortcut is a learned projection without
+    biases, a = f(x) + x W (eq. 2). An activation that follows is applied to the sum. The inner
+    layers may be of any kind, including Residual.
 
     Parameters
     ----------
     layers : iterable of Layer
-        f, bottom to top; at least one.
+        f, from its input to its output; at least one.
 
     Raises
     ------
     ValueError, TypeError
-        If there is no layer, something is not a layer, or they are nested too deep.
+        If there is no layer, an item is not a layer, or layers are nested more than 32 deep.
 
     Examples
     --------
@@ -207,8 +208,8 @@ class Residual(Layer):
         self.layers = check_layers(layers, "Residual")
         inner = [layer.depth for layer in self.layers if isinstance(layer, Residual)]
         self.depth = 1 + max(inner, default=0)
-        if self.depth > _DEEPEST:
-            raise ValueError(f"Residual layers may be nested {_DEEPEST} deep, not {self.depth}")
+        if self.depth > _MAX_NESTING:
+            raise ValueError(f"Residual layers may be nested {_MAX_NESTING} deep, not {self.depth}")
 
     def lower(self, lowering, name):
         shortcut = lowering.share()
@@ -229,12 +230,18 @@ class Residual(Layer):
 
 
 def check_layers(given, what: str) -> list[Layer]:
-    """`given` as a list of layers; `what` takes them.
+    """`given` as a list of layers; messages call its owner `what`.
 
     Raises
     ------
     ValueError, TypeError
-        If there is none, or something is not a layer.
+        If there is none, or an item is not a layer.
+
+    Examples
+    --------
+    >>> from fastnn.layers import Dense, check_layers
+    >>> check_layers(Dense(3), "a network")
+    [Dense(3)]
     """
     if isinstance(given, Layer):
         given = [given]
@@ -252,12 +259,18 @@ def check_layers(given, what: str) -> list[Layer]:
 
 
 def check_network(given) -> list[Layer]:
-    """The layers of a network: the last one is Dense, or activations follow it.
+    """The layers of a network: the last one is Dense, possibly followed by activations.
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`check_layers`, or if another layer is the last one.
+        As :func:`check_layers`, or if the last layer is of another kind.
+
+    Examples
+    --------
+    >>> from fastnn.layers import Activation, Dense, check_network
+    >>> check_network((Dense(3), Activation("softmax")))
+    [Dense(3), Activation('softmax')]
     """
     found = check_layers(given, "a network")
     top = found
@@ -279,12 +292,12 @@ _KINDS: dict[str, type[Layer]] = {
 
 
 def from_config(config: dict) -> Layer:
-    """The layer that :meth:`Layer.config` described.
+    """The layer for what :meth:`Layer.config` returned.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If nothing like it can be made.
+        If `config` describes no layer.
     """
     arguments = dict(config)
     kind = _KINDS[arguments.pop("layer")]

@@ -1,9 +1,9 @@
-"""From a model file's description to a network, and the checks between the two.
+"""Build a network from the description in a model file, checking all of it.
 
 A description is what :meth:`fastnn.Sequential.save` writes: the network's ``config()`` with its
 loss and its targets. Nothing in a file is trusted. The types of all values are checked first; then
-layers, loss and targets are made by their own constructors; the tensors are compared with the
-parameters of the lowered network before memory for these is allocated.
+the constructors of layers, loss and targets check their values; the tensors are compared with the
+parameters of the lowered network before memory for the parameters is allocated.
 """
 
 from __future__ import annotations
@@ -14,44 +14,46 @@ import numpy as np
 
 from . import files, layers, losses
 from .checks import is_finite
-from .engines.tables import Loss
+from .tables import Loss
 from .errors import ModelFileError
 from .files import printable, shown
 from .losses import LossFunction
 from .model import Sequential
 from .targets import Target
 
-#: Types that a value may have. They are exact: a boolean is no number.
+#: Types that a value may have. They are exact: a boolean is not a number.
 _NULL = type(None)
-_TRUTH, _WHOLE, _REAL, _TEXT, _LIST = (bool,), (int,), (int, float), (str,), (list,)
-_NAMED, _OBJECT, _NAME, _MANY = (str, dict), (dict, _NULL), (str, _NULL), (list, _NULL)
+_BOOL, _INT, _NUMBER, _STR, _LIST = (bool,), (int,), (int, float), (str,), (list,)
+_STR_OR_OBJECT, _OBJECT_OR_NULL = (str, dict), (dict, _NULL)
+_STR_OR_NULL, _LIST_OR_NULL = (str, _NULL), (list, _NULL)
 _EXPECTED = {
-    _TRUTH: "true or false", _WHOLE: "a whole number", _REAL: "a number", _TEXT: "text",
-    _LIST: "a list", _NAMED: "text or an object", _OBJECT: "an object or null",
-    _NAME: "text or null", _MANY: "a list or null",
+    _BOOL: "true or false", _INT: "a whole number", _NUMBER: "a number", _STR: "text",
+    _LIST: "a list", _STR_OR_OBJECT: "text or an object", _OBJECT_OR_NULL: "an object or null",
+    _STR_OR_NULL: "text or null", _LIST_OR_NULL: "a list or null",
 }  # fmt: skip
 
 #: Types of the values of a description, by key.
 _NETWORK = {
-    "layers": _LIST, "n_inputs": _WHOLE, "seed": _WHOLE, "dtype": _TEXT, "l1": _REAL, "l2": _REAL,
-    "input_scale": _REAL, "loss": _OBJECT, "target": _OBJECT,
+    "layers": _LIST, "n_inputs": _INT, "seed": _INT, "dtype": _STR, "l1": _NUMBER, "l2": _NUMBER,
+    "input_scale": _NUMBER, "loss": _OBJECT_OR_NULL, "target": _OBJECT_OR_NULL,
 }  # fmt: skip
-_LOSS = {"name": _TEXT, "label_smoothing": _REAL}
-_TARGET = {"kind": _TEXT, "vector": _TRUTH, "classes": _MANY, "classes_dtype": _NAME}
-#: Those of layers and what they consist of. A new argument of a layer, activation or initialiser
-#: that is written to files is entered here.
+_LOSS = {"name": _STR, "label_smoothing": _NUMBER}
+_TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dtype": _STR_OR_NULL}
+#: The same for layers, activations and initialisers. Enter every new argument that is written to
+#: files here.
 _LAYER = {
-    "layer": _TEXT, "layers": _LIST, "units": _WHOLE, "activation": _NAMED, "init": _NAMED,
-    "bias_init": _NAMED, "l1": _REAL, "l2": _REAL, "shared": _TRUTH,
-    "name": _TEXT, "slope": _REAL, "alpha": _REAL,
-    "initializer": _TEXT, "value": _REAL, "std": _REAL, "low": _REAL, "high": _REAL,
-    "gain": _REAL, "uniform": _TRUTH, "mode": _TEXT,
+    "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
+    "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
+    "shared": _BOOL,
+    "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
+    "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
+    "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,
 }  # fmt: skip
 
-#: What files of the first versions leave out.
+#: Values of the keys that files of the first versions lack.
 _DEFAULTS = {"l1": 0.0, "l2": 0.0, "input_scale": 1.0}
 
-#: Names in a description are no longer.
+#: Most characters of a name in a description.
 _MAX_NAME = 100
 
 
@@ -109,7 +111,7 @@ def _network(description: dict, tensors: dict[str, np.ndarray]) -> Sequential:
     )
     if loss is not None and target is not None:
         loss_function = _read_loss(loss)
-        net.lower(loss_function)  # refuses a loss that does not go with the last activation
+        net.lower(loss_function)  # refuses a loss that contradicts the last activation
         net.set_fitted(loss_function, read_targets(target, loss_function.code, net.n_outputs))
     return net
 
@@ -123,15 +125,15 @@ def _unfitted(config: dict) -> Sequential:
         raise ValueError(f"dtype is {shown(config['dtype'])}, not 'float32' or 'float64'")
     _check_layers(config["layers"], "layer ")
     for index, given in enumerate(config["layers"]):
-        with _named(f"layer {index}"):
+        with _errors_named(f"layer {index}"):
             full = layers.from_config(given).config()
         _check_complete(given, full, f"layer {index}")
     return Sequential.from_config(config, allocate=False)
 
 
 @contextmanager
-def _named(place: str):
-    """Say in which part of the description something is wrong."""
+def _errors_named(place: str):
+    """Begin the messages of errors with the part of the description that they are about."""
     try:
         yield
     except KeyError as error:
@@ -148,7 +150,7 @@ def _check_layers(configs: list, place: str) -> None:
 
 
 def _check_arguments(config: dict, place: str) -> None:
-    """Types of a layer's arguments, and of those of what it consists of."""
+    """Check the types of a layer's arguments, and of its activation, initialisers and layers."""
     _check_fields(config, _LAYER, place, complete=False)
     for key, value in config.items():
         if type(value) is dict:
@@ -158,7 +160,7 @@ def _check_arguments(config: dict, place: str) -> None:
 
 
 def _check_complete(given: dict, full: dict, place: str) -> None:
-    """Refuse a layer unless it describes itself as it was described."""
+    """Refuse a layer whose description `given` differs from its own, `full`."""
     for key, expected in full.items():
         if key not in given:
             raise ValueError(f"{place} lacks {key}")
@@ -187,7 +189,7 @@ def _check_fields(given: dict, types: dict[str, tuple], place: str, complete=Tru
 
 
 def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
-    """Compare names, shapes and types with the layers, and look at every element."""
+    """Compare names, shapes and types with the layers; check that all elements are finite."""
     plan = net.lower(None)
     records = {record.name: record for record in (*plan.parameters, *plan.state)}
     for name in sorted(records.keys() ^ tensors.keys()):
@@ -210,17 +212,17 @@ def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
 
 def _read_loss(config: dict) -> LossFunction:
     _check_fields(config, _LOSS, "the entry loss")
-    with _named(f"the loss {shown(config)}"):
+    with _errors_named(f"the loss {shown(config)}"):
         return losses.from_config(config)
 
 
 def read_targets(about: dict, loss: Loss, n_outputs: int) -> Target:
-    """The targets that `files.describe_targets` described, as a fit with that loss makes them.
+    """The targets for what `files.describe_targets` returned, as a fit with that loss has them.
 
     Raises
     ------
     ValueError, TypeError
-        If they do not go with the loss or the outputs.
+        If they do not match the loss or the outputs.
     """
     _check_fields(about, _TARGET, "the entry target")
     kind, vector, classes = about["kind"], about["vector"], about["classes"]

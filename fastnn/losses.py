@@ -12,6 +12,10 @@ name                        loss of m rows with targets y and outputs a
 
 In training the cross entropies work on the logits z, where their derivative is a - y.
 
+Penalties (l1, l2) are added to the loss of every minibatch. ``sse`` is a sum over rows, so a
+minibatch of m of the fit's n rows counts m/n of the penalties, in loss and gradient: an epoch
+counts them once. The other losses are means over rows and count them in full.
+
 Examples
 --------
 >>> import numpy as np
@@ -29,7 +33,7 @@ import numpy as np
 
 from . import engines
 from .checks import real_number
-from .engines.tables import Loss
+from .tables import Loss
 from .errors import ShapeError
 from .names import unknown
 from .ops.loss import mean
@@ -44,9 +48,9 @@ class LossFunction:
     Attributes
     ----------
     code : Loss
-        What engines know it as.
+        Its code in the engines' tables.
     label_smoothing : float
-        Share of the targets that is spread evenly over the classes.
+        Fraction of the targets that is spread evenly over the classes.
 
     Examples
     --------
@@ -65,7 +69,7 @@ class LossFunction:
 
     @property
     def mean(self) -> bool:
-        """Whether the loss is a mean over rows (or their sum)."""
+        """True for a mean over rows, False for a sum."""
         return mean(self.code)
 
     @_quiet
@@ -94,9 +98,9 @@ class LossFunction:
 
     @_quiet
     def derivative(self, y, a) -> np.ndarray:
-        """The derivative of each row's loss by its outputs.
+        """The derivative of each row's loss with respect to its outputs.
 
-        The mean over m rows has 1/m of it, which the notes put into dW and db.
+        It lacks the factor 1/m of a mean over m rows, which the study notes put into dW and db.
 
         Parameters
         ----------
@@ -132,7 +136,7 @@ class LossFunction:
     def _rows(self, y, a) -> np.ndarray:
         if self.code in (Loss.mse, Loss.sse):
             return engines.reference.loss.LOSSES[self.code](a, y)[0]
-        from scipy.special import xlog1py, xlogy  # not needed by a fit, and slow to import
+        from scipy.special import xlog1py, xlogy  # slow to import, and no fit needs it
 
         rows = -xlogy(y, a)
         if self.code == Loss.binary_cross_entropy:
@@ -148,7 +152,7 @@ class LossFunction:
         return derivative
 
     def config(self) -> dict:
-        """Its name and arguments, as written to files."""
+        """The name and arguments, as written to files."""
         return {"name": self.name, "label_smoothing": self.label_smoothing}
 
     def __repr__(self) -> str:
@@ -190,8 +194,8 @@ class CrossEntropy(LossFunction):
 class BinaryCrossEntropy(LossFunction):
     """-(y log a + (1-y) log (1-a)), summed over outputs, mean over rows, on logits in training.
 
-    Several outputs are independent of one another: labels that may hold together, or one against
-    the rest.
+    Several outputs are independent: labels of which several may apply to a row, or one class
+    against the rest for each output.
 
     Parameters
     ----------
@@ -219,6 +223,7 @@ def _smoothing(value) -> float:
 
 
 mse = LossFunction(Loss.mse)
+#: A minibatch of m of the fit's n rows counts m/n of the penalties.
 sse = LossFunction(Loss.sse)
 binary_cross_entropy = BinaryCrossEntropy()
 cross_entropy = CrossEntropy()
@@ -228,12 +233,14 @@ NAMES = tuple(_BY_NAME)
 
 
 def get(loss) -> LossFunction:
-    """The loss with a name; objects are returned as they are.
+    """Look up a loss by name; a loss is returned as is.
 
     Raises
     ------
-    ValueError, TypeError
-        If there is none of that name, or it is neither.
+    ValueError
+        If the name is unknown.
+    TypeError
+        If the argument is neither a name nor a loss.
 
     Examples
     --------
@@ -251,7 +258,7 @@ def get(loss) -> LossFunction:
 
 
 def from_config(config: dict) -> LossFunction:
-    """The loss that ``config`` described."""
+    """The loss for what :meth:`LossFunction.config` returned."""
     smoothing = config["label_smoothing"]
     if not smoothing:
         return get(config["name"])

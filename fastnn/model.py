@@ -9,13 +9,11 @@ import numpy as np
 
 from . import engines, interrupts, losses, optimizers, run
 from .checks import whole_number
-from .engines.tables import SLOTS
 from .engines.workspace import Data, Workspace
 from .errors import NotFittedError
 from .losses import LossFunction
 from .network import Network
 from .ops.loss import OUTPUT_OF
-from .plan import Plan
 from .run import Fit, TrainingState
 from .targets import (
     Target,
@@ -35,20 +33,20 @@ class Sequential(Network):
     Parameters
     ----------
     layers : iterable of Layer
-        Bottom to top; the last :class:`Dense` has the outputs as units.
+        From input to output; the units of the last :class:`Dense` are the outputs.
     n_inputs : int, optional
-        Number of features; left out, it is told from the first fit.
+        Number of features; by default inferred from the first fit.
     seed : int or None, default 0
-        Initial weights and shuffles follow from it, so equal seeds give equal networks, bit for
-        bit. None draws a seed, which then stands in ``seed``.
+        It determines initial weights and shuffles: equal seeds give equal networks, bit for bit.
+        None draws a seed and stores it in ``seed``.
     dtype : {"float32", "float64"}
         Type of the parameters and of all arithmetic.
     l1, l2 : float, default 0
-        Penalties on the weights of all layers, l1 sum |W| + l2 sum W^2, beside what a layer has
-        of its own.
+        Penalties on the weights of all layers, l1 sum |W| + l2 sum W^2, in addition to those of
+        single layers.
     input_scale : float, default 1
-        Every element of X is multiplied by it as a batch is read, in training and prediction:
-        with 1/255, images of bytes need neither a copy nor another type.
+        Factor of every element of X, applied as a batch is read, in training and prediction:
+        with 1/255, images of bytes need neither a copy nor a conversion.
 
     Attributes
     ----------
@@ -57,7 +55,7 @@ class Sequential(Network):
     classes_ : ndarray or None
         The labels of a classification, sorted.
     history : History or None
-        Of the last fit, also of one that was interrupted.
+        History of the last fit, even if it was interrupted.
 
     Raises
     ------
@@ -82,13 +80,21 @@ class Sequential(Network):
 
     @property
     def training_state(self) -> TrainingState | None:
-        """What training carries from step to step, or None before the first fit."""
+        """What training keeps from step to step, or None before the first fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> _ = net.fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=False)
+        >>> net.training_state.epoch
+        3
+        """
         return self._state
 
     @functools.cached_property
-    def _idle(self) -> dict[bool, list[Workspace]]:
-        """Workspaces that no thread is using: False for prediction, True for gradients."""
-        return {False: [], True: []}
+    def _idle(self) -> run.IdleWorkspaces:
+        return run.IdleWorkspaces()
 
     # -- training -----------------------------------------------------------------------------
 
@@ -108,10 +114,10 @@ class Sequential(Network):
         shuffle=True,
         progress="auto",
     ) -> History:
-        """Train by minibatch gradient descent, from the present parameters on.
+        """Train by minibatch gradient descent, starting from the current parameters.
 
-        A second call with an equal optimizer goes on where the first one stopped, memory of the
-        optimizer and shuffles included: two fits of 5 epochs are one of 10, bit for bit.
+        A second call with an equal optimizer continues the first, including the optimizer's state
+        and the sequence of shuffles: two fits of 5 epochs equal one of 10, bit for bit.
 
         Parameters
         ----------
@@ -122,15 +128,15 @@ class Sequential(Network):
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
             A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)``; "auto" is
-            told from y and says so.
+            inferred from y and reported.
         optimizer : str or Optimizer, default "adam"
         epochs : int, default 10
         batch_size : int or None, default 32
-            Rows per step; the last step of an epoch takes what is left. 1 is stochastic
-            descent, None takes all rows at once.
+            Rows per step; the last step of an epoch takes the remaining rows. 1 is stochastic
+            descent, None takes all rows at once. Large batches run in pieces of bounded memory.
         sample_weight : array_like, shape (m,), optional
-            How much each row counts, at least 0: a mean becomes the weighted mean over the
-            batch. Accuracies stay shares of the rows.
+            Weight of each row, at least 0: a mean becomes the weighted mean over the batch.
+            Accuracies ignore the weights.
         validation_data : tuple (X, y), optional
             Rows to evaluate after every epoch.
         shuffle : bool, default True
@@ -145,9 +151,9 @@ class Sequential(Network):
         Raises
         ------
         ShapeError, ValueError, TypeError
-            If an argument does not fit; the network is then unchanged.
+            If an argument is invalid; the network is then unchanged.
         DivergedError
-            If the loss becomes infinite or not a number.
+            If a loss, parameter or optimizer slot becomes infinite or NaN.
         KeyboardInterrupt
             After Ctrl-C; parameters and ``history`` are kept.
 
@@ -177,8 +183,14 @@ class Sequential(Network):
         valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
         plan = self.lower(loss_function, X.shape[1])
 
-        fit = self._prepare(engine, plan, optimizer, data)
-        fit.begin(data, bool(shuffle))
+        params, statistics = self._params, self._statistics
+        if params is None:
+            params, statistics = self._initial(plan)
+        fit = run.prepare(
+            self._prepared, self._state, engine, plan, params, statistics, optimizer,
+            data.batch_size,
+        )  # fmt: skip
+        fit.begin(data, bool(shuffle), self.seed)
         validate = None
         if valid is not None:
             valid.batch_size = run.chunk_rows(plan, len(valid.X))
@@ -186,48 +198,29 @@ class Sequential(Network):
             validate = functools.partial(run.metrics, engine, ws, valid, "val_")
         with Progress(progress, n_epochs * len(X)) as bar:
             if loss == "auto" and progress is not False and self._loss is None:
-                tell(f"fastnn: loss='auto' takes {loss_function.name} for these targets")
+                tell(f"fastnn: loss='auto' is {loss_function.name} for these targets")
             history = History(loss_function.name, engine.name, n_threads, len(X))
-            # Until here, nothing of the network has changed.
+            # Up to here the network is unchanged.
             self.history = history
             self.n_inputs, self._state, self._prepared = X.shape[1], fit.state, fit
             self._params, self._statistics = fit.ws.params, fit.ws.state
             self.set_fitted(loss_function, target)
-            lines = epochs_of(
+            results = epochs_of(
                 fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate
             )
-            for epoch, line in enumerate(lines):
-                history.append(**line)
-                bar.finish_epoch(epoch + 1, n_epochs, line)
+            for epoch, values in enumerate(results):
+                history.append(**values)
+                bar.finish_epoch(epoch + 1, n_epochs, values)
         return history
 
-    def _prepare(self, engine, plan: Plan, optimizer, data: Data) -> Fit:
-        """A fit ready to run, which continues the last one if the optimizer is equal."""
-        rows, old, state = run.piece_rows(plan, data.batch_size), self._prepared, self._state
-        continues = state is not None and state.optimizer == optimizer
-        if old is not None and continues and old.fits(engine, plan, rows, data.batch_size):
-            return old
-        params, statistics = self._params, self._statistics
-        if params is None:
-            params, statistics = self._initial(plan)
-        n_slots = SLOTS[optimizer.rule]
-        ws = Workspace(plan, params, statistics, rows, n_slots, data.batch_size)
-        new = TrainingState(optimizer, ws.slots, statistics)
-        if state is not None:
-            new.epoch = state.epoch
-        if state is not None and continues:
-            ws.slots[:] = state.slots
-            new.step = state.step
-        return Fit(engine, ws, new, self.seed)
-
     def _data(self, X, y, target: Target, loss: LossFunction, what: str = "y") -> Data:
-        """X, already checked, and y as engines read them."""
+        """X, which is checked already, and y in the form that engines read."""
         return make_data(
             X, y, self.n_outputs, target, loss.code, self.dtype, self.input_scale, what
         )
 
     def _describe(self, y, n_rows: int, loss) -> tuple[LossFunction, Target]:
-        """The loss and the kind of targets: those of the last fit where they are still meant."""
+        """The loss and the kind of targets; those of the last fit if the loss is the same."""
         if isinstance(loss, str) and loss == "auto":
             chosen = self._loss or losses.get(choose_loss(y, self.n_outputs).name)
         else:
@@ -247,32 +240,15 @@ class Sequential(Network):
     # -- prediction ---------------------------------------------------------------------------
 
     def _forward(self, X, loss: LossFunction | None, function: str) -> np.ndarray:
-        self._built()
+        params = self._built()
         X = check_features(X, self.n_inputs, self.dtype)
         out = np.empty((len(X), self.n_outputs), self.dtype)
         plan = self.lower(loss)
         data = Data(X, scale=self.input_scale, batch_size=run.chunk_rows(plan, len(X)))
-        ws = self._workspace(plan, data.batch_size)
+        ws = self._idle.take(plan, params, self._statistics, data.batch_size)
         run.forward(engines.current(), ws, data, out, function)
-        self._idle[False].append(ws)
+        self._idle.put_back(ws)
         return out
-
-    def _workspace(self, plan: Plan, rows: int, gradient: bool = False, total=None) -> Workspace:
-        """A workspace that no other thread is using, to be put back among the idle ones."""
-        params = self._built()
-        try:
-            ws = self._idle[gradient].pop()
-        except IndexError:
-            ws = None
-        if (
-            ws is None
-            or ws.plan is not plan
-            or ws.params is not params
-            or ws.capacity < rows
-            or (gradient and (ws.rows != rows or ws.total_rows < total))
-        ):
-            ws = Workspace(plan, params, self._statistics, rows, 0 if gradient else None, total)
-        return ws
 
     def logits(self, X) -> np.ndarray:
         """The output of the last layer, before sigmoid or softmax.
@@ -284,7 +260,8 @@ class Sequential(Network):
         Returns
         -------
         ndarray, shape (m, n_outputs), of the network's dtype
-            Row i depends on row i of X alone, to the last bit.
+            In the compiled engines row i depends on row i of X alone and equals
+            ``logits(X[i:i+1])[0]`` bit for bit.
 
         Raises
         ------
@@ -301,7 +278,7 @@ class Sequential(Network):
         return self._forward(X, self._loss, "logits")
 
     def predict(self, X) -> np.ndarray:
-        """Labels as they were given to fit, or values.
+        """Labels of the type that was given to fit, or values.
 
         Parameters
         ----------
@@ -310,8 +287,8 @@ class Sequential(Network):
         Returns
         -------
         ndarray, shape (m,) or (m, n_outputs)
-            In the form of the y of the fit. A network that was never fitted, but whose
-            parameters have been set, gives the outputs of its last layer.
+            In the form of y in the fit. A network that was never fitted, but whose parameters
+            were set, gives the outputs of its last layer.
 
         Raises
         ------
@@ -418,14 +395,16 @@ class Sequential(Network):
         data = self._data(X, y, self._target, self._loss)
         plan = self.lower(self._loss)
         data.batch_size = run.chunk_rows(plan, len(data.X))
-        ws = self._workspace(plan, data.batch_size)
+        ws = self._idle.take(plan, self._built(), self._statistics, data.batch_size)
         values = run.metrics(engines.current(), ws, data)
-        self._idle[False].append(ws)
+        self._idle.put_back(ws)
         return values
 
     @np.errstate(all="ignore")
     def loss_and_grad(self, X, y, loss="auto", sample_weight=None) -> tuple[float, np.ndarray]:
         """The loss of all rows as one batch, and its gradient by backpropagation.
+
+        Large batches run in pieces, so the memory is bounded for any number of rows.
 
         Parameters
         ----------
@@ -461,10 +440,11 @@ class Sequential(Network):
         loss_function, data = self._one_batch(X, y, loss, sample_weight)
         plan = self.lower(loss_function)
         data.batch_size = run.piece_rows(plan, len(data.X))
-        ws = self._workspace(plan, data.batch_size, True, len(data.X))
+        params, rows = self._built(), data.batch_size
+        ws = self._idle.take(plan, params, self._statistics, rows, total_rows=len(data.X))
         total, _ = run.loss_and_grad(engines.current(), ws, data)
         gradient = ws.grad.copy()
-        self._idle[True].append(ws)
+        self._idle.put_back(ws)
         return total / data.weight_sum if plan.mean else total, gradient
 
     def _one_batch(self, X, y, loss, sample_weight) -> tuple[LossFunction, Data]:
@@ -478,24 +458,25 @@ class Sequential(Network):
 
     @np.errstate(all="ignore")
     def trace(self, X, y=None, loss="auto") -> dict[str, np.ndarray]:
-        """Every intermediate of the study notes by name, forwards and, given y, backwards.
+        """All intermediate values of the forward pass and, given y, of the backward pass.
 
-        It is computed by the reference engine, row by row as in the notes: a derivative by z or
-        a is that of the row's own loss, and the 1/m of the mean stands in dW and db.
+        The names are those of the study notes. The reference engine computes them as the notes do:
+        a derivative with respect to z or a is that of the row's own loss, and the factor 1/m of a
+        mean is in dW and db.
 
         Parameters
         ----------
         X : array_like, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs), optional
         loss : str or loss, default "auto"
-            As for :meth:`fit`. A cross entropy's output function counts to the last layer.
+            As for :meth:`fit`. The last layer includes the output function of a cross entropy.
 
         Returns
         -------
         dict
             For layer i ``"i.z"`` and ``"i.a"`` (m, units), and with y also ``"i.da"``,
             ``"i.dz"``, ``"i.dW"`` (n_in, units) and ``"i.db"`` (units,). A layer that is an
-            activation has no z, dW and db. The derivative by X is never computed.
+            activation has no z, dW and db. The derivative with respect to X is not computed.
 
         Raises
         ------
@@ -525,7 +506,7 @@ class Sequential(Network):
 
     def __getstate__(self):
         # Workspaces hold addresses of this process.
-        return {**self.__dict__, "_idle": {False: [], True: []}, "_prepared": None}
+        return {**self.__dict__, "_idle": run.IdleWorkspaces(), "_prepared": None}
 
 
 def tell(message: str) -> None:

@@ -1,15 +1,15 @@
-"""Names that users type: looking them up, and saying which one was probably meant."""
+"""Errors for unknown names, with the known name that was probably meant."""
 
 from __future__ import annotations
 
 
 def unknown(what: str, name: str, known) -> ValueError:
-    """The error for a name that nothing bears, with the nearest one suggested."""
+    """ValueError for an unknown name, with the closest match."""
     import difflib
 
     known = list(known)
-    low = str(name).lower()
-    near = [k for k in known if low and k.startswith(low)]
-    near = near or difflib.get_close_matches(low, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    lower = str(name).lower()
+    matches = [k for k in known if lower and k.startswith(lower)]
+    matches = matches or difflib.get_close_matches(lower, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {matches[0]!r}?" if matches else "."
     return ValueError(f"unknown {what} {name!r}{hint} Known: {', '.join(map(repr, known))}")

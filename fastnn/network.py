@@ -1,4 +1,4 @@
-"""What a network is: its layers, its arguments, its parameters, and the plan they lead to."""
+"""Network: layers, arguments and parameters, and lowering them into a plan."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .plan import Lowering, Plan
 from .random import check_seed
 from .targets import Target
 
-#: Arguments that are not shown where they have these values.
-_NOT_SHOWN = {"n_inputs": None, "l1": 0, "l2": 0, "input_scale": 1}
+#: Default values of arguments; the repr leaves these out.
+_DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "input_scale": 1}
 
 
 class Network:
@@ -45,7 +45,7 @@ class Network:
             self._params, self._statistics = self._initial(self.lower(None))
 
     def config(self) -> dict:
-        """The arguments that make an equal network, as plain values.
+        """The arguments that construct an equal network, as plain values.
 
         Returns
         -------
@@ -70,12 +70,12 @@ class Network:
 
     @classmethod
     def from_config(cls, config: dict, allocate: bool = True) -> Self:
-        """A network from what :meth:`config` gave; without `allocate`, it has no parameters yet.
+        """The network for what :meth:`config` returned; `allocate` gives it its parameters.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If there is no such network.
+            If `config` describes no network.
         """
         arguments = {**config, "layers": [from_config(layer) for layer in config["layers"]]}
         if allocate:
@@ -88,25 +88,27 @@ class Network:
     def copy(self, dtype=None) -> Self:
         """An independent network with the same parameters, statistics, loss and labels.
 
+        The history and the state of the optimizer are not copied.
+
         Parameters
         ----------
         dtype : {"float32", "float64"}, optional
-            Of the copy; left out, the same.
+            The dtype of the copy; by default that of this network.
 
         Examples
         --------
         >>> from fastnn import Dense, Sequential
         >>> net = Sequential([Dense(1)], n_inputs=2)
-        >>> twin = net.copy("float64")
-        >>> twin.dtype.name, bool((twin.flat_params == net.flat_params).all())
+        >>> double = net.copy("float64")
+        >>> double.dtype.name, bool((double.flat_params == net.flat_params).all())
         ('float64', True)
         """
         config = self.config()
-        twin = type(self).from_config(config if dtype is None else {**config, "dtype": dtype})
+        copy = type(self).from_config(config if dtype is None else {**config, "dtype": dtype})
         if self._params is not None:
-            twin.flat_params[:] = self._params
-            twin._statistics[:] = self._statistics
-        return twin.set_fitted(self._loss, self._target)
+            copy.flat_params[:] = self._params
+            copy._statistics[:] = self._statistics
+        return copy.set_fitted(self._loss, self._target)
 
     # -- parameters ---------------------------------------------------------------------------
 
@@ -143,12 +145,12 @@ class Network:
         ----------
         loss : LossFunction or None
         n_inputs : int, optional
-            Columns of X, where the network does not know them yet.
+            Columns of X, if the network has no `n_inputs` yet.
 
         Raises
         ------
         ValueError
-            If the loss does not go with the last activation.
+            If the loss contradicts the last activation.
         """
         key = loss, n_inputs or self.n_inputs
         plan = self._plans.get(key)
@@ -165,7 +167,7 @@ class Network:
         return plan
 
     def adopt(self, params: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
-        """Take parameters and running statistics by name, for instance from a file."""
+        """Set parameters and running statistics from arrays by name, for instance of a file."""
         plan = self.lower(None)
         flat_params, statistics = self._allocate(plan)
         for named, flat, arrays in (
@@ -177,13 +179,13 @@ class Network:
         self._params, self._statistics = flat_params, statistics
 
     def set_fitted(self, loss: LossFunction | None, target: Target | None) -> Self:
-        """Take loss and labels as a fit would leave them; returns the network."""
+        """Set the loss and the kind of targets as a fit does; returns the network."""
         self._loss, self._target = loss, target
         return self
 
     def _is_untrained(self) -> bool:
         """Whether the parameters are still the initial ones."""
-        # Not np.array_equal, which turns what a signal's handler raises into False.
+        # Not np.array_equal, which turns an exception of a signal handler into False.
         return bool((self._built() == self._initial(self.lower(None))[0]).all())
 
     def _built(self) -> np.ndarray:
@@ -223,7 +225,7 @@ class Network:
         NotFittedError
             If the number of features is not known yet.
         ShapeError, ValueError, TypeError
-            If what is assigned has another shape or is not finite.
+            If the assigned values have another shape or are not finite.
 
         Examples
         --------
@@ -290,7 +292,7 @@ class Network:
         inputs 784, float32, seed 0
           0  Dense(15, 'sigmoid')           11,775 parameters
           1  Dense(10)                         160 parameters
-             together                       11,935 parameters
+             total                          11,935 parameters
         """
         self._built()
         from .printing import summary
@@ -300,7 +302,7 @@ class Network:
     def __repr__(self) -> str:
         shown = [repr(self.layers)]
         for name, value in self.config().items():
-            if name != "layers" and value != _NOT_SHOWN.get(name):
+            if name != "layers" and value != _DEFAULTS.get(name):
                 shown.append(f"{name}={value!r}")
         return f"Sequential({', '.join(shown)})"
 

@@ -1,7 +1,7 @@
-"""Optimizers: hyperparameters, and the numbers that each step hands to the engine.
+"""Optimizers: hyperparameters, and their values for each step of an engine.
 
-They are declarations without state; what a rule remembers from step to step lies in flat vectors
-beside the parameters.
+They are declarations without state. The state of a rule is kept in flat vectors, the slots, each
+as long as the parameters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from .checks import real_number
-from .engines.tables import HYPER, Rule
+from .tables import HYPER, Rule
 from .names import unknown
 
 
@@ -29,8 +29,8 @@ class Optimizer:
 
     @property
     def rule(self) -> Rule:
-        """Which step the engines take."""
-        raise AttributeError("a subclass names its rule")
+        """The update rule that engines execute."""
+        raise AttributeError("a subclass must define its rule")
 
     def hyper(self, first_step: int, rates: np.ndarray) -> np.ndarray:
         """The hyperparameters of consecutive steps.
@@ -38,14 +38,14 @@ class Optimizer:
         Parameters
         ----------
         first_step : int
-            Number of the first of them, counted from 1 over the whole training.
+            Number of the first step, counted from 1 over the whole training.
         rates : ndarray, shape (n,)
-            The learning rate of each.
+            The learning rate of each step.
 
         Returns
         -------
         ndarray of float64, shape (n, len(HYPER[rule]))
-            In the order of :data:`fastnn.engines.tables.HYPER`.
+            In the order of :data:`fastnn.tables.HYPER`.
         """
         columns = np.empty((len(rates), len(HYPER[self.rule])))
         columns[:, 0] = rates
@@ -60,19 +60,19 @@ class Optimizer:
 class SGD(Optimizer):
     """Gradient descent, with momentum: v = momentum v - lr g, then w = w + v.
 
-    How many rows a gradient is of is the ``batch_size`` of fit: None is batch descent, 1
-    stochastic descent, and anything between descends by minibatches.
+    ``batch_size`` of fit is the number of rows of a gradient: None is batch descent, 1 stochastic
+    descent, other values minibatch descent.
 
     Parameters
     ----------
     lr : float, default 0.01
-        The learning rate, above 0. It is inside the velocity, so a change of it changes the
-        velocity gradually (as in scikit-learn).
+        The learning rate, above 0. The velocity contains it, so a change takes effect gradually
+        (as in scikit-learn).
     momentum : float, default 0
-        Share of the velocity that is kept, in [0, 1).
+        Fraction of the velocity that a step keeps, in [0, 1).
     nesterov : bool, default False
-        Whether the gradient is taken where the momentum leads to: w = w + momentum v - lr g
-        (Y. Nesterov, 1983, in the form of I. Sutskever et al., 2013).
+        Nesterov's momentum, w = w + momentum v - lr g (Y. Nesterov, 1983, in the form of
+        I. Sutskever et al., 2013).
 
     Raises
     ------
@@ -112,7 +112,7 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam: the direction of momentum, the step size of RMSprop, both corrected for their start.
+    """Adam: momentum and a step size for each parameter, both with bias correction.
 
     m = beta1 m + (1-beta1) g and v = beta2 v + (1-beta2) g^2; after step t,
     w = w - lr sqrt(1-beta2^t)/(1-beta1^t) m / (sqrt v + epsilon sqrt(1-beta2^t)),
@@ -123,7 +123,7 @@ class Adam(Optimizer):
     lr : float, default 0.001
         The learning rate, above 0.
     beta1, beta2 : float, defaults 0.9 and 0.999
-        Decay of the two averages, in [0, 1).
+        Decay rates of the moving averages m and v, in [0, 1).
     epsilon : float, default 1e-8
         Added to the square root, above 0.
 
@@ -155,7 +155,7 @@ class Adam(Optimizer):
     def hyper(self, first_step, rates):
         columns = super().hyper(first_step, rates)
         steps = np.arange(first_step, first_step + len(rates))
-        with np.errstate(under="ignore"):  # the powers of long runs are 0
+        with np.errstate(under="ignore"):  # in long runs the powers underflow to 0
             first, second = self.beta1**steps, self.beta2**steps
         correction = np.sqrt(1 - second)
         columns[:, 0] = rates * correction / (1 - first)
@@ -169,12 +169,14 @@ _BY_NAME = {"sgd": SGD, "adam": Adam}
 
 
 def get(optimizer) -> Optimizer:
-    """An optimizer with default hyperparameters for a name; objects are returned as they are.
+    """Look up an optimizer by name, with default hyperparameters; an optimizer is returned as is.
 
     Raises
     ------
-    ValueError, TypeError
-        If there is none of that name, or it is neither.
+    ValueError
+        If the name is unknown.
+    TypeError
+        If the argument is neither a name nor an optimizer.
     """
     if isinstance(optimizer, Optimizer):
         return optimizer

@@ -8,17 +8,15 @@ This is the only file that computes an offset. Layers add operations to a :class
 - state: running statistics, one flat vector;
 - per sample: values and gradients. Offsets count elements per sample and are scaled by the
   workspace's row capacity, so one plan serves fit, the ragged last batch and bulk prediction.
-  Buffers whose lifetimes do not meet share memory;
+  Buffers whose lifetimes do not overlap share memory;
 - per batch: float64 sums and statistics;
-- scratch: what one kernel leaves for the next, and sums over the pieces of a large batch.
+- scratch: temporaries between two kernels, and sums over the pieces of a large batch.
 
 Training and prediction have a table each: prediction keeps nothing for a backward pass.
 """
 
 from __future__ import annotations
 
-import bisect
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,11 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from .engines.tables import INPUT, NONE, OP, Act, Loss
+from .buffers import Buffers
+from .tables import INPUT, NONE, OP, Act, Loss
 from .ops import BY_KIND, Operation, loss
 from .ops.operation import EDGES, NEEDS_Z, Record, Table
 
-#: More parameters than this fit into no machine, and offsets stay far from overflow.
+#: No machine can hold more parameters; up to here no offset overflows 64 bits.
 MOST_PARAMETERS = 2**48
 
 
@@ -54,19 +53,19 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The table of training or of prediction, and where its buffers lie.
+    """The table of operations for training or for prediction, with the offsets of its buffers.
 
     Attributes
     ----------
-    ops : ndarray of engines.tables.OP
-        The operations, bottom to top; the last one is the loss, if there is one.
+    ops : ndarray of tables.OP
+        The operations in the order of the forward pass; the last one is the loss, if any.
     training : bool
     per_sample : int
         Elements of the network's type for each row of a batch.
     per_batch : int
         Elements of float64 for each batch.
     scratch : int
-        Elements of the network's type; known for a number of rows (:meth:`sized`).
+        Elements of the network's type; :meth:`sized` sets it for a number of rows.
     gathered, targets, logits, output : int
         Per-sample offsets of the gathered batch, its targets, the output before sigmoid or
         softmax, and the output after the last activation.
@@ -85,8 +84,8 @@ class Layout:
     def sized(self, capacity: int, rows: int) -> Layout:
         """The layout for batches of at most `capacity` rows, pieces of a batch of `rows`.
 
-        Places the scratch space: what any operation leaves for its next kernel lies at its start,
-        what survives between pieces behind that, each operation's on its own.
+        It lays out the scratch space: first one range for the temporaries of any operation, which
+        all operations share, then a range per operation for the sums that survive between pieces.
         """
         ops = self.ops.copy()
         homes = [BY_KIND[kind] for kind in ops["kind"].tolist()]
@@ -122,6 +121,8 @@ class Plan:
         Size of the prefix that holds the weight matrices.
     n_inputs, n_outputs : int
         Columns of X and of the output.
+    output_layer : str
+        The layer whose activation ends the network, also where the loss contains it.
     loss : Loss or None
     """
 
@@ -135,11 +136,12 @@ class Plan:
     n_weights: int
     n_inputs: int
     n_outputs: int
+    output_layer: str
     loss: Loss | None
 
     @property
     def mean(self) -> bool:
-        """Whether the loss is a mean over rows (or their sum)."""
+        """True if the loss is a mean over rows, False for a sum."""
         return loss.mean(self.loss)
 
     def __str__(self) -> str:
@@ -150,7 +152,7 @@ class Plan:
 
 @dataclass
 class _Node:
-    """An operation before it has places; inputs are indices of nodes, or INPUT."""
+    """An operation before it has offsets; inputs are indices of nodes, or INPUT."""
 
     home: Operation
     layer: str
@@ -169,14 +171,14 @@ class _Node:
 
 
 class Lowering:
-    """Collects the operations that layers need, bottom to top, and lays them out.
+    """Collects the operations of layers, from input to output, and lays them out.
 
     Parameters
     ----------
     n_inputs : int
         Columns of X.
     l1, l2 : float
-        Penalties on the weights of every layer, beside its own.
+        Penalties on the weights of every layer, in addition to its own.
 
     Attributes
     ----------
@@ -204,7 +206,7 @@ class Lowering:
         self, home: Operation, layer: str, n_out: int, reads: Sequence[int] = (), *,
         weights=None, others=None, state=None, **fields,
     ) -> None:  # fmt: skip
-        """Add an operation, whose output is then the topmost value.
+        """Add an operation; its output becomes the topmost value.
 
         Parameters
         ----------
@@ -214,7 +216,7 @@ class Lowering:
         n_out : int
             Columns that it writes.
         reads : sequence of int
-            The values that it reads; left out, the topmost one.
+            The values that it reads; by default the topmost one.
         weights, others, state : dict, optional
             Field of the table: (name, shape, initialiser) of weight matrices, of all other
             parameters, and of running statistics.
@@ -230,12 +232,12 @@ class Lowering:
         self.top = len(self._nodes) - 1
 
     def share(self) -> int:
-        """The topmost value, which something else will read too: nothing is fused into it."""
+        """The topmost value, now marked as read more than once: no activation is fused into it."""
         self._shared.add(self.top)
         return self.top
 
     def fuse(self, layer: str, act: Act, argument: float) -> bool:
-        """Let the topmost operation apply an activation, if it can and has none yet."""
+        """Fuse an activation into the topmost operation; False if it cannot or has one already."""
         if self.top == INPUT or self.top in self._shared:
             return False
         node = self._nodes[self.top]
@@ -246,12 +248,12 @@ class Lowering:
         return True
 
     def last_activation(self) -> Act | None:
-        """The activation that the network ends with, or None if it ends with something else."""
+        """The activation at the end of the network, or None if it ends in another operation."""
         node = self._nodes[self.top]
         return node.home.output_activation(node.code)
 
     def drop_activation(self) -> None:
-        """Leave out the activation that the network ends with."""
+        """Remove the activation at the end of the network."""
         node = self._nodes[self.top]
         if node.home.fuses_activation:
             node.fields.update(code=int(Act.identity), arg0=0.0)
@@ -261,27 +263,25 @@ class Lowering:
             self.top = node.inputs[0]
 
     def finish(self, head: Loss | None, smoothing: float = 0.0) -> Plan:
-        """Lay out the spaces, and put the loss on top.
+        """Add the loss as the last operation, and lay out the spaces.
 
         Raises
         ------
         ValueError
             If the loss works on logits and another activation would be applied before it.
         """
-        n_outputs = self.width
+        n_outputs, output_layer = self.width, self._nodes[self.top].activation_layer
         if head is not None:
             loss.drop_output(self, head)
         nodes = list(self._nodes)
         if head is not None:
             fields = {"code": int(head), "arg0": smoothing}
-            nodes.append(
-                _Node(loss.OPERATION, "", (self.top,), n_outputs, 1, fields=fields)
-            )
+            nodes.append(_Node(loss.OPERATION, "", (self.top,), n_outputs, 1, fields=fields))
         parameters, offsets = _place_vector(nodes, ("weights", "others"))
         state, state_offsets = _place_vector(nodes, ("state",))
         flow = _Flow(nodes, self.top, self.n_inputs, n_outputs, head is not None)
-        for places in (offsets, state_offsets):
-            for (index, name), offset in places.items():
+        for vector_offsets in (offsets, state_offsets):
+            for (index, name), offset in vector_offsets.items():
                 flow.common[index][name] = offset
         matrices = sum(math.prod(w[1]) for node in nodes for w in node.weights.values())
         return Plan(
@@ -295,6 +295,7 @@ class Lowering:
             n_weights=matrices,
             n_inputs=self.n_inputs,
             n_outputs=n_outputs,
+            output_layer=output_layer,
             loss=head,
         )
 
@@ -320,11 +321,11 @@ def _place_vector(nodes: list[_Node], kinds: tuple[str, ...]):
 
 
 class _Flow:
-    """Who reads and writes what when, and the buffers that follow from it.
+    """Liveness analysis: when values and gradients are written and read, and their buffers.
 
     Time runs over the forward pass, operation i at time i, and then over the backward pass,
-    operation i at time 2 n - i for n operations. The loss, and whatever else reads the output,
-    is at time n.
+    operation i at time 2 n - i for n operations. The loss and every other reader of the output are
+    at time n.
     """
 
     def __init__(self, nodes: list[_Node], top: int, n_inputs: int, n_outputs: int, head: bool):
@@ -332,12 +333,12 @@ class _Flow:
         self.n_inputs, self.n_outputs = n_inputs, n_outputs
         self.n = len(nodes) - head
         self.common: list[dict[str, Any]] = [{} for _ in nodes]
-        #: Values whose gradient is needed: those that parameters lie below.
+        #: Values whose gradient is needed: those that depend on parameters.
         self.needs_gradient: set[int] = set()
         for index, node in enumerate(nodes[: self.n]):
             if node.weights or node.others or self.needs_gradient.intersection(node.inputs):
                 self.needs_gradient.add(index)
-        #: Readers of each value as (operation, which of its inputs), the lowest first.
+        #: Readers of each value as (operation, number of its input), in the order of operations.
         self.readers: dict[int, list[tuple[int, int]]] = {INPUT: []}
         for index, node in enumerate(nodes):
             self.readers[index] = []
@@ -346,7 +347,7 @@ class _Flow:
 
     def layout(self, training: bool) -> Layout:
         """Lay out the buffers and fill the table for training or prediction."""
-        buffers = _Buffers()
+        buffers = Buffers()
         ops = np.zeros(len(self.nodes), OP)
         for name in ("x", "x2", "z", "a", "da", "dx", "dx2", "below", "below2", "w", "b", "state",
                      "batch", "scratch"):  # fmt: skip
@@ -380,8 +381,8 @@ class _Flow:
             int(last["a"]),
         )  # fmt: skip
 
-    def _connect(self, op, index: int, ops, buffers: _Buffers, gradients: dict[int, int]) -> None:
-        """Fill in what an operation reads, and the gradients that it writes."""
+    def _connect(self, op, index: int, ops, buffers: Buffers, gradients: dict[int, int]) -> None:
+        """Fill in the values that an operation reads, and the gradients that it writes."""
         node = self.nodes[index]
         for number, value in enumerate(node.inputs):
             x, dx, adds, below = EDGES[number]
@@ -396,7 +397,7 @@ class _Flow:
             op["z"] = op["x"]
 
     def _first_writer(self, value: int) -> tuple[int, int]:
-        """The reader that the backward pass meets first: it overwrites the gradient."""
+        """The reader that the backward pass reaches first: it overwrites the gradient."""
         highest = self.readers[value][-1][0]
         return min(reader for reader in self.readers[value] if reader[0] == highest)
 
@@ -404,11 +405,11 @@ class _Flow:
         return 2 * self.n - index if index < self.n else self.n
 
     def _derivative_time(self, index: int) -> int:
-        """When the derivative of an operation's own activation is applied: with the last write."""
+        """When the last write of da also applies the derivative of the operation's activation."""
         return self._backward_time(self.readers[index][0][0])
 
     def _last_use(self, value: int, training: bool) -> int:
-        """When a value is read for the last time."""
+        """The time at which a value is read last."""
         times = [-1] + [min(index, self.n) for index, _ in self.readers[value]]
         if value == self.top:
             times.append(self.n)
@@ -438,8 +439,8 @@ class _Flow:
             and bool(self.readers[index])
         )
 
-    def _values(self, buffers: _Buffers, training: bool):
-        """Buffers of every operation's a, and of its z where that is kept beside a."""
+    def _values(self, buffers: Buffers, training: bool):
+        """Buffers of every operation's a, and of its z if that is kept as well."""
         values: dict[int, int] = {}
         sums: dict[int, int | None] = {}
         for index in range(self.n):
@@ -454,16 +455,16 @@ class _Flow:
                     times.append(self.n)
             sums[index] = buffers.add(node.n_out, index, max(times)) if times else None
         if self.nodes[self.top].home.logits(self.nodes[self.top].code) in ("x", "z"):
-            # The logits are the value below an activation that stands alone.
+            # The logits are the input of an activation that is an operation of its own.
             below = self.nodes[self.top].inputs[0]
             if sums[self.top] is None and below != INPUT:
                 buffers.extend(values[below], self.n)
         return values, sums
 
-    def _gradients(self, buffers: _Buffers, training: bool) -> dict[int, int]:
+    def _gradients(self, buffers: Buffers, training: bool) -> dict[int, int]:
         """Buffers of the gradients: of all values that need one, or of the loss alone."""
         if not training:
-            # A loss writes its gradient in any program.
+            # The kernel of a loss writes its gradient in every program.
             return {self.top: buffers.add(self.n_outputs, self.n, self.n)} if self.head else {}
         gradients = {}
         for value in sorted(self.needs_gradient):
@@ -474,62 +475,3 @@ class _Flow:
                 self.nodes[value].n_out, start, self._backward_time(value)
             )
         return gradients
-
-
-class _Buffers:
-    """Ranges of the per-sample space: those whose lifetimes do not meet may share elements."""
-
-    def __init__(self):
-        self.size = 0
-        self._buffers: list[list[int]] = []  # size, start, end, offset
-
-    def add(self, size: int, start: int, end: int) -> int:
-        """A buffer that is alive from `start` to `end`; returns its number."""
-        self._buffers.append([size, start, end, NONE])
-        return len(self._buffers) - 1
-
-    def extend(self, number: int, end: int) -> None:
-        """Keep a buffer alive until `end`."""
-        self._buffers[number][2] = max(self._buffers[number][2], end)
-
-    def offset(self, number: int) -> int:
-        return self._buffers[number][3]
-
-    def place(self) -> None:
-        """Give every buffer an offset: the first gap that holds it, in the order of starts."""
-        gaps: list[list[int]] = []  # [start, end] of free elements below `size`, in order
-        alive: list[tuple[int, int, int]] = []  # a heap of (end, offset, size)
-        for buffer in sorted(self._buffers, key=lambda buffer: buffer[1]):
-            size, start, end, _ = buffer
-            while alive and alive[0][0] < start:
-                _, offset, freed = heapq.heappop(alive)
-                _free(gaps, offset, offset + freed)
-            buffer[3] = self._take(gaps, size)
-            heapq.heappush(alive, (end, buffer[3], size))
-
-    def _take(self, gaps: list[list[int]], size: int) -> int:
-        """The offset of `size` free elements."""
-        for number, gap in enumerate(gaps):
-            if gap[1] - gap[0] >= size:
-                offset = gap[0]
-                gap[0] += size
-                if gap[0] == gap[1]:
-                    del gaps[number]
-                return offset
-        if gaps and gaps[-1][1] == self.size:  # the last gap, made longer
-            offset = gaps.pop()[0]
-        else:
-            offset = self.size
-        self.size = offset + size
-        return offset
-
-
-def _free(gaps: list[list[int]], start: int, end: int) -> None:
-    """Add a range to the gaps, joined with its neighbours."""
-    place = bisect.bisect(gaps, [start, end])
-    if place < len(gaps) and gaps[place][0] == end:
-        end = gaps.pop(place)[1]
-    if place and gaps[place - 1][1] == start:
-        gaps[place - 1][1] = end
-    else:
-        gaps.insert(place, [start, end])

@@ -1,4 +1,4 @@
-"""Pictures, with Matplotlib (extra ``plot``). No window is opened."""
+"""Plots, with Matplotlib (extra ``plot``). No window is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _new_figure(**arguments) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("drawing needs Matplotlib: pip install 'fastnn[plot]'") from None
+        raise ImportError("plots need Matplotlib: pip install 'fastnn[plot]'") from None
     return Figure(layout="constrained", **arguments)
 
 
@@ -25,7 +25,7 @@ def learning_curves(history: History, path=None) -> Figure:
     ----------
     history : History
     path : str or path, optional
-        Where to write the picture; its ending chooses the format.
+        File to write; its extension selects the format.
 
     Returns
     -------

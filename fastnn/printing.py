@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .engines.tables import INPUT, NONE
+from .tables import INPUT, NONE
 from .ops import BY_KIND
 from .ops.operation import Record, Table
 
 
 def columns(table: list[tuple[str, ...]]) -> list[str]:
-    """Lines of cells, each column as wide as its widest cell."""
+    """Lines of aligned cells: a column is as wide as its widest cell."""
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -64,5 +64,5 @@ def summary(net, parameters) -> str:
     lines = [f"inputs {net.n_inputs}, {net.dtype.name}, seed {net.seed}"]
     for index, (layer, size) in enumerate(zip(net.layers, sizes, strict=True)):
         lines.append(f"{index:>3}  {layer!r:<24} {size:>12,} parameters")
-    lines.append(f"     {'together':<24} {sum(sizes):>12,} parameters")
+    lines.append(f"     {'total':<24} {sum(sizes):>12,} parameters")
     return "\n".join(lines)

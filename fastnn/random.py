@@ -1,4 +1,4 @@
-"""Counter-based random numbers: a number is a function of where it is used, not of when.
+"""Counter-based random numbers: each is a function of its counter, not of earlier draws.
 
 Every number comes from Philox-4x32-10 (J. K. Salmon et al., Parallel random numbers: as easy as
 1, 2, 3, SC 2011, section 5.3) with the seed as key and as counter
@@ -6,9 +6,10 @@ Every number comes from Philox-4x32-10 (J. K. Salmon et al., Parallel random num
     (element // 4, index, stream)    of 32, 64 and 32 bits,
 
 so initial values come from (seed, block, element), shuffles from (seed, epoch, element), and
-whatever is drawn in a training step from (seed, step, operation, element). Resuming a run thus
-continues the very same run. Only additions, multiplications, divisions and square roots are
-used, which every machine rounds alike, so NumPy's own functions and streams do not matter.
+the numbers of a training step from (seed, step, operation, element). A resumed run therefore draws
+the same numbers as an uninterrupted one. Normal numbers take only additions, multiplications,
+divisions and square roots, which IEEE 754 rounds alike on every machine, so the numbers do not
+depend on NumPy's generators and functions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What numbers are drawn for; each has a stream of its own."""
+    """The purposes of random numbers; each has its own stream."""
 
     INITIAL = 1
     SHUFFLE = 2
@@ -33,7 +34,7 @@ _KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
-#: Numbers that are drawn at a time.
+#: Numbers that are drawn per call of the generator.
 _PIECE = 1 << 14
 
 
@@ -46,7 +47,7 @@ def check_seed(seed) -> int:
         If it is not None or a whole number from 0 to 2**64 - 1.
     """
     if seed is None:
-        import secrets  # with hashing and more that nobody else needs
+        import secrets  # it imports hashlib and more, which nothing else needs
 
         return secrets.randbits(32)
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
@@ -86,12 +87,12 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 
 def words(seed: int, stream: Stream, index: int, count: int, first: int = 0) -> np.ndarray:
-    """`count` random words of 32 bits at a place, as uint64; `first` is a multiple of 4."""
+    """`count` random words of 32 bits of (stream, index), as uint64; `first` is a multiple of 4."""
     return _words(seed, stream, np.array([index], np.uint64), count, first)[0]
 
 
 def _words(seed, stream, indices: np.ndarray, count: int, first: int = 0) -> np.ndarray:
-    """:func:`words` for each of some indices, (len(indices), count)."""
+    """:func:`words` for each index, (len(indices), count)."""
     blocks = -(-count // 4)
     counter = np.empty((4, len(indices), blocks), np.uint64)
     counter[0] = np.arange(first // 4, first // 4 + blocks, dtype=np.uint64)
@@ -103,14 +104,14 @@ def _words(seed, stream, indices: np.ndarray, count: int, first: int = 0) -> np.
 
 
 def _in_pieces(piece, dtype, seed, stream, index, count) -> np.ndarray:
-    """`count` numbers from a function that gives so many from `first` on.
+    """`count` numbers, in calls of ``piece(seed, stream, index, n, first)`` for n numbers each.
 
-    What lies between the words and the numbers then stays in the caches, and needs little memory.
+    The temporary arrays then stay in cache and need little memory.
     """
     out = np.empty(count, dtype)
     for first in range(0, count, _PIECE):
-        some = min(_PIECE, count - first)
-        out[first : first + some] = piece(seed, stream, index, some, first)
+        n = min(_PIECE, count - first)
+        out[first : first + n] = piece(seed, stream, index, n, first)
     return out
 
 
@@ -143,8 +144,8 @@ def _normal(seed, stream, index, count, first):
 def permutation(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
     """A random order of the whole numbers below `count`, as int64.
 
-    The numbers are sorted by random keys. A key of 64 bits holds its number in its last bits, so
-    that all keys differ and every way of sorting gives the same order.
+    The numbers are sorted by random 64-bit keys. The low bits of a key are its number, so all keys
+    differ and every sorting algorithm gives the same order.
     """
     return _orders(_in_pieces(_keys, np.uint64, seed, stream, index, count))
 
@@ -152,7 +153,7 @@ def permutation(seed: int, stream: Stream, index: int, count: int) -> np.ndarray
 def permutations(seed: int, stream: Stream, first: int, orders: int, count: int) -> np.ndarray:
     """:func:`permutation` for the indices first, ..., first + orders - 1, as rows.
 
-    For small counts it takes hardly longer than a single one.
+    For small counts it takes hardly longer than one permutation, since call overhead dominates.
     """
     indices = np.arange(first, first + orders, dtype=np.uint64)
     drawn = _words(seed, stream, indices, 2 * count)
@@ -193,7 +194,7 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 
 def _cos_sin_of_turns(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of 2 pi turns, by their series within an eighth of a turn of an axis."""
+    """cos and sin of 2 pi turns: reduced to [-1/8, 1/8] turns, then by their Taylor series."""
     quarters = np.floor(4 * turns + 0.5)
     x = (turns - quarters / 4) * (2 * math.pi)
     z = x * x

@@ -1,7 +1,6 @@
 """A prepared fit or prediction: engine, workspace, rows and training state, bound once.
 
-Between Python and an engine passes one call per slice of about 100 ms. How a run is sliced changes
-nothing in its results.
+Python calls the engine once per slice of about 100 ms. The slicing does not change the results.
 """
 
 from __future__ import annotations
@@ -15,25 +14,26 @@ import numpy as np
 from . import interrupts
 from .checks import is_finite
 from .engines.protocol import Engine
-from .engines.tables import HYPER, KC
+from .tables import HYPER, KC, SLOTS
 from .engines.workspace import Data, Steps, Workspace
 from .optimizers import Optimizer
 
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
 
-#: Elements of workspace of a chunk of rows in bulk prediction, and its least rows: they bound the
-#: memory, stay near the caches, and give every thread enough to do.
+#: Workspace elements of a chunk of rows in bulk prediction, and its minimum rows: few enough for
+#: bounded memory near the size of L2, enough to occupy every thread.
 CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 
-#: Elements of workspace of a piece of a batch whose gradient is summed in pieces.
+#: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
+#: float32.
 PIECE_ELEMENTS = 1 << 22
 
 
 def slices(n: int) -> Iterator[tuple[int, int]]:
     """Ranges of n batches, each of which should take SLICE_SECONDS.
 
-    A pending Ctrl-C is raised between two of them.
+    A pending Ctrl-C is raised between two slices.
     """
     first, size = 0, 1
     while first < n:
@@ -89,7 +89,7 @@ def metrics(engine: Engine, ws: Workspace, data: Data, prefix: str = "") -> dict
 
 
 def loss_and_grad(engine: Engine, ws: Workspace, data: Data) -> tuple[float, float]:
-    """(sum of losses, n_correct) of all rows as one batch; leaves its gradient in ``ws.grad``.
+    """(sum of losses, n_correct) of all rows as one batch; writes its gradient to ``ws.grad``.
 
     The batches of `data` are its pieces.
     """
@@ -102,19 +102,19 @@ def loss_and_grad(engine: Engine, ws: Workspace, data: Data) -> tuple[float, flo
 
 @dataclass
 class TrainingState:
-    """What training carries from step to step besides the parameters.
+    """What training keeps from step to step besides the parameters.
 
-    With it and the parameters, a later fit goes on as if there had been no pause.
+    A later fit that starts from it and the parameters equals an uninterrupted one, bit for bit.
 
     Attributes
     ----------
     optimizer : Optimizer
     slots : ndarray, shape (n_slots, n_params)
-        What the optimizer remembers.
+        State of the optimizer.
     state : ndarray, shape (n_state,)
         Running statistics.
     step, epoch : int
-        How many of each are done.
+        Number of completed steps and epochs.
     """
 
     optimizer: Optimizer
@@ -133,41 +133,31 @@ class Fit:
     ws : Workspace
         For training; its parameters, state and slots are trained in place.
     state : TrainingState
-        Counted on; its slots and state are those of `ws`.
-    seed : int
-        Of the network.
+        Its counters advance; its slots and state are those of `ws`.
 
     Attributes
     ----------
+    seed : int
+        Of the network.
     data : Data
         The training rows; set before each fit, and its order before each epoch.
     results : ndarray, shape (n_batches, 2)
         (sum of losses, n_correct) of each batch of the epoch.
     """
 
-    def __init__(self, engine: Engine, ws: Workspace, state: TrainingState, seed: int):
-        self.engine, self.ws, self.state, self.seed = engine, ws, state, seed
+    def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
+        self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
         self.data = Data(np.empty((0, 0)))
         self.results = np.empty((0, 2))
         self._start: tuple[np.ndarray, ...] = ()
 
-    def fits(self, engine: Engine, plan, rows: int, batch_size: int) -> bool:
-        """Whether it can run minibatches of that size, in pieces of `rows`, for a plan."""
-        ws = self.ws
-        return (
-            self.engine is engine
-            and ws.plan is plan
-            and ws.rows == rows
-            and ws.total_rows >= batch_size
-        )
-
-    def begin(self, data: Data, shuffle: bool) -> None:
-        """Take the rows of a fit; compiles and binds what they need, which no epoch then does."""
-        self.data = data
+    def begin(self, data: Data, shuffle: bool, seed: int) -> None:
+        """Set the rows of a fit, and compile and bind kernels, so that no epoch has to."""
+        self.data, self.seed = data, seed
         self.results = np.zeros((data.n_batches, 2))
         self._start = tuple(array.copy() for array in (self.ws.params, self.ws.state))
         rule = self.state.optimizer.rule
-        nothing = Steps(rule, np.zeros((0, len(HYPER[rule]))))
+        no_steps = Steps(rule, np.zeros((0, len(HYPER[rule]))))
         if self._in_pieces:
             data = data.one_batch(0, self.ws.capacity)
         if shuffle:
@@ -175,16 +165,16 @@ class Fit:
         if self._in_pieces:
             self.engine.loss_and_grad(self.ws, data, np.zeros(2), 0, 0)
         else:
-            self.engine.run_batches(self.ws, data, nothing, np.zeros((0, 2)), 0, 0)
+            self.engine.run_batches(self.ws, data, no_steps, np.zeros((0, 2)), 0, 0)
 
     def begin_epoch(self, order: np.ndarray | None) -> None:
-        """Remember where the epoch begins, and take the order of its rows."""
+        """Save parameters and state for :meth:`roll_back`, and set the order of the rows."""
         self.data.order = order
         for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
             kept[:] = array
 
     def roll_back(self) -> None:
-        """Go back to the parameters and state of the epoch's beginning, with empty slots."""
+        """Restore parameters and state of the start of the epoch, and zero the slots."""
         for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
             array[:] = kept
         self.ws.slots.fill(0)
@@ -204,7 +194,7 @@ class Fit:
     def steps(self, first: int, last: int) -> int:
         """Train on the minibatches first, ..., last-1; returns how many.
 
-        They are fewer than asked for only where the loss of the next one is not finite.
+        They are fewer than last - first only if the loss of the next one is not finite.
         """
         state = self.state
         rates = np.full(last - first, state.optimizer.lr)
@@ -229,6 +219,71 @@ class Fit:
         return 1
 
     def slices(self) -> Iterator[tuple[int, int]]:
-        """Ranges of the epoch's minibatches; one at a time where they are run in pieces."""
+        """Ranges of the epoch's minibatches; single ones if batches run in pieces."""
         n = self.data.n_batches
         return ((i, i + 1) for i in range(n)) if self._in_pieces else slices(n)
+
+
+def prepare(
+    last: Fit | None, state: TrainingState | None, engine: Engine, plan, params: np.ndarray,
+    statistics: np.ndarray, optimizer: Optimizer, batch_size: int,
+) -> Fit:  # fmt: skip
+    """A fit ready to begin.
+
+    Parameters
+    ----------
+    last : Fit or None
+        The last fit of the network; it is returned if it can run these batches.
+    state : TrainingState or None
+        The state of training; an equal optimizer keeps its slots.
+    engine : Engine
+    plan : Plan
+    params, statistics : ndarray
+        The flat vectors, trained in place.
+    optimizer : Optimizer
+    batch_size : int
+    """
+    rows = piece_rows(plan, batch_size)
+    continues = state is not None and state.optimizer == optimizer
+    if last is not None and continues and last.engine is engine:
+        ws = last.ws
+        same = ws.plan is plan and ws.params is params and ws.rows == rows
+        if same and ws.total_rows >= batch_size:
+            return last
+    ws = Workspace(plan, params, statistics, rows, SLOTS[optimizer.rule], batch_size)
+    new = TrainingState(optimizer, ws.slots, statistics)
+    if state is not None:
+        new.epoch = state.epoch
+    if state is not None and continues:
+        ws.slots[:] = state.slots
+        new.step = state.step
+    return Fit(engine, ws, new)
+
+
+class IdleWorkspaces:
+    """Workspaces that no thread uses, for predictions and for gradients."""
+
+    def __init__(self):
+        self._for_prediction: list[Workspace] = []
+        self._for_gradients: list[Workspace] = []
+
+    def take(
+        self, plan, params: np.ndarray, state: np.ndarray, rows: int, total_rows: int | None = None
+    ) -> Workspace:
+        """A workspace for `rows`; with `total_rows`, for the gradient of a batch in pieces."""
+        idle = self._for_prediction if total_rows is None else self._for_gradients
+        try:
+            ws = idle.pop()  # another thread may have emptied the list
+        except IndexError:
+            ws = None
+        fits = ws is not None and ws.plan is plan and ws.params is params and ws.capacity >= rows
+        if fits and total_rows is not None:
+            fits = ws.rows == rows and ws.total_rows >= total_rows
+        if ws is None or not fits:
+            n_slots = None if total_rows is None else 0
+            ws = Workspace(plan, params, state, rows, n_slots, total_rows)
+        return ws
+
+    def put_back(self, ws: Workspace) -> None:
+        """Keep a workspace for the next call of :meth:`take`."""
+        (self._for_gradients if ws.layout.training else self._for_prediction).append(ws)

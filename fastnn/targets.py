@@ -1,4 +1,4 @@
-"""X and y as users have them, checked and turned into what engines read."""
+"""Check X and y, and convert them to the arrays that engines read."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from .checks import is_finite
-from .engines.tables import FEATURE_TYPES, Loss
+from .tables import FEATURE_TYPES, Loss
 from .engines.workspace import Data
 from .errors import ShapeError
 
-#: An X with so few elements is converted as a whole, which spares a kernel.
+#: Elements. A smaller X is converted as a whole, which saves compiling a kernel.
 _SMALL = 1 << 17
 
 
 def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
     """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
 
-    It is copied only if it is not contiguous, or small, or of a type that engines do not read.
+    It is copied only if it is not contiguous, small, or of a type that engines do not read.
 
     Raises
     ------
     ShapeError
-        If it has not two dimensions, no rows or columns, or the wrong number of columns.
+        If it is not a matrix, is empty, or has the wrong number of columns.
     TypeError
         If its elements are not real numbers.
     ValueError
@@ -44,7 +44,7 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
         return _real_array(array, dtype, what)
     array = np.ascontiguousarray(array)
     if array.dtype.kind == "f":
-        # No copy: NaN shows in the extremes, as does what float32 cannot hold.
+        # Without a copy: min and max show NaN, infinity and numbers too large for float32.
         least, most = array.min(), array.max()
         limit = min(np.finfo(dtype).max, np.finfo(array.dtype).max)
         if not (-limit <= least and most <= limit):
@@ -62,7 +62,7 @@ def _dense_array(values, what: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise ShapeError(f"{what} is no rectangular array: {error}") from None
+        raise ShapeError(f"{what} is not a rectangular array: {error}") from None
 
 
 def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
@@ -76,7 +76,7 @@ def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
                 result = np.ascontiguousarray(array, dtype=dtype)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{what} must hold real numbers, but some element cannot be converted to one"
+            f"{what} must hold real numbers, but an element cannot be converted to one"
         ) from None
     if is_finite(result):
         return result
@@ -89,7 +89,7 @@ def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What the targets of a fit were, so that predictions can be given in the same form.
+    """The form of a fit's targets, in which predictions are returned.
 
     Attributes
     ----------
@@ -106,13 +106,13 @@ class Target:
     vector: bool
 
     def metric(self, n_outputs: int) -> str | None:
-        """How a row counts as correct: by its largest output, by signs, or not at all."""
+        """How accuracy is counted: by the largest output ("class"), by signs ("sign"), or not."""
         if self.kind == "labels":
             return "class" if n_outputs > 1 else "sign"
         return {"one_hot": "class", "multilabel": "sign"}.get(self.kind)
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
-        """Logits (m, n_outputs) as predictions in the form of the y that was fitted."""
+        """Logits (m, n_outputs) as predictions in the form of the fitted y."""
         n_outputs = logits.shape[1]
         if self.kind == "labels":
             assert self.classes is not None
@@ -125,15 +125,15 @@ class Target:
 
 
 def _label_like(y: np.ndarray) -> bool:
-    """Whether the elements name classes: text, booleans, objects or whole numbers."""
+    """Whether the dtype may hold class labels: text, bytes, booleans, objects or integers."""
     return y.dtype.kind in "OUSbiu"
 
 
 def choose_loss(y, n_outputs: int) -> Loss:
-    """The loss that fits the targets: what ``loss="auto"`` means.
+    """The loss that ``loss="auto"`` infers from the targets.
 
-    Labels take binary cross-entropy on one output and cross-entropy on several, rows of a one-hot
-    code cross-entropy, other rows of zeros and ones binary cross-entropy, and numbers mse.
+    Labels give binary cross-entropy for one output and cross-entropy for several. One-hot rows give
+    cross-entropy, other rows of zeros and ones binary cross-entropy, and numbers mse.
     """
     y = _dense_array(y, "y")
     if y.ndim == 2 and y.shape[1] > 1:
@@ -163,12 +163,12 @@ def _check_rows(y, n_rows: int, n_outputs: int, what: str) -> np.ndarray:
 
 
 def describe_target(y, n_rows: int, n_outputs: int, loss: Loss) -> Target:
-    """What kind of targets y holds for a network with that loss.
+    """The form of y as targets of a network with that loss.
 
     Raises
     ------
     ShapeError, ValueError, TypeError
-        If y does not fit the rows, the outputs or the loss.
+        If y does not match the rows, the outputs or the loss.
     """
     y = _check_rows(y, n_rows, n_outputs, "y")
     vector = y.ndim == 1
@@ -197,7 +197,7 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: Loss) -> Target:
 
 
 def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """The sorted labels; whole numbers below n_classes stand for themselves."""
+    """The sorted labels; whole numbers below n_classes give all of 0, ..., n_classes - 1."""
     try:
         classes = _sorted_distinct(labels)
     except TypeError:
@@ -209,24 +209,24 @@ def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
     if classes.dtype.kind in "biuf" and classes[0] >= 0 and classes[-1] < n_classes:
         if classes.dtype.kind == "b" and n_classes > 2:
             raise ValueError(
-                f"y is True or False, but the network tells {n_classes} classes apart: give the "
-                "last layer one or two units"
+                f"y is True or False, but the network distinguishes {n_classes} classes: give "
+                "the last layer one or two units"
             )
-        # A type that holds every class, which may be more than y's own.
+        # A type that holds every class; y's own may be too small.
         return np.arange(n_classes).astype(
             np.result_type(classes.dtype, np.min_scalar_type(n_classes - 1))
         )
     if len(classes) != n_classes:
         raise ValueError(
-            f"y has {len(classes)} classes, {_some(classes)}, but the network tells "
-            f"{n_classes} apart: give the last layer one unit for each class"
+            f"y has {len(classes)} classes, {_first(classes)}, but the network distinguishes "
+            f"{n_classes}: give the last layer one unit for each class"
             + (" (or one unit for two classes)" if n_classes == 2 else "")
         )
     return classes
 
 
 def _sorted_distinct(labels: np.ndarray) -> np.ndarray:
-    """The distinct labels in order; a NaN may stand at the end more than once."""
+    """The distinct labels in order; NaNs are at the end, possibly several."""
     if labels.dtype.kind not in "biuf" or not len(labels):
         return np.unique(labels)
     # np.unique imports numpy.ma, which takes longer than a short fit.
@@ -234,7 +234,7 @@ def _sorted_distinct(labels: np.ndarray) -> np.ndarray:
     return labels[np.append(True, labels[1:] != labels[:-1])]
 
 
-def _some(values: np.ndarray, most: int = 4) -> str:
+def _first(values: np.ndarray, most: int = 4) -> str:
     shown = ", ".join(repr(value) for value in values[:most].tolist())
     return shown + (", ..." if len(values) > most else "")
 
@@ -248,7 +248,7 @@ def make_data(
     Raises
     ------
     ShapeError, ValueError, TypeError
-        If y does not fit X or differs from the targets of the fit.
+        If y does not match X or the form of the fit's targets.
     """
     y = _check_rows(y, len(X), n_outputs, what)
     metric = target.metric(n_outputs)
@@ -296,15 +296,15 @@ def _encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     """Labels as int32 positions in the sorted classes."""
     problem: Any = None
     try:
-        places = np.searchsorted(classes, labels)
-        places = np.minimum(places, len(classes) - 1)
-        wrong = np.flatnonzero(classes[places] != labels)
+        positions = np.searchsorted(classes, labels)
+        positions = np.minimum(positions, len(classes) - 1)
+        wrong = np.flatnonzero(classes[positions] != labels)
         problem = labels[wrong[0]] if len(wrong) else None
     except TypeError:
         problem = labels[0]
     if problem is not None:
         raise ValueError(
             f"{what} contains the label {np.asarray(problem).item()!r}, which is none of the "
-            f"fitted classes {_some(classes)}"
+            f"fitted classes {_first(classes)}"
         )
-    return places.astype(np.int32)
+    return positions.astype(np.int32)

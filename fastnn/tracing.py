@@ -1,6 +1,6 @@
-"""Backpropagation in the open: every intermediate of a network by name.
+"""Trace of the forward and backward pass: every intermediate value by name.
 
-The formulas are those of ``engines/reference``; here each result is kept.
+The reference engine computes the values; this module stores them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from .engines.reference.activation import activate
 from .engines.reference.softmax import softmax
 from .engines.reference.walk import Pass
-from .engines.tables import Act
+from .tables import Act
 from .engines.workspace import Data, Workspace
 from .losses import LossFunction
 from .ops import BY_KIND
@@ -32,7 +32,7 @@ def trace(
     data : Data
         X, and Y or labels for a backward pass.
     loss : LossFunction or None
-        If it contains the network's output function, that is applied last.
+        If it contains an output function (sigmoid, softmax), that is applied last.
 
     Returns
     -------
@@ -53,18 +53,18 @@ def trace(
 
 
 class _Walk:
-    """One pass through a plan that keeps everything under the name of its layer."""
+    """One pass through a plan that stores every value under the name of its layer."""
 
     def __init__(self, plan: Plan, ws: Workspace, data: Data):
         self.plan, self.ws, self.data = plan, ws, data
         self.named: dict[str, np.ndarray] = {}
         self._pass = Pass(ws, data.features(slice(None), ws.params.dtype), self._note)
-        self._top = plan.layers[-1 if plan.loss is None else -2][1]
+        self._top, self._last = plan.output_layer, plan.layers[-1 if plan.loss is None else -2][1]
 
     def _note(self, index: int, name: str, array: np.ndarray) -> None:
-        """Keep an intermediate of an operation.
+        """Store an intermediate value of an operation.
 
-        A layer may be two operations, Dense and softmax for instance: its z and dz are those of the
+        A layer may be two operations, for instance Dense and softmax: its z and dz are those of the
         first, its a and da those of the second.
         """
         layer, activation_layer = self.plan.layers[index]
@@ -78,30 +78,28 @@ class _Walk:
         if name in ("z", "dz") and not home.traces_z:
             return
         self.named[f"{layer}.{name}"] = array.copy()
-        # The layer below an activation that is fused into it has a = z and da = dz.
+        # A layer with a later layer's activation fused into it has a = z and da = dz.
         if name in ("z", "dz") and layer != activation_layer:
             self.named[f"{layer}.{name.replace('z', 'a')}"] = array.copy()
 
     def forward(self) -> None:
-        """The forward pass, with the targets where there are any."""
+        """The forward pass, with the targets if there are any."""
         if self.data.Y is not None or self.data.labels is not None:
             self._pass.load_targets(self.data, slice(None))
         self._pass.forward()
 
     def apply_output(self, output: Act) -> None:
         """The output function that the loss contains, as part of the last layer."""
-        z = self.named[f"{self._top}.a"]
-        self.named[f"{self._top}.a"] = (
-            softmax(z) if output == Act.softmax else activate(output, z)
-        )
+        z = self.named[f"{self._last}.a"]
+        self.named[f"{self._top}.a"] = softmax(z) if output == Act.softmax else activate(output, z)
 
     def backward(self, loss: LossFunction) -> None:
-        """The derivatives of each row's own loss; the 1/m of a mean goes into dW and db."""
+        """The derivatives of each row's own loss; the factor 1/m of a mean is in dW and db."""
         p = self._pass
         targets, a = p.targets, self.named[f"{self._top}.a"]
-        share = p.scale
+        scale = p.scale
         p.scale = 1.0
         self.named[f"{self._top}.da"] = loss.derivative(targets, a).astype(a.dtype)
         p.head()
-        p.parameter_scale = share
+        p.parameter_scale = scale
         p.backward()

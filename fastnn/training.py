@@ -13,16 +13,15 @@ from . import random
 from .errors import DivergedError
 from .run import Fit
 
-#: Rows that are shuffled at once, whether they belong to one epoch or several.
+#: Rows that are shuffled at once; an epoch of fewer rows is shuffled together with later epochs.
 _SHUFFLED_ROWS = 1 << 13
 
 
 class History(Mapping):
-    """What each epoch of a fit gave: a mapping from names to lists.
+    """The results of a fit: a mapping from names to lists with a value for each epoch.
 
     Keys are ``loss``, ``lr``, ``seconds`` and, where they apply, ``accuracy``, ``val_loss`` and
-    ``val_accuracy``. Training loss and accuracy are those of the minibatches as they were met,
-    before each step.
+    ``val_accuracy``. Training loss and accuracy are those of each minibatch before its step.
 
     Attributes
     ----------
@@ -31,7 +30,7 @@ class History(Mapping):
     engine : str
         The engine that ran.
     n_threads : int
-        Threads it could use.
+        Threads that the fit could use.
     n_rows : int
         Rows of an epoch.
 
@@ -51,7 +50,7 @@ class History(Mapping):
         self._lists: dict[str, list[float]] = {}
 
     def append(self, **values: float) -> None:
-        """Note the values of one epoch."""
+        """Append the values of one epoch."""
         for name, value in values.items():
             self._lists.setdefault(name, []).append(float(value))
 
@@ -66,18 +65,18 @@ class History(Mapping):
 
     @property
     def rows_per_second(self) -> float:
-        """Training rows per second over all epochs, validation left out."""
+        """Training rows per second over all epochs, excluding validation."""
         seconds = sum(self._lists.get("seconds", ()))
         epochs = len(self._lists.get("seconds", ()))
         return self.n_rows * epochs / seconds if seconds > 0 else 0.0
 
     def plot(self, path=None):
-        """Draw the learning curves (extra ``plot``).
+        """Plot the learning curves (extra ``plot``).
 
         Parameters
         ----------
         path : str or path, optional
-            Where to write the picture; its ending chooses the format.
+            File to write; its extension selects the format.
 
         Returns
         -------
@@ -95,29 +94,29 @@ class History(Mapping):
 
 
 def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=None):
-    """Run epochs of minibatch descent, one for each step of this generator.
+    """Run epochs of minibatch descent, one for each value that this generator yields.
 
     Parameters
     ----------
     fit : Fit
-        With its rows.
+        The fit, with its data set.
     count : int
     shuffle : bool
         Whether every epoch takes the rows in a new order.
     progress : Progress
     validate : callable, optional
-        ``validate()`` gives a dict of values for the history.
+        ``validate()`` returns a dict of values for the history.
 
     Yields
     ------
     dict
-        The epoch's loss, accuracy, what `validate` gave, learning rate and seconds.
+        The epoch's loss, accuracy, values of `validate`, learning rate and seconds.
 
     Raises
     ------
     DivergedError
         If a loss, parameter or slot is not finite; parameters and state are then those of the
-        start of the epoch, and the optimizer's memory is cleared.
+        start of the epoch, and the slots are 0.
     KeyboardInterrupt
         After Ctrl-C, between two calls of the engine; parameters are kept.
     """
@@ -146,11 +145,13 @@ def _orders(seed: int, first: int, count: int, n_rows: int) -> Iterator[np.ndarr
     """The order of the rows in each epoch; those of several short epochs are drawn at once."""
     at_once = max(1, _SHUFFLED_ROWS // n_rows)
     for epoch in range(0, count, at_once):
-        some = min(at_once, count - epoch)
-        if some == 1:
+        n_orders = min(at_once, count - epoch)
+        if n_orders == 1:
             yield random.permutation(seed, random.Stream.SHUFFLE, first + epoch, n_rows)
         else:
-            yield from random.permutations(seed, random.Stream.SHUFFLE, first + epoch, some, n_rows)
+            yield from random.permutations(
+                seed, random.Stream.SHUFFLE, first + epoch, n_orders, n_rows
+            )
 
 
 def _epoch_values(fit: Fit) -> dict[str, float]:
@@ -164,7 +165,7 @@ def _epoch_values(fit: Fit) -> dict[str, float]:
 def _diverged(fit: Fit, epoch: int, batch: int):
     fit.roll_back()
     raise DivergedError(
-        f"the loss is not finite any more in epoch {epoch}, batch {batch} (both from 0): the "
+        f"the loss is no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
         f"learning rate {fit.state.optimizer.lr:g} is probably too large, or the features differ "
         "widely in scale. The parameters are those of the start of that epoch; lower lr or "
         "standardise X and fit again",
@@ -204,7 +205,7 @@ class Progress:
         self._bar = tqdm(total=total, unit="row", unit_scale=True, dynamic_ncols=True)
 
     def advance(self, rows: int) -> None:
-        """So many rows more have been trained on."""
+        """Advance the bar by a number of rows."""
         if self._bar is not None:
             self._bar.update(rows)
 
@@ -224,5 +225,5 @@ class Progress:
 
 
 def _on_terminal() -> bool:
-    """Whether messages go to a terminal; a process without a window has no stderr at all."""
+    """Whether stderr is a terminal; it is None in a process without a console."""
     return sys.stderr is not None and sys.stderr.isatty()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import fastnn
 from fastnn import Sequential, activations, losses
-from fastnn.engines.tables import Act, Loss
+from fastnn.tables import Act, Loss
 
 ACTIVATIONS = [act.name for act in Act]
 WITH_ARGUMENT = [("leaky_relu", 0.3), ("elu", 0.5)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import sys
 import tempfile
 from unittest import mock
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Before any kernel is compiled: the suite starts from a cold cache and leaves nothing behind.
-_cache = tempfile.TemporaryDirectory(prefix="fastnn-test-cache-")
-os.environ["FASTNN_CACHE_DIR"] = _cache.name
+# Before any kernel is compiled: the suite starts from a cold cache and leaves nothing behind,
+# unless FASTNN_TEST_CACHE names a directory that keeps the kernels for the next run.
+_kept = os.environ.get("FASTNN_TEST_CACHE")
+_cache = None if _kept else tempfile.TemporaryDirectory(prefix="fastnn-test-cache-")
+os.environ["FASTNN_CACHE_DIR"] = _kept or _cache.name
 for _name in ("FASTNN_ENGINE", "FASTNN_NUM_THREADS"):
     os.environ.pop(_name, None)
 
@@ -29,6 +32,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+
+
+
+def pytest_addoption(parser):
+    parser.addoption("--random-order", type=int, metavar="SEED", help="shuffle the tests")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Shuffle the tests, so that none relies on another."""
+    seed = config.getoption("--random-order")
+    if seed is not None:
+        random.Random(seed).shuffle(items)
+
 
 ENGINES = list(engines.available())
 COMPILED = [name for name in ENGINES if name != "numpy"]

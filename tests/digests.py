@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fastnn import SGD, Activation, Adam, Dense, Sequential
-from fastnn.engines.tables import Act
+from fastnn.tables import Act
 
 KEPT = Path(__file__).with_name("digests.json")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, initializers
 from fastnn.activations import ELU, LeakyReLU
-from fastnn.engines.tables import Act
+from fastnn.tables import Act
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy
 
 HERE = Path(__file__).parent / "files"

@@ -12,12 +12,12 @@ import pytest
 from conftest import COMPILED, DTYPES, only, table
 
 import fastnn
-from fastnn import SGD, Activation, Adam, Dense, Sequential, engines
-from fastnn.engines import boundary, native, tables
+from fastnn import SGD, Activation, Adam, Dense, Sequential, engines, tables
+from fastnn.engines import boundary, native
 from fastnn.engines import compiled as compiled_module
-from fastnn.engines.tables import CALL, CONTEXT, OP, SLOTS, Act, Rule, Status
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
+from fastnn.tables import CALL, CONTEXT, OP, SLOTS, Act, Rule, Status
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -121,7 +121,8 @@ def trajectory(engine, act, loss, optimizer, dtype):
             sample_weight=np.linspace(0.5, 2, 130), validation_data=(X[:50], y[:50]),
         )  # fmt: skip
         total, gradient = net.loss_and_grad(X, y)
-        arrays = [net.flat_params, net.training_state.slots, net.logits(X), gradient, np.float64(total)]
+        slots = net.training_state.slots
+        arrays = [net.flat_params, slots, net.logits(X), gradient, np.float64(total)]
         arrays += [np.array(history[k]) for k in ("loss", "val_loss")]
         if loss.endswith("entropy"):
             arrays.append(net.predict_proba(X))

@@ -11,7 +11,7 @@ pytest.importorskip("numba")
 
 from fastnn.engines.jit import cache, kernels
 
-NAME = "sgd"  # a small leaf
+NAME = "sgd"  # a small kernel
 
 
 @pytest.fixture
@@ -109,16 +109,15 @@ def test_a_full_disk_leaves_nothing_behind(place, monkeypatch):
 def test_the_key_depends_on_the_sources(monkeypatch, tmp_path):
     cache.key.cache_clear()
     before = cache.key()
-    copy = tmp_path / "engines" / "jit"
+    copy = tmp_path / "fastnn" / "engines" / "jit"
     copy.mkdir(parents=True)
-    original = cache.Path(cache.__file__).parent
-    for source in original.glob("*.py"):
-        (copy / source.name).write_bytes(source.read_bytes())
-    (copy.parent / "tables.py").write_bytes((original.parent / "tables.py").read_bytes())
+    package = cache.Path(cache.__file__).parents[2]
+    for source in cache.sources():
+        (copy.parents[1] / source.relative_to(package)).write_bytes(source.read_bytes())
     monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
     cache.key.cache_clear()
     assert cache.key() == before
-    with (copy / "updates.py").open("a") as file:
+    with (copy / "update.py").open("a") as file:
         file.write("\n")
     cache.key.cache_clear()
     assert cache.key() != before
@@ -149,3 +148,40 @@ def test_a_new_process_loads_parallel_kernels_and_says_nothing(tmp_path):
         found.append((done.stdout, "compiling" in done.stderr))
     assert [announced for _, announced in found] == [True, False]
     assert found[0][0] == found[1][0]
+
+
+def test_the_key_covers_every_source_that_kernels_are_made_of():
+    """Whatever a module of the package imports from fastnn is hashed, or takes no part in code."""
+    import ast
+    from pathlib import Path
+
+    import fastnn
+
+    package = Path(fastnn.__file__).parent
+    hashed = {path.resolve() for path in cache.sources()}
+    no_code = {"engines/threads.py", "engines/levels.py", "interrupts.py"}
+    for file in sorted((package / "engines" / "jit").glob("*.py")):
+        assert file.resolve() in hashed, file.name
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.ImportFrom) or node.level < 2:
+                continue
+            base = file.parents[node.level - 1]
+            module = base.joinpath(*(node.module or "").split(".")) if node.module else base
+            names = [module] if module.with_suffix(".py").exists() else [
+                module / name.name for name in node.names
+            ]  # fmt: skip
+            for path in names:
+                source = path.with_suffix(".py").resolve()
+                name = source.relative_to(package.resolve()).as_posix()
+                assert name in no_code or source in hashed, f"{file.name} imports {name}"
+
+
+def test_another_source_gives_another_key(monkeypatch, tmp_path):
+    key = cache.key.__wrapped__
+    before = key()
+    changed = tmp_path / "constants.py"
+    changed.write_text("SELU_SCALE, SELU_ALPHA = 1, 2\n")
+    sources = [changed if p.name == "constants.py" else p for p in cache.sources()]
+    assert changed in sources
+    monkeypatch.setattr(cache, "sources", lambda: sources)
+    assert key() != before

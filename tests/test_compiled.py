@@ -18,7 +18,7 @@ import fastnn
 from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, engines, run
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
-from fastnn.engines.tables import FEATURE_TYPES, Act
+from fastnn.tables import FEATURE_TYPES, Act
 
 OPTIMIZERS = [
     SGD(0.05),

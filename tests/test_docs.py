@@ -26,7 +26,7 @@ def public():
         elif callable(value):
             yield name, value
     for name, member in vars(fastnn.Sequential).items():
-        if not name.startswith("_") and name != "classes_":
+        if not name.startswith("_") and name not in ("classes_", "history"):
             yield f"Sequential.{name}", getattr(member, "fget", member)
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("numba")
 
 from numba.core import types
 
-from fastnn.engines.jit import elementary, kernels, target, trigonometric
+from fastnn.engines.jit import elementary, isa, kernels, trigonometric
 from fastnn.engines.jit.memory import Pointer
 from fastnn.engines.jit.simd import flush_denormals, restore_denormals
 
@@ -32,7 +32,7 @@ def compiled(name, dtype, flushes=False):
 
     pointer = Pointer(getattr(types, dtype))
     signature = types.int64(pointer, pointer, types.int64)
-    library, symbol = target.compile_callback(apply, signature, kernels.OPTIONS)
+    library, symbol = isa.compile_callback(apply, signature, kernels.OPTIONS)
     _libraries.append(library)
     call = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(library.get_pointer_to_function(symbol))
 

@@ -1,8 +1,8 @@
 """One suite over engines and dtypes: the oracle, finite differences, trajectories."""
 
+import dataclasses
 import functools
 import inspect
-import itertools
 
 import naive
 import numpy as np
@@ -20,6 +20,7 @@ from cases import (
 )
 from conftest import DTYPES, ENGINES, only, table
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from naive import Activation, PReLU, Residual
 
 import fastnn
@@ -27,7 +28,7 @@ from fastnn import SGD, Adam, Dense, Sequential, engines
 from fastnn.engines import reference
 from fastnn.engines.compiled import CompiledEngine
 from fastnn.engines.protocol import Engine
-from fastnn.engines.tables import CALL, CONTEXT, OP, SLOTS, Rule
+from fastnn.tables import CALL, CONTEXT, OP, SLOTS, Rule
 from fastnn.engines.workspace import Data, Steps, Workspace
 
 # What one rounding of each operation may add up to; the oracle works in float64.
@@ -57,9 +58,8 @@ def test_outputs_loss_and_gradient_agree_with_the_oracle(engine, dtype):
             skipped.append(case)
             return
         net = case.network(dtype)
-        with only(engine):
-            logits = net.logits(case.X)
-            loss, gradient = net.loss_and_grad(case.X, **case.arguments)
+        logits = net.logits(case.X)
+        loss, gradient = net.loss_and_grad(case.X, **case.arguments)
         assert logits.dtype == gradient.dtype == dtype
         assert relative_error(logits, expected_logits) < TOLERANCE[dtype]
         assert relative_error(loss, expected_loss) < TOLERANCE[dtype]
@@ -67,7 +67,8 @@ def test_outputs_loss_and_gradient_agree_with_the_oracle(engine, dtype):
         if np.abs(expected).max() > 1e-6:  # else all units are off, or saturated
             assert relative_error(gradient, expected) < 20 * TOLERANCE[dtype]
 
-    check()
+    with only(engine):
+        check()
     assert len(drawn) >= min(100, settings.default.max_examples)
     assert len(skipped) <= max(1, 0.01 * len(drawn)), f"{len(skipped)} of {len(drawn)} skipped"
 
@@ -205,16 +206,28 @@ def test_an_epoch_counts_the_penalties_once(engine, loss):
     )
 
 
-def test_an_epoch_that_does_not_move_has_the_loss_of_all_rows(engine):
-    for loss, batch_size in itertools.product(LOSSES, (1, 7, 23)):
-        case = Case(5, PENALISED, loss, 23, seed=3, weighted=True, l1=0.2, l2=0.1)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fit_and_evaluation_see_the_same_loss(engine):
+    """An epoch whose steps are too small to move anything, in batches of any size."""
+
+    @settings(max_examples=40)
+    @given(cases(), st.integers(1, 20))
+    def check(case, batch_size):
         net = case.network("float64")
+        expected = by_the_oracle(case)[2]
         history = net.fit(
-            case.X, case.T, loss=loss, optimizer=SGD(1e-300), epochs=1, batch_size=batch_size,
-            sample_weight=case.weights, progress=False,
+            case.X, case.T, loss=case.arguments["loss"], optimizer=SGD(1e-300), epochs=1,
+            batch_size=batch_size, sample_weight=case.weights, progress=False,
+            validation_data=(case.X, case.T),
         )  # fmt: skip
-        expected, _ = net.loss_and_grad(case.X, **case.arguments)
-        assert history["loss"][0] == pytest.approx(expected, rel=1e-13)
+        assert history["loss"][0] == pytest.approx(expected, rel=1e-12)
+        unweighted = dataclasses.replace(case, weighted=False)
+        expected = naive.cost(case.parameters, *unweighted.oracle)
+        assert history["val_loss"][0] == pytest.approx(expected, rel=1e-12)
+        assert net.evaluate(case.X, case.T)["loss"] == history["val_loss"][0]
+
+    with only(engine):
+        check()
 
 
 def test_engines_agree_on_labels_and_accuracy():

@@ -7,7 +7,7 @@ import pytest
 
 import fastnn
 from fastnn import Dense, Sequential, targets
-from fastnn.engines.tables import FEATURE_TYPES
+from fastnn.tables import FEATURE_TYPES
 
 TYPES = [dtype.name for dtype in FEATURE_TYPES]
 

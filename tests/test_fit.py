@@ -249,7 +249,9 @@ def test_xor_is_learned(engine, act):
 
 def test_ctrl_c_stops_between_calls_and_keeps_everything(engine):
     X, y = table(2000)
-    net = Sequential([Dense(64, "tanh"), Dense(3)], n_inputs=7)
+    layers = [Dense(64, "tanh"), Dense(3)]
+    Sequential(layers).fit(X, y, epochs=1, progress=False)  # kernels are compiled before the clock
+    net = Sequential(layers, n_inputs=7)
     before = net.flat_params.copy()
     handler = signal.getsignal(signal.SIGINT)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))

@@ -267,7 +267,7 @@ def test_trace_of_residuals_and_learned_slopes():
 
 def test_the_gradient_below_the_lowest_weights_is_never_computed(engine, workspaces):
     """An activation under the first Dense layer has no gradient, and neither has X."""
-    from fastnn.engines.tables import NONE
+    from fastnn.tables import NONE
 
     net = Sequential([fastnn.Activation("tanh"), Dense(4, "tanh"), Dense(2)], n_inputs=3)
     X = np.random.default_rng(0).normal(size=(5, 3))

@@ -12,7 +12,7 @@ import naive
 import numpy as np
 import pytest
 from cases import LOSSES, Case, cases, flat, relative_error
-from conftest import COMPILED, DTYPES, only
+from conftest import COMPILED, DTYPES, poison
 from hypothesis import given, settings
 from naive import Activation, Dense, PReLU, Residual
 from test_engines import TOLERANCE, by_the_oracle
@@ -20,7 +20,7 @@ from test_engines import TOLERANCE, by_the_oracle
 import fastnn
 from fastnn import SGD, engines, losses, ops, run
 from fastnn.engines import compiled as compiled_module
-from fastnn.engines.tables import NONE
+from fastnn.tables import NONE
 from fastnn.engines.workspace import Data, Workspace
 from fastnn.ops import OPERATIONS
 from fastnn.ops.operation import Operation
@@ -182,26 +182,28 @@ def poisoned(monkeypatch):
     """Every workspace starts full of NaN."""
     original = Workspace.__init__
 
-    def poison(self, *args, **kwargs):
+    def begin(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        for array in (self.grad, *self.temporary()):
-            array.view(np.uint8).fill(0xFF)  # NaN in any type
+        poison(self)
 
-    monkeypatch.setattr(Workspace, "__init__", poison)
+    monkeypatch.setattr(Workspace, "__init__", begin)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_neither_engine_nor_parts_change_a_bit(dtype, poisoned):
-    """All compiled engines, in one part and in three."""
+def test_neither_engine_nor_parts_nor_other_rows_change_a_bit(dtype, poisoned):
+    """All compiled engines, in one part and in three, and rows that are predicted alone."""
 
-    @settings(max_examples=100)
     @given(cases())
     def check(case):
         net, found = case.network(dtype), set()
         for engine, parts in itertools.product(COMPILED, (1, 3)):
-            with only(engine), mock.patch.multiple(compiled_module, GRAIN=0.0, PARTS=parts):
+            splits = mock.patch.multiple(compiled_module, GRAIN=0.0, PARTS=parts)
+            with fastnn.use_engine(engine), splits:
                 loss, gradient = net.loss_and_grad(case.X, **case.arguments)
-                found.add((loss, gradient.tobytes(), net.logits(case.X).tobytes()))
+                logits = net.logits(case.X)
+                found.add((loss, gradient.tobytes(), logits.tobytes()))
+                for i in range(0, case.m, 6):
+                    np.testing.assert_array_equal(net.logits(case.X[i : i + 1]), logits[i : i + 1])
         assert len(found) == 1
 
     check()

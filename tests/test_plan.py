@@ -7,8 +7,8 @@ from conftest import COMPILED, only
 from hypothesis import given, settings
 
 import fastnn
-from fastnn import Activation, Adam, Dense, PReLU, Residual, Sequential, losses, plan, run
-from fastnn.engines.tables import INPUT, NONE
+from fastnn import Activation, Adam, Dense, PReLU, Residual, Sequential, buffers, losses, run
+from fastnn.tables import INPUT, NONE
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.initializers import Constant
 from fastnn.layers import Layer
@@ -90,7 +90,7 @@ def test_prediction_keeps_less_than_training():
 def test_buffers_that_share_memory_change_no_bit(case):
     """The same network with a buffer of its own for everything."""
     found = []
-    place = plan._Buffers.place
+    place = buffers.Buffers.place
 
     def apart(self):
         self.size = 0
@@ -101,7 +101,7 @@ def test_buffers_that_share_memory_change_no_bit(case):
     for engine in COMPILED or ["numpy"]:
         for method in (place, apart):
             with pytest.MonkeyPatch.context() as patch, only(engine):
-                patch.setattr(plan._Buffers, "place", method)
+                patch.setattr(buffers.Buffers, "place", method)
                 net = case.network("float32")
                 loss, gradient = net.loss_and_grad(case.X, **case.arguments)
                 found.append((net.logits(case.X).tobytes(), loss, gradient.tobytes()))

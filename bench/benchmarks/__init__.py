@@ -1,1 +1,1 @@
-"""asv's benchmarks of fastnn itself, over its commits. ``track.py`` runs them."""
+"""asv's benchmarks of fastnn over its commits; ``track.py`` runs them."""

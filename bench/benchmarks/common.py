@@ -1,4 +1,4 @@
-"""What the benchmarks share: the engine and the number of threads as parameters."""
+"""Shared by the benchmarks: engine and number of threads as parameters."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-# The workloads lie beside this package; asv imports the package alone.
+# workloads.py is in the folder above, which asv does not put on the path.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-#: ``track.py quick`` tries every benchmark on little work.
+#: Set by ``track.py quick``: every benchmark runs on little work.
 QUICK = bool(os.environ.get("FASTNN_BENCH_QUICK"))
 
 ENGINES = ["numba", "c"]
@@ -17,10 +17,10 @@ THREADS = ["all"] if QUICK else [1, "all"]
 
 
 class OnEngine:
-    """Base of a benchmark that runs on every engine, in one thread and in all.
+    """Base of a benchmark that runs on every engine, in one thread and in all threads.
 
-    A subclass names its own parameter in ``cases``, whose values come first, and has ``prepare``.
-    An engine that the commit or the machine lacks is skipped.
+    A subclass has ``cases``, the values of the first parameter, and ``prepare``. An engine that
+    the commit or the machine lacks is skipped.
     """
 
     case_name = "case"
@@ -37,7 +37,7 @@ class OnEngine:
         self.prepare(case)
 
     def prepare(self, case) -> None:
-        """Be ready to measure a case."""
+        """Prepare a case; not timed."""
         raise NotImplementedError
 
 
@@ -52,7 +52,7 @@ def use(engine: str, threads) -> None:
 
 
 def load(name: str):
-    """A workload by name, short if asked for."""
+    """A workload by name; a short one under ``track.py quick``."""
     from workloads import WORKLOADS
 
     return WORKLOADS[name].shortened() if QUICK else WORKLOADS[name]

@@ -1,4 +1,4 @@
-"""An epoch of training on each of the workloads."""
+"""An epoch of training on each workload."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .common import OnEngine, load, workload_names
 
 
 class Epoch(OnEngine):
-    """A whole call of ``fit`` for one epoch, after one that warms up."""
+    """A whole call of ``fit`` for one epoch, after a warm-up call."""
 
     case_name = "workload"
     cases = workload_names()

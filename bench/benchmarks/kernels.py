@@ -1,4 +1,4 @@
-"""The products of a single dense layer, in the sizes m x k x n (rows, inputs, outputs)."""
+"""Products of dense layers, in sizes m x k x n (rows, inputs, outputs)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Dense(OnEngine):
 
 
 class TwoDense(OnEngine):
-    """Two layers, whose backward pass has the product dZ Wt too."""
+    """Two layers, k x k and k x n: the backward pass has the product dZ Wt too."""
 
     case_name = "size"
     cases = ("32x64x64", "128x512x512", "23x37x53")

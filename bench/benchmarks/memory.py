@@ -1,4 +1,4 @@
-"""The most memory that a process holds while it trains or predicts."""
+"""Peak memory of a process that trains or predicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .common import OnEngine, load
 
 
 class Memory(OnEngine):
-    """Peak of the whole process: interpreter, libraries, data and workspaces."""
+    """Peak of the whole process, with interpreter, libraries, data and workspaces."""
 
     case_name = "workload"
     cases = ("digits-128", "table-100", "digits-2048")

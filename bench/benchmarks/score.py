@@ -1,4 +1,4 @@
-"""How well a network learns: the shipped handwritten digits."""
+"""Accuracy on the handwritten digits that fastnn ships."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Digits(OnEngine):
         self.test = X[test], y[test]
 
     def track_accuracy(self, dtype, engine, threads):
-        """Share of the test digits that are told right."""
+        """Fraction of the test digits that are correct."""
         from fastnn import Adam, Dense, Sequential
 
         net = Sequential([Dense(64, "relu"), Dense(10)], n_inputs=64, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What it costs to begin: the import, and the first fit of a process."""
+"""Start-up: the import, and the first fit of a process."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ os.environ["FASTNN_CACHE_DIR"] = folder.name
 
 
 class Import:
-    """``import fastnn``, beside NumPy alone, each in a new process."""
+    """``import fastnn`` and NumPy alone, each in a new process."""
 
     number = 1
     repeat = (2, 10, 5.0)
 
     def timeraw_numpy(self):
-        """NumPy, which fastnn needs in any case."""
+        """NumPy, which fastnn imports."""
         return "import numpy"
 
     def timeraw_fastnn(self):
-        """The package, without what it loads when it is first used."""
+        """The package, without what it imports lazily."""
         return "import numpy, fastnn"
 
     def timeraw_sequential(self):
-        """The package and the class that everybody uses."""
+        """The package and its main class."""
         return "from fastnn import Sequential"
 
 
@@ -52,7 +52,7 @@ class FirstFit:
 
     def setup(self, engine):
         use(engine, "all")
-        # Fills the cache, for whatever is measured here runs in a process of its own.
+        # Fill the kernel cache: the fit that is timed runs in another process.
         subprocess.run([sys.executable, "-c", FIT.format(engine=engine)], check=True)
 
     def timeraw_warm(self, engine):
@@ -60,5 +60,5 @@ class FirstFit:
         return FIT.format(engine=engine)
 
     def timeraw_cold(self, engine):
-        """With an empty cache."""
+        """With an empty cache: kernels are compiled (numba)."""
         return FIT.format(engine=engine), COLD

@@ -1,4 +1,4 @@
-"""What several contenders share."""
+"""Shared by the contenders: timing, BLAS information, operands of a product."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def timed(function, argument, count: int) -> np.ndarray:
-    """Seconds of each of so many calls."""
+    """Seconds of each of `count` calls."""
     seconds = np.empty(count)
     for i in range(count):
         began = time.perf_counter()
@@ -18,7 +18,7 @@ def timed(function, argument, count: int) -> np.ndarray:
 
 
 def blas() -> dict:
-    """The BLAS that NumPy and SciPy have loaded, with its kernels and threads."""
+    """The BLAS libraries that NumPy and SciPy have loaded, with their kernels and threads."""
     from threadpoolctl import threadpool_info
 
     found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
@@ -30,7 +30,10 @@ def blas() -> dict:
 
 
 def operands(product: str, rows: int, n_in: int, n_out: int):
-    """The two matrices that a product of a dense layer multiplies, float32, as BLAS takes them."""
+    """The two float32 operands of a product of a dense layer; transposes are views, as for BLAS.
+
+    forward: X (rows, n_in) and W (n_in, n_out); weights: Xt and dZ; inputs: dZ and Wt.
+    """
     rng = np.random.default_rng(0)
     x, dz, w = (
         rng.random(shape, np.float32) for shape in ((rows, n_in), (rows, n_out), (n_in, n_out))

@@ -1,7 +1,8 @@
-"""fastnn: an epoch is one call of ``fit``, which goes on where the last one stopped."""
+"""fastnn: an epoch is one call of ``fit``, which continues the previous one."""
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ from contenders.common import timed
 
 
 class Trainer:
-    """Trains with one engine; how many threads it uses is its own affair."""
+    """Trains with one engine, which chooses its number of threads itself."""
 
     def __init__(self, threads: int, engine: str):
         self.engine = engine
@@ -65,7 +66,8 @@ class Predictor:
         return timed(self.net.predict_proba, self.X[:rows], count)
 
 
-LEAVES_OF = {
+#: The kernels of each product of a dense layer, transposes and sums of slabs included.
+KERNELS = {
     "forward": ("dense_forward", "narrow_forward"),
     "weights": ("dense_weights", "narrow_weights", "slab_weights", "add_slabs"),
     "inputs": (
@@ -75,7 +77,7 @@ LEAVES_OF = {
 
 
 class Multiplier:
-    """The three products of a dense layer, each run again and again by the compiled driver."""
+    """The three products of a dense layer, each repeated by one call of the compiled driver."""
 
     def __init__(self, threads: int, engine: str):
         self.engine = engine
@@ -85,31 +87,36 @@ class Multiplier:
     about = Trainer.about
 
     def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
-        """Seconds of one product, the mean of `count` in a row."""
+        """Mean seconds of one product over `count` repetitions."""
+        from fastnn import losses
         from fastnn.engines import current
-        from fastnn.engines.tables import SLOTS, Rule
-        from fastnn.engines.workspace import Data, Workspace
+        from fastnn.engines.workspace import Data, Steps, Workspace
+        from fastnn.tables import SLOTS, Rule
 
-        net = fastnn.Sequential(
-            [fastnn.Dense(n_in), fastnn.Dense(n_out)], n_inputs=1, dtype="float32"
-        )
-        ws = Workspace(net._lower(fastnn.losses.mse), net.flat_params, rows, SLOTS[Rule.sgd])
+        # The second layer is measured: the first one never computes the gradient of its input.
+        layers = [fastnn.Dense(n_in), fastnn.Dense(n_out)]
+        net = fastnn.Sequential(layers, n_inputs=1, dtype="float32")
+        plan = net.lower(losses.get("mse"))
+        state = np.zeros(plan.n_state, np.float32)
+        ws = Workspace(plan, net.flat_params, state, rows, SLOTS[Rule.sgd])
         data = Data(
-            np.ones((rows * count, 1), np.float32), Y=np.zeros((rows * count, n_out), np.float32),
-            batch_size=rows, order=np.arange(rows * count),
+            np.ones((rows, 1), np.float32), Y=np.zeros((rows, n_out), np.float32),
+            batch_size=rows, order=np.tile(np.arange(rows), count),
         )  # fmt: skip
-        hyper, results = np.zeros((count, 4)), np.zeros((count, 2))
+        steps, results = Steps(Rule.sgd, np.zeros((count, 1))), np.zeros((count, 2))
         engine = current()
 
         def run(first, last):
-            engine.run_batches(ws, data, Rule.sgd, hyper, results, first, last)
+            engine.run_batches(ws, data, steps, results, first, last)
 
         run(0, 1)
-        kept = {engine._address(leaf, net.flat_params.dtype) for leaf in LEAVES_OF[product]}
-        (key,) = [k for k in ws.bound if isinstance(k, tuple)]
-        program = ws.bound[key]
-        wanted = [int(call["leaf"]) in kept and call["row"] > 0 for call in program.table]
-        ws.bound[key] = type(program)(program.table[wanted])
+        # From the program of a step, keep the calls of this product alone.
+        ((variant, step),) = ws.programs[engine.name].programs.items()
+        wanted = [call.op == 1 and call.kernel in KERNELS[product] for call in step.calls]
+        if not any(wanted):
+            raise RuntimeError(f"a step has no call of {', '.join(KERNELS[product])}")
+        calls = list(itertools.compress(step.calls, wanted))
+        ws.programs[engine.name].programs[variant] = type(step)(calls, step.table[wanted])
         run(0, 1)
         began = time.perf_counter()
         run(0, count)

@@ -1,6 +1,6 @@
-"""JAX: one compiled call for each epoch, a scan over its minibatches, with all data on the device.
+"""JAX: one compiled call per epoch, a scan over its minibatches, with all data on the device.
 
-The optimizers are written out: SGD, and Adam as published.
+SGD and Adam are written out (D. P. Kingma and J. Ba, Adam, 2015, algorithm 1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workloads import make_data, make_weights, row_order
 
 
 class Trainer:
-    """Trains with all threads, or one; XLA can be told only before it starts."""
+    """Trains with one thread or with all; XLA reads its flag only when it starts."""
 
     def __init__(self, threads: int):
         if threads == 1:
@@ -55,14 +55,14 @@ def _epoch_function(workload):
     act = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}[workload.activation]
     rate = workload.lr
 
-    def loss_of(weights, x, target):
+    def loss_of(weights, x, targets):
         for W, b in weights[:-1]:
             x = act(x @ W + b)
         W, b = weights[-1]
         z = x @ W + b
         if workload.loss == "binary_cross_entropy":
-            return jnp.mean(jax.nn.softplus(z[:, 0]) - target * z[:, 0])
-        picked = jnp.take_along_axis(z, target[:, None], axis=1)[:, 0]
+            return jnp.mean(jax.nn.softplus(z[:, 0]) - targets * z[:, 0])
+        picked = jnp.take_along_axis(z, targets[:, None], axis=1)[:, 0]
         return jnp.mean(jax.nn.logsumexp(z, axis=1) - picked)
 
     def sgd(state, grads):

@@ -1,4 +1,4 @@
-"""Prediction in NumPy as one writes it by hand; in float64 it is the judge of the others."""
+"""Prediction in plain NumPy, which in float64 is the reference; products by OpenBLAS."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from contenders.common import blas, operands, timed
 
 
 class Predictor:
-    """Products, ReLU and softmax, with so many BLAS threads."""
+    """Products, ReLU and softmax, with a given number of BLAS threads."""
 
     def __init__(self, threads: int):
-        from threadpoolctl import threadpool_limits  # not for those who only want the judge
+        from threadpoolctl import threadpool_limits  # not needed by `probabilities`
 
         self._limit = threadpool_limits(threads, user_api="blas")
 
@@ -52,7 +52,7 @@ def probabilities(weights, x: np.ndarray) -> np.ndarray:
 
 
 class Multiplier:
-    """``numpy.matmul`` into a matrix that is there already."""
+    """``numpy.matmul`` into an existing matrix."""
 
     def __init__(self, threads: int):
         from threadpoolctl import threadpool_limits
@@ -62,7 +62,7 @@ class Multiplier:
     about = Predictor.about
 
     def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
-        """Seconds of one product, the mean of `count` in a row."""
+        """Mean seconds of one product over `count` repetitions."""
         a, b = operands(product, rows, n_in, n_out)
         out = a @ b
         began = time.perf_counter()
@@ -72,18 +72,18 @@ class Multiplier:
 
 
 class CompiledMultiplier:
-    """OpenBLAS's sgemm as SciPy hands it out, called from a compiled loop."""
+    """SciPy's OpenBLAS sgemm, called from a compiled loop."""
 
     def __init__(self, threads: int):
         from threadpoolctl import threadpool_limits
 
-        _compiled_loop()  # loads the library that is to be limited
+        _compiled_loop()  # loads the library whose threads are limited next
         self._limit = threadpool_limits(threads, user_api="blas")
 
     about = Predictor.about
 
     def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
-        """Seconds of one product, the mean of `count` in a row."""
+        """Mean seconds of one product over `count` repetitions."""
         a, b = operands(product, rows, n_in, n_out)
         out = a @ b
         loop = _compiled_loop()

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on a model written with ONNX's own helper: Gemm, Relu, Softmax."""
+"""ONNX Runtime, on a model made with ``onnx.helper``: Gemm, Relu, Softmax."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contenders.common import timed
 
 
 def make_model(workload) -> bytes:
-    """The network with fastnn's initial weights as a serialised model of float32."""
+    """The network with fastnn's initial weights as a serialised float32 model."""
     nodes, tensors, below = [], [], "x"
     for i, (W, b) in enumerate(make_weights(workload)):
         tensors += [numpy_helper.from_array(W, f"W{i}"), numpy_helper.from_array(b, f"b{i}")]
@@ -27,7 +27,7 @@ def make_model(workload) -> bytes:
         for name, size in (("x", workload.sizes[0]), ("p", workload.sizes[-1]))
     ]
     graph = helper.make_graph(nodes, workload.name, values[:1], values[1:], tensors)
-    # An opset and a format that every runtime of the last years reads.
+    # Opset 17 and IR 8 run on ONNX Runtime 1.12 and later.
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="fastnn"
     )
@@ -36,7 +36,7 @@ def make_model(workload) -> bytes:
 
 
 class Predictor:
-    """An inference session with so many threads within an operation."""
+    """An inference session with a given number of intra-op threads."""
 
     def __init__(self, threads: int):
         self.threads = threads

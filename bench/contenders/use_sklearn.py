@@ -1,8 +1,8 @@
 """scikit-learn's MLPClassifier, given the same weights, row order and outputs.
 
-An epoch is one ``partial_fit`` on float32 rows. What counts is its inner loop, without the
-validation and label coding that ``fit`` does once for all its epochs. The loop shuffles by itself,
-so it gathers rows as every peer does; only the source of the order is replaced.
+An epoch is one ``partial_fit``. Only its inner loop is timed, without the input validation and
+label coding that ``fit`` does once for all epochs. The loop shuffles and gathers the rows itself;
+the generator is replaced, so that it shuffles as fastnn does.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ ACTIVATIONS = {"sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 
 
 class GivenOrder(np.random.RandomState):
-    """A generator whose shuffles give the order it was handed."""
+    """A generator whose shuffle is the given ``order``."""
 
     def shuffle(self, x):
         x[:] = self.order
 
 
 class GivenClassifier(MLPClassifier):
-    """Takes its initial weights from a list, and clocks its inner loop."""
+    """Takes its initial weights from a list, and times its inner loop."""
 
     def _initialize(self, y, layer_units, dtype):
         self._weights = iter(self.given_weights)
         super()._initialize(y, layer_units, dtype)
-        if y.shape[1] > 1:  # two classes too, for which it has one sigmoid otherwise
+        if y.shape[1] > 1:  # for two classes too; its default is one sigmoid
             self.out_activation_ = "softmax"
 
     def _init_coef(self, fan_in, fan_out, dtype):
@@ -59,13 +59,13 @@ def make_classifier(workload) -> GivenClassifier:
     return model
 
 
-def make_target(workload, y):
-    """Labels; for two outputs one-hot rows, without which it makes one output of two classes."""
+def make_targets(workload, y):
+    """Labels; for two outputs one-hot rows, since two labels would make one output."""
     return np.eye(2, dtype=int)[y] if workload.sizes[-1] == 2 else y
 
 
 class Trainer:
-    """Trains by ``partial_fit`` with so many BLAS threads."""
+    """Trains by ``partial_fit`` with a given number of BLAS threads."""
 
     def __init__(self, threads: int):
         self._limit = threadpool_limits(threads, user_api="blas")
@@ -76,7 +76,7 @@ class Trainer:
     def load(self, workload) -> None:
         self.workload = workload
         self.X, y = make_data(workload)
-        self.y = make_target(workload, y)
+        self.y = make_targets(workload, y)
         self.classes = np.arange(max(2, workload.sizes[-1]))
         self.model = make_classifier(workload)
 

@@ -1,4 +1,4 @@
-"""PyTorch, eager, with fused optimizers and tensors in memory (no DataLoader)."""
+"""PyTorch in eager mode, with fused optimizers and all data in tensors (no DataLoader)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def make_module(workload) -> nn.Sequential:
-    """The network with fastnn's initial weights; nn.Linear keeps the transpose."""
+    """The network with fastnn's initial weights; nn.Linear keeps the transposed W."""
     layers: list[nn.Module] = []
     for W, b in make_weights(workload):
         linear = nn.Linear(*W.shape, dtype=getattr(torch, workload.dtype))
@@ -27,7 +27,7 @@ def make_module(workload) -> nn.Sequential:
 
 
 class Trainer:
-    """Trains with so many threads."""
+    """Trains with a given number of threads."""
 
     def __init__(self, threads: int):
         torch.set_num_threads(threads)
@@ -56,13 +56,13 @@ class Trainer:
         order = torch.from_numpy(row_order(self.workload, number))
         model, optimizer, loss_of = self.model, self.optimizer, self.loss
         began = time.perf_counter()
-        # One gather for the whole epoch spares a dispatch for each batch.
+        # One gather for the whole epoch saves a dispatch per batch.
         X, y = self.X[order], self.y[order]
         losses = []
         size = self.workload.batch_size
-        for x, target in zip(X.split(size), y.split(size), strict=True):
+        for x, targets in zip(X.split(size), y.split(size), strict=True):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(model(x), target)
+            loss = loss_of(model(x), targets)
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
@@ -72,7 +72,7 @@ class Trainer:
 
 
 class Predictor:
-    """Softmax of a module in inference mode, with so many threads."""
+    """Softmax of a module in inference mode, with a given number of threads."""
 
     def __init__(self, threads: int):
         torch.set_num_threads(threads)
@@ -93,7 +93,7 @@ class Predictor:
 
 
 class Multiplier:
-    """``torch.mm`` into a tensor that is there already."""
+    """``torch.mm`` into an existing tensor."""
 
     def __init__(self, threads: int):
         torch.set_num_threads(threads)
@@ -101,7 +101,7 @@ class Multiplier:
     about = Trainer.about
 
     def seconds(self, product: str, rows: int, n_in: int, n_out: int, count: int) -> float:
-        """Seconds of one product, the mean of `count` in a row."""
+        """Mean seconds of one product over `count` repetitions."""
         a, b = (torch.from_numpy(matrix) for matrix in operands(product, rows, n_in, n_out))
         out = a @ b
         began = time.perf_counter()

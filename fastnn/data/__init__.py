@@ -1,4 +1,4 @@
-"""Data that is shipped with fastnn, and how it is split."""
+"""The data set that fastnn contains, and splitting rows."""
 
 from .digits import load_digits
 from .split import stratified_split

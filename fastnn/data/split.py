@@ -1,4 +1,4 @@
-"""Splitting rows into training and test parts."""
+"""Split rows into a training and a test set."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..checks import real_number
 
 
 def stratified_split(labels, test_share: float = 0.25, seed: int = 0):
-    """Row numbers of a training and a test part with the classes in equal shares.
+    """Row numbers of a training and a test set with the same proportions of the classes.
 
     Parameters
     ----------
     labels : array_like, shape (m,)
     test_share : float, default 0.25
-        Share of each class that goes into the test part, above 0 and below 1; the count is
-        rounded, but is at least one row where a class has two.
+        Fraction of each class that goes into the test set, above 0 and below 1. The count is
+        rounded; a class of two or more rows has at least one row in each set.
     seed : int, default 0
 
     Returns
@@ -27,7 +27,7 @@ def stratified_split(labels, test_share: float = 0.25, seed: int = 0):
     Raises
     ------
     ValueError, TypeError
-        If the share is not between 0 and 1, or the seed is not a whole number.
+        If `test_share` is not between 0 and 1, or the seed is not a whole number.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Which engine executes a plan, and why.
+"""The choice of the engine that executes a plan.
 
 ``"auto"`` takes numba if it can be imported, else c if it was built, else numpy with a warning that
-says what to do. ``FASTNN_ENGINE``, read at the import, :func:`set_engine` and :func:`use_engine`
-choose by hand.
+says what to install. :func:`use_engine`, :func:`set_engine` and ``FASTNN_ENGINE`` (read at import)
+override it, in this order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def available() -> dict[str, str]:
     Returns
     -------
     dict
-        The name of each engine and what it is, the best first.
+        A description of each engine by name, the best first.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def available() -> dict[str, str]:
 
 @functools.cache
 def trouble(name: str) -> str | None:
-    """Why an engine cannot run here, and what to do about it; None if it can.
+    """Why an engine cannot run here, and what to install; None if it can run.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def set_engine(name: str) -> None:
 
 @contextlib.contextmanager
 def use_engine(name: str):
-    """Choose the engine within a ``with`` block, for the running thread or task alone.
+    """Choose the engine within a ``with`` block, for the current thread or task only.
 
     Raises
     ------
@@ -156,13 +156,13 @@ _warned = False
 
 
 def _warn_of_reference() -> None:
-    """Say once per process that nobody should have to wait like this, and what to do."""
+    """Warn once per process that the reference engine is slow, and say what to install."""
     global _warned
     if not _warned:
         _warned = True
         warnings.warn(
-            "fastnn runs on its slow reference engine. pip install numba gives the fast one; or "
-            f"the C engine would do, but {trouble('c')}",
+            "fastnn runs on its slow reference engine. pip install numba gives the fast one; "
+            f"the C engine is as fast, but {trouble('c')}",
             RuntimeWarning,
             stacklevel=5,
         )
@@ -186,10 +186,10 @@ def _c_engine():
 
 @functools.cache
 def _numba():
-    """Numba's leaves, on the C engine's threads where they are there.
+    """Numba's kernels, on the C module's thread pool if it was built, else on Numba's own pool.
 
-    Those sleep when they have waited for some tens of microseconds. OpenMP's go on spinning, and
-    beside another busy process each region then costs a turn of the scheduler.
+    Threads of the C module wait for 50 us and then sleep. OpenMP's keep spinning; if another
+    process is busy, each region then costs a time slice of the scheduler.
     """
     from . import jit, native
     from .compiled import CompiledEngine

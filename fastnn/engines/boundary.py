@@ -1,8 +1,8 @@
-"""What compiled code is given: checked in Python, because machine code checks nothing.
+"""Checks, in Python, of everything that compiled code receives: machine code checks nothing.
 
-A plan is checked once when a program is bound to it, arrays whenever they are handed over. A table
-that was damaged, or an array of another type, size or layout, is an error here and can never
-become a write outside of its array.
+A plan is checked once, when a program is bound to it; arrays are checked on every call. A damaged
+table, or an array of the wrong type, size or layout, raises an error here instead of causing an
+out-of-bounds write.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import numpy as np
 
 from ..ops import BY_KIND
 from ..ops.operation import EDGES, Record, is_value
-from .tables import FEATURE_TYPES, HYPER, INPUT, KC, NONE, OP, SLOTS, Rule
+from ..tables import FEATURE_TYPES, HYPER, INPUT, KC, NONE, OP, SLOTS, Rule
 
-#: Larger sizes than this are damage: products of two are still exact in 128 bits, and no machine
-#: has the memory.
+#: Larger sizes are damage: no machine has the memory.
 _MOST = 1 << 48
 
 _FEATURE_TYPES = frozenset(FEATURE_TYPES)
@@ -22,14 +21,14 @@ _FLOAT64, _INT32, _INT64 = (np.dtype(name) for name in ("float64", "int32", "int
 
 
 def check_array(array, name: str, dtype, least: int, written: bool = False) -> None:
-    """Refuse what is not a contiguous, aligned array of a type with at least so many elements.
+    """Refuse `array` unless it is contiguous, aligned, of `dtype`, and has `least` elements.
 
     Raises
     ------
     TypeError
-        If it is no array, or of another type.
+        If it is not an array, or of another dtype.
     ValueError
-        If it is too small, strided, misaligned, or to be written to and read-only.
+        If it is too small, strided or misaligned, or is written to but read-only.
     """
     if isinstance(array, np.ndarray) and array.dtype == dtype and array.size >= least:
         flags = array.flags
@@ -57,7 +56,7 @@ def check_workspace(ws) -> None:
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"params must be float32 or float64, not {dtype}")
     if capacity < 1:
-        raise ValueError(f"a workspace for {capacity} rows holds nothing")
+        raise ValueError(f"a workspace needs at least 1 row, not {capacity}")
     check_array(ws.params, "params", dtype, plan.n_params)
     check_array(ws.state, "state", dtype, plan.n_state, written=layout.training)
     check_array(ws.work, "work", dtype, layout.per_sample * capacity, written=True)
@@ -69,7 +68,7 @@ def check_workspace(ws) -> None:
 
 
 def check_training(ws, rule: Rule | None) -> None:
-    """Check the arrays that a backward pass writes, and with a rule those of its step.
+    """Check the arrays that a backward pass writes, and those of the optimizer step `rule`.
 
     Raises
     ------
@@ -84,7 +83,7 @@ def check_training(ws, rule: Rule | None) -> None:
 
 
 def check_layout(plan, layout, capacity: int, rows: int) -> None:
-    """Check that everything a layout points at lies within its arrays.
+    """Check that every offset of a layout lies within its array.
 
     Parameters
     ----------
@@ -98,20 +97,20 @@ def check_layout(plan, layout, capacity: int, rows: int) -> None:
     Raises
     ------
     TypeError
-        If it has no table of :data:`.tables.OP`.
+        If its table does not have the dtype :data:`.tables.OP`.
     ValueError
-        If a code is unknown, a size is not positive, or an offset points outside.
+        If a code is unknown, a size is not positive, or an offset is out of range.
     """
     check_array(layout.ops, "the plan's table", OP, 1)
     if layout.ops.ndim != 1:
         raise ValueError("the plan's table must have one dimension")
-    # Python's own integers: no sum or product of damaged fields can overflow.
+    # Python's integers: no sum or product of damaged fields can overflow.
     records = [Record(*values) for values in layout.ops.tolist()]
     Door(plan, layout, records, capacity, rows).check()
 
 
 class Door:
-    """The rules for the operations of a layout, with the spaces that they are measured against."""
+    """The checks of a layout's operations, with the sizes of its spaces."""
 
     def __init__(self, plan, layout, records: list[Record], capacity: int, rows: int):
         self.plan, self.layout, self.records = plan, layout, records
@@ -139,28 +138,28 @@ class Door:
                 f"the plan's last operation does not give its {plan.n_outputs} outputs"
             )
 
-    # -- what operations ask ------------------------------------------------------------------
+    # -- checks that operations call ----------------------------------------------------------
 
     def parameter(self, offset: int, size: int, name: str) -> None:
-        """Refuse a parameter that is not within the flat vector."""
+        """Refuse a parameter outside the flat vector."""
         self._within(offset, size, self.plan.n_params, name)
 
     def state(self, offset: int, size: int, name: str) -> None:
-        """Refuse statistics that are not within the flat state vector."""
+        """Refuse statistics outside the flat state vector."""
         self._within(offset, size, self.plan.n_state, name)
 
     def per_batch(self, offset: int, size: int) -> None:
-        """Refuse sums that are not within the per-batch space."""
+        """Refuse sums outside the per-batch space."""
         self._within(offset, size, self.layout.per_batch, "batch")
 
     def is_head(self, op: Record) -> None:
-        """Refuse a loss that is not the last operation, or of another width than the output."""
+        """Refuse a loss that is not the last operation, or whose width is not the output's."""
         if op is not self.records[-1] or self.plan.loss is None:
             raise ValueError("it is a loss, but not the last operation")
         if op.n_in != self.plan.n_outputs:
             raise ValueError(f"n_in is {op.n_in}")
 
-    # -- what is true of every operation ------------------------------------------------------
+    # -- checks of every operation ------------------------------------------------------------
 
     def _operation(self, index: int, op: Record) -> None:
         home = BY_KIND.get(op.kind)
@@ -201,13 +200,13 @@ class Door:
             return
         if not 0 <= below < index:
             raise ValueError(f"{names[3]} is {below}")
-        source = self.records[below]
-        if source.n_out != op.n_in or source.a != x:
+        writer = self.records[below]
+        if writer.n_out != op.n_in or writer.a != x:
             raise ValueError(f"it reads {op.n_in} columns that operation {below} does not write")
         self._buffer(op, names[0], op.n_in)
         if dx != NONE:
             self._buffer(op, names[1], op.n_in)
-            if source.da != dx:
+            if writer.da != dx:
                 raise ValueError(f"{names[1]} is not the gradient of operation {below}")
 
     def _z(self, op: Record) -> None:
@@ -237,7 +236,7 @@ class Door:
 
 
 def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
-    """Check the rows that a program will run on, and that there are the batches of a range.
+    """Check the rows that a program will run on, and the range of batches.
 
     The order's entries and the labels are checked by the kernels that read them.
 
@@ -287,7 +286,7 @@ def check_pieces(ws, data) -> None:
 
 
 def check_steps(rule: Rule | None, hyper, n_steps: int, results, n_results: int) -> None:
-    """Check the arrays with a row for each step or batch, where they are given.
+    """Check `hyper`, (n_steps, n_hyper), and `results`, (n_results, 2), if they are given.
 
     Raises
     ------

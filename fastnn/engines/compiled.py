@@ -1,6 +1,6 @@
-"""What the compiled engines share: binding a plan to addresses, and calling the driver.
+"""The code that the compiled engines share: binding a plan to addresses, calling the driver.
 
-A compiled engine is a function from names of kernels to addresses, and a driver at one of them.
+A compiled engine maps names of kernels to addresses; one of the functions is the driver.
 Binding turns the operations of a layout into programs, lists of calls:
 
     train      gather, targets, forward, loss, sums, backward, update     (one minibatch step)
@@ -27,22 +27,22 @@ from ..errors import EngineError
 from ..ops import BY_KIND
 from ..ops.operation import EXP, MOVE, Call
 from . import boundary, threads
-from .tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Rule, Status
+from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Rule, Status
 from .workspace import Data, Steps
 
-#: Arithmetic operations that are worth a part: about 30 us of one core's work.
+#: Least work of a part, in arithmetic operations: about 30 us on one core.
 GRAIN = 600_000.0
 
-#: Parts of every call, whatever the number of threads; None lets the threads decide.
+#: Most parts of a call, for tests; None takes the number of threads.
 PARTS: int | None = None
 
-#: Most rows that :class:`_FewRows` takes.
+#: Most rows that :class:`_FewRows` accepts.
 _FEW_ROWS = 16
 
 #: Cost of an element that is gathered from a shuffled row, in multiply-adds.
 _GATHER = 16.0
 
-#: Cost of a parameter in an optimizer's step; Adam has a root and a quotient.
+#: Cost of a parameter in an optimizer step, in multiply-adds; Adam has a root and a division.
 _STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
 
 _STORE_KERNELS = {
@@ -72,11 +72,11 @@ class Variant:
     ----------
     task : Task
     features : str or None
-        The type that batches are gathered from; None where they are read in place.
+        The dtype of X if batches are gathered; None if they are read in place.
     weighted : bool
         Whether rows have weights.
     metric : str or None
-        How a row counts as correct.
+        How accuracy is counted: "class", "sign" or None.
     rule : Rule or None
         The optimizer's step.
     function : str or None
@@ -99,10 +99,10 @@ class CompiledEngine:
     name : str
         The engine's public name.
     address : callable
-        ``address(kernel, dtype)`` gives the address of a compiled function.
+        ``address(kernel, dtype)`` returns the address of a compiled function.
     launch : callable
-        ``launch(dtype, n_threads)`` is a context manager; within it so many threads are ready,
-        and it gives the address of the parallel launcher, or 0 where a plain loop must do.
+        ``launch(dtype, n_threads)`` is a context manager that prepares n_threads threads and
+        yields the address of the parallel launcher, or 0 for a plain loop.
     """
 
     def __init__(self, name, address, launch):
@@ -115,7 +115,7 @@ class CompiledEngine:
     def forward(self, ws, data, out, function="logits", first=0, last=None):
         bound = ws.programs.get(self.name)
         few = None if bound is None else bound.few.get(function)
-        if few is not None and first == 0 and few.take(data, out):
+        if few is not None and first == 0 and few.accepts(data, out):
             few.forward(ws, data.X, out)
             return
         last = data.n_batches if last is None else last
@@ -138,7 +138,8 @@ class CompiledEngine:
     def loss_and_grad(self, ws, data, results, first=0, last=None):
         last = data.n_batches if last is None else last
         variant = self._variant(Task.GRADIENT, ws, data)
-        arrays = _Arrays(results=results, accumulates=1, total_weight=data.weight_sum)
+        penalty = 1.0 if ws.plan.mean else data.share
+        arrays = _Arrays(None, results, None, NONE, 1, data.weight_sum, penalty)
         if self._drive(ws, variant, data, first, last, arrays).status:
             ws.grad.fill(np.nan)
 
@@ -160,7 +161,7 @@ class CompiledEngine:
         return Variant(task, _gathers(ws, data), data.weights is not None, data.metric, rule)
 
     def _drive(self, ws, variant: Variant, data, first: int, last: int, arrays: _Arrays) -> _Bound:
-        """Fill the context and run a program; the status left is OK or NOT_FINITE."""
+        """Fill the context and run a program; afterwards the status is OK or NOT_FINITE."""
         task = variant.task
         if data is not None:
             boundary.check_data(ws, data, first, last, task is not Task.PREDICT)
@@ -185,7 +186,7 @@ class CompiledEngine:
             _address(data.order), _address(arrays.out),
             ws.layout.logits if arrays.output == NONE else arrays.output,
             len(data.X), data.n_rows, data.batch_size, int(variant.features is not None),
-            data.scale, arrays.accumulates, arrays.total_weight,
+            data.scale, arrays.accumulates, arrays.total_weight, arrays.total_penalty,
             _signed(steps.seed) if steps else 0, steps.first if steps else 0,
             int(ws.layout.training), ws.pack_for(parts), 0, parts, GRAIN,
         )  # fmt: skip
@@ -196,11 +197,11 @@ class CompiledEngine:
         else:
             bound.status = context.drive(context.address, *program.call, first, last)
         if bound.status not in _EXPECTED:
-            raise EngineError(_what_went_wrong(self.name, bound.status, task))
+            raise EngineError(_error_message(self.name, bound.status, task))
         return bound
 
     def _context(self, ws) -> _Bound:
-        """The context of a workspace, with all that stays the same."""
+        """The context of a workspace, with the fields that no call changes."""
         dtype, layout = ws.params.dtype, ws.layout
         boundary.check_workspace(ws)
         context = _Context(_DRIVER(self.address("drive", dtype)))
@@ -217,7 +218,7 @@ class CompiledEngine:
         return bound
 
     def _bind(self, ws, bound: _Bound, variant: Variant) -> _Program:
-        """The calls with the addresses of this process, kept with the workspace."""
+        """The calls with the addresses of this process; the workspace stores them."""
         task = variant.task
         boundary.check_workspace(ws)
         if task in (Task.TRAIN, Task.GRADIENT, Task.UPDATE):
@@ -237,11 +238,11 @@ class CompiledEngine:
         return program
 
 
-# -- which calls a program is made of -------------------------------------------------------------
+# -- the calls of a program -----------------------------------------------------------------------
 
 
 def _gathers(ws, data) -> str | None:
-    """The type that batches are gathered from, or None where they are read in place."""
+    """The dtype of X if batches are gathered, or None if they are read in place."""
     if data.order is None and data.X.dtype == ws.params.dtype and data.scale == 1:
         return None
     return data.X.dtype.name
@@ -283,12 +284,12 @@ def _update(plan, rule) -> Call:
     return Call(Rule(rule).name, None, 0, _STEP[rule] * plan.n_params, 0.0)
 
 
-# -- what is kept with a workspace ----------------------------------------------------------------
+# -- objects that a workspace stores --------------------------------------------------------------
 
 
 @dataclass
 class _Arrays:
-    """The arrays and numbers of one call of the driver, beside the rows."""
+    """The arrays and numbers of one call of the driver, besides the rows."""
 
     steps: Steps | None = None
     results: np.ndarray | None = None
@@ -296,10 +297,11 @@ class _Arrays:
     output: int = NONE
     accumulates: int = 0
     total_weight: float = 0.0
+    total_penalty: float = 0.0
 
 
 class _Program:
-    """A table of calls, and the costs that decide whether any of them is worth splitting."""
+    """A table of calls, and their costs, which decide whether any call is split."""
 
     def __init__(self, calls: list[Call], table: np.ndarray):
         self.calls = calls
@@ -309,7 +311,7 @@ class _Program:
         self._most_work: dict[int, float] = {}
 
     def most_work(self, rows: int) -> float:
-        """Arithmetic operations of the largest call with so many rows of a batch."""
+        """Arithmetic operations of the most expensive call, for batches of `rows` rows."""
         known = self._most_work.get(rows)
         if known is None:
             known = max(fixed + per_row * rows for fixed, per_row in self._costs)
@@ -325,7 +327,7 @@ class _Context:
         self._record = np.zeros(1, CONTEXT)
         self.address = self._record.ctypes.data
         self._memory = self._record.view(np.uint8).data
-        #: Whose call the record was filled for last, where that may be repeated.
+        #: Identifies the call that the record holds, if it can be repeated as is.
         self.filled_for: object = None
 
     def set(self, **values) -> None:
@@ -333,7 +335,7 @@ class _Context:
             self._record[name] = _address(value) if isinstance(value, np.ndarray) else value
 
     def begin_call(self, *values) -> None:
-        """Set all of CALL_FIELDS, which takes a tenth of the time of one by one."""
+        """Set all of CALL_FIELDS in a tenth of the time of setting each by name."""
         self.filled_for = None
         _CALL.pack_into(self._memory, _CALL_PLACE, *values)
 
@@ -343,7 +345,7 @@ class _Context:
 
 @dataclass
 class _Bound:
-    """What an engine has bound to the arrays of a workspace."""
+    """The context and the programs of an engine for the arrays of a workspace."""
 
     context: _Context
     programs: dict[Variant, _Program] = field(default_factory=dict)
@@ -352,9 +354,10 @@ class _Bound:
 
 
 class _FewRows:
-    """The forward pass of a few rows in one part, through buffers whose addresses are known.
+    """The forward pass of at most _FEW_ROWS rows in one part, through buffers of fixed address.
 
-    Asking an array for its address, and filling the context, takes as long as a small network.
+    Otherwise, determining an array's address and filling the context take as long as the forward
+    pass of a small network.
     """
 
     def __init__(self, ws, program: _Program, context: _Context, output: int):
@@ -363,12 +366,12 @@ class _FewRows:
         self._out = np.zeros((_FEW_ROWS, ws.plan.n_outputs), dtype)
         self._context = context
         self._arrays = _address(self._X), 0, 0, 0, 0, _address(self._out), output
-        self._most = _FEW_ROWS if program.most_work(_FEW_ROWS) < 2 * GRAIN else 0
+        self._max_rows = _FEW_ROWS if program.most_work(_FEW_ROWS) < 2 * GRAIN else 0
         self._drive = functools.partial(context.drive, context.address, *program.call, 0, 1)
         self._known: tuple = ()
 
-    def take(self, data: Data, out: np.ndarray) -> bool:
-        """Whether the rows are few enough, need no conversion, and fit the plan."""
+    def accepts(self, data: Data, out: np.ndarray) -> bool:
+        """Whether the rows are few enough, need no conversion, and match the plan."""
         if data.scale != 1 or data.order is not None:
             return False
         X = data.X
@@ -377,7 +380,7 @@ class _FewRows:
             return True
         m, dtype = len(X), self._X.dtype
         shapes = (m, self._X.shape[1]), (m, self._out.shape[1])
-        if m > self._most or arrays != (*shapes, dtype, dtype):
+        if m > self._max_rows or arrays != (*shapes, dtype, dtype):
             return False
         self._known = arrays
         return True
@@ -387,8 +390,8 @@ class _FewRows:
         self._X[:m] = X
         if context.filled_for != (self, m):
             context.begin_call(
-                0, 0, 0, *self._arrays, m, m, m, 0, 1.0, 0, 0.0, 0, 0, 0, ws.pack_for(1), 0, 1,
-                GRAIN,
+                0, 0, 0, *self._arrays, m, m, m, 0, 1.0, 0, 0.0, 0.0, 0, 0, 0, ws.pack_for(1), 0,
+                1, GRAIN,
             )  # fmt: skip
             context.filled_for = self, m
         self._drive()
@@ -399,19 +402,19 @@ def _address(array: np.ndarray | None) -> int:
     if array is None:
         return 0
     try:
-        # A third of the time of the other way. (An array is a buffer, which mypy cannot know.)
+        # In a third of the time of array.ctypes. mypy does not know that an array is a buffer.
         return ctypes.addressof(_BYTE.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # read-only, or empty
-        # Not __array_interface__, within which NumPy drops what a signal's handler raises.
+        # Not __array_interface__, in which NumPy discards exceptions of signal handlers.
         return array.ctypes.data
 
 
 def _signed(seed: int) -> int:
-    """A seed of 64 bits in a signed field."""
+    """An unsigned 64-bit seed as the signed integer with the same bits."""
     return seed - (1 << 64) if seed >= 1 << 63 else seed
 
 
-def _what_went_wrong(engine: str, status: int, task: Task) -> str:
+def _error_message(engine: str, status: int, task: Task) -> str:
     if status == Status.BAD_INDEX:
         return f"a label or an entry of the order is out of range (engine {engine}, {task.value})"
     return f"the {engine} engine stopped with status {status} in {task.value}"

@@ -1,14 +1,14 @@
-"""Levels of vector instructions: their names, and the one that ``FASTNN_SIMD`` asks for.
+"""Levels of vector instructions: their names, and the choice of one by ``FASTNN_SIMD``.
 
-``FASTNN_SIMD`` forces a lower level: ``avx2`` or ``plain`` where the processor has AVX-512. The
-results do not depend on it, to the last bit; it is there to prove just that.
+``FASTNN_SIMD`` forces a lower level: ``avx2`` or ``plain`` on a processor with AVX-512. The results
+are equal bit for bit at every level; the variable exists to test that.
 """
 
 from __future__ import annotations
 
 import os
 
-#: All levels, the best first; what a level must have is known to the compiled engines.
+#: All levels, the best first; the compiled engines define the instructions that each requires.
 NAMES = ("avx512", "avx2", "neon", "plain")
 
 

@@ -1,7 +1,7 @@
 """The C engine: functions that were compiled when fastnn was installed, found by name.
 
-The sources lie in ``csrc/``, one file for each family of leaves as in ``jit/``, compiled for every
-level of vector instructions; which one runs is decided here, when the process first asks.
+The sources are in ``csrc/``, one file per operation as in ``jit/``. They are compiled for every
+level of vector instructions; this module chooses the level on first use.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def trouble() -> str | None:
         return None
     if "No module named" in _trouble or "cannot import name" in _trouble:
         return (
-            "its extension module was not built, for want of a C compiler when fastnn was "
-            "installed: install gcc or clang, then fastnn again"
+            "its extension module was not built, probably because there was no C compiler when "
+            "fastnn was installed: install gcc or clang, then fastnn again"
         )
     return f"its extension module cannot be loaded ({_trouble})"
 
@@ -69,7 +69,7 @@ def names() -> list[str]:
 
 @contextlib.contextmanager
 def launch(dtype, n_threads: int):
-    """Within it calls from this thread use so many threads; gives the launcher's address."""
+    """Context in which calls from this thread use n_threads; yields the launcher's address."""
     before = _module.use_threads(n_threads)
     try:
         yield address("launch", dtype)
@@ -78,5 +78,5 @@ def launch(dtype, n_threads: int):
 
 
 def layout() -> dict[str, dict[str, int]]:
-    """Offsets of all fields, and all codes, as the C sources have them."""
+    """Offsets of all fields, and all codes, as defined in the C sources."""
     return _module.layout()

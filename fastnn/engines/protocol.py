@@ -44,8 +44,8 @@ class Engine(Protocol):
         """Add the gradient of pieces of one batch to ``ws.grad``; the first piece overwrites it.
 
         `results`, (2,), is the running (sum of losses, n_correct). The batches of `data` are
-        pieces of one batch, multiples of KC rows but for the last; their sum has the bits of one
-        piece in the compiled engines. Where the loss is not finite, the gradient is NaN.
+        pieces of one batch, of a multiple of KC rows except the last one. In the compiled engines
+        the sum has the same bits as for one piece. If the loss is not finite, the gradient is NaN.
         """
 
     def update(self, ws: Workspace, steps: Steps) -> None:
@@ -56,7 +56,7 @@ class Engine(Protocol):
     ) -> int:
         """Train on minibatches, with a row of hyperparameters in `steps` for each.
 
-        `results`, (last - first, 2), takes each batch's sum of losses and n_correct. Returns how
-        many batches were trained on: fewer than asked for only where the loss of the next one is
-        not finite.
+        It writes each batch's sum of losses and n_correct into `results`, (last - first, 2), and
+        returns the number of batches trained on: fewer than last - first only if the loss of the
+        next one is not finite.
         """

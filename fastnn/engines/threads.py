@@ -1,4 +1,4 @@
-"""How many threads a call may use, and the pool that runs them."""
+"""The number of threads that a call may use, and Numba's thread pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-#: More threads than this are a mistake.
+#: Most threads; a larger number is a mistake.
 MOST_THREADS = 1024
 
 _chosen: int | None = None
@@ -22,7 +22,7 @@ _lock = threading.RLock()
 
 
 def cpu_count() -> int:
-    """Cores that this process may use: its affinity mask and its cgroup's quota."""
+    """Cores that this process may use, by its affinity mask and its cgroup's quota."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -32,7 +32,7 @@ def cpu_count() -> int:
 
 @functools.cache
 def _cgroup_quota() -> int | None:
-    """Whole cores of the CPU bandwidth limit at the first call, or None without one."""
+    """Cores of the cgroup's CPU quota at the first call, rounded up, or None without a quota."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if quota == "max" else max(1, -(-int(quota) // int(period)))
@@ -50,14 +50,14 @@ def _cgroup_quota() -> int | None:
 def get_num_threads() -> int:
     """Threads that a fit or prediction may use.
 
-    What :func:`set_num_threads` said, else ``FASTNN_NUM_THREADS``, else all cores of the process
-    but no more than ``OMP_NUM_THREADS`` or ``NUMBA_NUM_THREADS``, with which joblib limits its
+    The number of :func:`set_num_threads`, else of ``FASTNN_NUM_THREADS``, else all cores of the
+    process, but at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``, with which joblib limits its
     workers.
 
     Raises
     ------
     ValueError
-        If ``FASTNN_NUM_THREADS`` is not a whole number of at least 1.
+        If the variable in use is not a whole number from 1 to 1024.
 
     Examples
     --------
@@ -81,12 +81,12 @@ def get_num_threads() -> int:
 def set_num_threads(n: int | None) -> None:
     """Limit fits and predictions to n threads; None returns to the default.
 
-    The results do not depend on it, to the last bit.
+    The results are equal bit for bit for any number.
 
     Raises
     ------
     ValueError, TypeError
-        If n is not a whole number of at least 1.
+        If n is not a whole number from 1 to 1024.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def set_num_threads(n: int | None) -> None:
         n = _check(n, "the number of threads")
         if n > cpu_count():
             warnings.warn(
-                f"{n} threads were asked for, but this process may use {cpu_count()} cores: "
+                f"{n} threads were requested, but this process may use {cpu_count()} cores: "
                 "more threads than cores are seldom faster",
                 stacklevel=2,
             )
@@ -125,11 +125,11 @@ def _check(value, what: str) -> int:
 
 @contextlib.contextmanager
 def numba_pool(n_threads: int):
-    """Within it, Numba's pool runs with n_threads for this thread; gives whether it may be used.
+    """Context in which Numba's pool has n_threads for this thread; yields whether it may be used.
 
-    Only the OpenMP and TBB layers will do: Numba's own workqueue takes 100 us a region and
-    aborts under concurrent calls. A forked child whose parent used the pool must not enter it.
-    The number of threads that other code has set for Numba is put back.
+    Only the OpenMP and TBB layers are accepted: Numba's own workqueue takes 100 us per region and
+    aborts on concurrent calls. A forked child whose parent used the pool must not enter it. The end
+    restores the number of threads that other code has set for Numba.
     """
     if not _pool_is_ready():
         yield False
@@ -145,7 +145,7 @@ def numba_pool(n_threads: int):
 
 
 def _pool_is_ready() -> bool:
-    """Launch the pool if need be; warn once if that is impossible."""
+    """Launch the pool if it is not running; warn once if that is impossible."""
     global _pool_started, _pool_trouble
     with _lock:
         if not (_pool_started or _pool_trouble or _forked):
@@ -162,7 +162,7 @@ def _pool_is_ready() -> bool:
 
 
 def _launch_pool() -> str | None:
-    """Launch the thread layer; what is wrong with it, or None."""
+    """Launch the thread layer; returns the reason if it cannot be used, else None."""
     import numba
     from numba.np.ufunc import parallel
 
@@ -173,8 +173,8 @@ def _launch_pool() -> str | None:
             config.THREADING_LAYER = "omp"
         parallel._launch_threads()
         layer = numba.threading_layer()
-    except Exception as error:  # Numba raises several kinds where no layer can be had
-        return f"Numba has no thread layer that is safe ({error})"
+    except Exception as error:  # Numba raises several types if there is no layer
+        return f"Numba has no safe thread layer ({error})"
     finally:
         config.THREADING_LAYER = wanted
     safe = layer in ("omp", "tbb")
@@ -189,7 +189,7 @@ def _numba_config() -> Any:
 
 
 def _after_fork() -> None:
-    """Note whether the parent had used the pool: ours, or Numba's in code of the user."""
+    """Record whether the parent had started Numba's pool, through fastnn or by itself."""
     global _forked, _lock
     numba_parallel = sys.modules.get("numba.np.ufunc.parallel")
     _forked = bool(getattr(numba_parallel, "_is_initialized", _pool_started))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.operation import Table
-from .tables import MOST_PARTS, PACK_BYTES, Rule
+from ..tables import MOST_PARTS, PACK_BYTES, Rule
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
@@ -16,7 +16,7 @@ _ALIGNMENT = 64
 
 
 def aligned_zeros(size: int, dtype) -> np.ndarray:
-    """A zeroed vector whose first element lies on a cache line."""
+    """A zeroed vector that starts on a cache line (64 bytes)."""
     dtype = np.dtype(dtype)
     raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
@@ -31,27 +31,27 @@ class Workspace:
     plan : Plan
         The lowered network.
     params : ndarray, shape (plan.n_params,)
-        The flat parameter vector, in the network's dtype; the engine works on it in place.
+        The flat parameter vector, in the network's dtype; engines update it in place.
     state : ndarray, shape (plan.n_state,)
         The flat state vector, likewise.
     rows : int
-        The largest batch it must hold.
+        Rows of the largest batch.
     n_slots : int or None
-        Flat vectors of the optimizer (:data:`fastnn.engines.tables.SLOTS`); None where only
-        prediction programs will run, which need no gradient either.
+        Flat vectors of the optimizer (:data:`fastnn.tables.SLOTS`); None for prediction
+        only, without slots and gradient.
     total_rows : int, optional
-        Rows of a batch that runs in pieces of `rows`; left out, there are no pieces.
+        Rows of a batch that runs in pieces of `rows`; by default there are no pieces.
 
     Attributes
     ----------
     rows, capacity : int
-        The largest batch, and that rounded up to a whole cache line of each column.
+        Rows of the largest batch, and these rounded up to a multiple of ROW_STEP.
     layout : Layout
-        That of training or prediction, for these rows.
+        The layout of training or prediction, for these rows.
     table : ops.operation.Table
-        Its operations as plain numbers.
+        Its operations as Python numbers.
     grad : ndarray, shape (n_params,)
-        The gradient that ``loss_and_grad`` leaves.
+        The gradient that ``loss_and_grad`` writes.
     slots : ndarray, shape (n_slots, n_params)
         The state of the optimizer.
     work : ndarray, shape (layout.per_sample * capacity,)
@@ -62,7 +62,7 @@ class Workspace:
         How often part p of a call has run, and on which thread of the pool it ran last (-1: never
         on the pool), for tests of threading.
     programs : dict
-        What each engine has bound to these arrays, by the engine's name; addresses of this process.
+        The programs of each engine for these arrays, by its name; addresses of this process.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Workspace:
         self.programs: dict[str, Any] = {}
 
     def pack_for(self, parts: int) -> int:
-        """The address of packing buffers for so many parts; they grow with the parts."""
+        """The address of the packing buffers for `parts` parts; they grow if necessary."""
         if self.pack.size < parts * PACK_BYTES:
             self.pack = aligned_zeros(parts * PACK_BYTES, np.uint8)
             self._pack_address = self.pack.ctypes.data
@@ -109,18 +109,18 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays but the parameters and the state."""
+        """Bytes of all arrays except the parameters and the state."""
         return sum(array.nbytes for array in (self.grad, self.slots, *self.temporary()))
 
     def temporary(self) -> tuple[np.ndarray, ...]:
-        """The arrays whose contents no call may rely on."""
+        """The arrays whose contents no call may assume."""
         rows = (self.row_loss, self.row_correct, self.row_weight)
         return (self.work, self.batch, self.scratch, self.pack, *rows)
 
 
 @dataclass
 class Data:
-    """Rows to run on, converted and checked.
+    """Rows to run on, checked.
 
     X is (n, n_inputs), contiguous, of a type in FEATURE_TYPES; engines convert it row by row to
     the network's dtype and multiply it by `scale`. The targets are int32 class numbers in
@@ -134,7 +134,8 @@ class Data:
     order: np.ndarray | None = None  # int64 numbers of rows of X, in the order to take them
     batch_size: int = 0
     scale: float = 1.0
-    metric: str | None = None  # how a row counts as correct: by "class", by "sign", or not at all
+    share: float = 1.0  # of the penalties: a sum over rows counts them once in all its batches
+    metric: str | None = None  # how accuracy is counted: by "class", by "sign", or not
 
     def __post_init__(self):
         self.batch_size = self.batch_size or max(len(self.X), 1)
@@ -146,7 +147,7 @@ class Data:
 
     @property
     def n_rows(self) -> int:
-        """Rows to run on: all of X, or those that the order names."""
+        """Rows to run on: all of X, or the entries of the order."""
         return len(self.X) if self.order is None else len(self.order)
 
     @property
@@ -162,15 +163,16 @@ class Data:
         return -(-self.n_rows // self.batch_size)
 
     def one_batch(self, index: int, piece: int) -> Data:
-        """The rows of one batch, to be run on in pieces."""
+        """The rows of one batch, as batches of `piece` rows."""
         rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        share = min(self.batch_size, self.n_rows - rows.start) / self.n_rows
         if self.order is not None:
-            return replace(self, order=self.order[rows], batch_size=piece)
+            return replace(self, order=self.order[rows], batch_size=piece, share=share)
         parts = {
             name: None if array is None else array[rows]
             for name, array in (("Y", self.Y), ("labels", self.labels), ("weights", self.weights))
         }
-        return replace(self, X=self.X[rows], batch_size=piece, **parts)
+        return replace(self, X=self.X[rows], batch_size=piece, share=share, **parts)
 
 
 @dataclass(frozen=True)

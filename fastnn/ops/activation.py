@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engines.tables import Act
+from ..tables import Act
 from . import softmax
 from .operation import EXP, Call, Operation, epilogue
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engines.tables import (
+from ..tables import (
     FEW_OUTPUTS,
     MOST_SLABS,
     NONE,

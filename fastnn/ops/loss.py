@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engines.tables import INPUT, NONE, Act, Loss
+from ..tables import INPUT, NONE, Act, Loss
 from .operation import EXP, Call, Operation
 
 #: Losses on logits, and the output function that each already contains.

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..engines.tables import INPUT, NONE, OP, Act
+from ..tables import INPUT, NONE, OP, Act
 
 #: Rough costs of an element in multiply-adds: where it is moved, or goes through an exponential.
 MOVE, EXP = 2.0, 60.0
@@ -55,7 +55,7 @@ class Table:
 
     Parameters
     ----------
-    ops : ndarray of engines.tables.OP
+    ops : ndarray of tables.OP
     capacity : int
         Rows of the largest batch.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engines.tables import NONE
+from ..tables import NONE
 from .operation import MOVE, Call, Operation
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engines.tables import NONE, Act
+from ..tables import NONE, Act
 from .operation import MOVE, Call, Operation, epilogue, with_activation
 
 

@@ -51,7 +51,7 @@ INLINE float single_of_half(uint16_t half)
         const real factor = (real)ctx->input_scale;                                               \
         for (int64_t i = mine.begin; i < mine.end; i++) {                                         \
             const int64_t sample = sample_of(ctx, i);                                             \
-            if (sample < 0) return STATUS_BAD_INDEX;                                               \
+            if (sample < 0) return STATUS_BAD_INDEX;                                              \
             const type *restrict x = (const type *)ctx->X + sample * n;                           \
             real *restrict y = (real *)ctx->input + i * n;                                        \
             CONVERT(convert);                                                                     \
@@ -78,11 +78,12 @@ GATHER(int64, int64_t, CONVERT_EACH, ITSELF)
 static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
 {
     const int64_t n = ctx->n_outputs, n_classes = larger_of(n, 2);
+    real *targets = buffer(ctx, ctx->targets);
     const struct range mine = share_of(ctx->m, 1, part, parts);
     for (int64_t i = mine.begin; i < mine.end; i++) {
         const int64_t sample = sample_of(ctx, i);
         if (sample < 0) return STATUS_BAD_INDEX;
-        real *t = buffer(ctx, ctx->targets) + i * n;
+        real *t = targets + i * n;
         if (!ctx->labels) {
             copy_to(t, (const real *)ctx->Y + sample * n, n);
             continue;

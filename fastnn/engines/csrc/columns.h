@@ -1,23 +1,23 @@
-/* Short rows side by side: a block of rows is transposed, so that each row has a lane of its own.
+/* Short rows side by side: a block of rows is transposed, so that each row has its own lane.
 
-   A row of few classes is shorter than a vector, and its maximum, sums and logarithm would take
-   the lanes one after another. Here element j of all rows of a block is a column of COLUMN
-   consecutive elements, and every step takes a whole column at once. The sums have the bits of
-   reductions.h, row by row. */
+   A row of few classes is shorter than a vector, and its maximum, sums and logarithm would leave
+   most lanes idle. Here element j of all rows of a block is a column of COLUMN consecutive
+   elements, and every step works on a whole column. The sums have the bits of reductions.h, row by
+   row. */
 
 enum {
     COLUMN = 16,                     /* rows of a block */
-    SHORT = 16,                      /* elements of the longest row that is short */
+    SHORT = 16,                      /* a row of at most so many elements is short */
     COLUMN_VECTORS = COLUMN / LANES, /* vectors of a column of reals, and ... */
     WIDE_COLUMN = COLUMN / LANES_d,  /* ... of one of doubles */
 };
 
-/* columns[j*COLUMN + i] = source[i*n + j], and 0 for the rows that a last block lacks. */
-static inline void to_columns(real *columns, const real *source, int64_t rows, int64_t n)
+/* columns[j*COLUMN + i] = in[i*n + j], and 0 for the missing rows of a last block. */
+static inline void to_columns(real *columns, const real *in, int64_t rows, int64_t n)
 {
     if (rows < COLUMN) memset(columns, 0, (size_t)(n * COLUMN) * sizeof(real));
     for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < rows; i++) columns[j * COLUMN + i] = source[i * n + j];
+        for (int64_t i = 0; i < rows; i++) columns[j * COLUMN + i] = in[i * n + j];
 }
 
 /* The inverse: out[i*n + j] = columns[j*COLUMN + i]. */
@@ -39,7 +39,7 @@ static inline void subtract_maximum(real *x, int64_t n)
     }
 }
 
-/* Add column l and l + 8, then l and l + 4, and so on, where there are such columns. */
+/* Add columns l and l + 8, then l and l + 4, and so on, as far as they exist. */
 static inline void join_columns(double *sums, int64_t n)
 {
     for (int64_t half = SHORT / 2; half > 0; half /= 2)

@@ -1,4 +1,4 @@
-/* Denormal numbers: kernels compute with zeros in their place. */
+/* Denormals: kernels treat them as zeros. */
 
 #ifndef FASTNN_DENORMALS_H
 #define FASTNN_DENORMALS_H
@@ -9,7 +9,7 @@
 #include <xmmintrin.h>
 #endif
 
-/* Let this thread compute with zeros in place of denormals; returns what to restore. */
+/* Make this thread flush denormals to zero; returns the mode to restore. */
 static inline uint64_t flush_denormals(void)
 {
 #if defined(__x86_64__)
@@ -26,7 +26,7 @@ static inline uint64_t flush_denormals(void)
 #endif
 }
 
-/* Undo flush_denormals, whose result this takes. */
+/* Restore the mode that flush_denormals returned. */
 static inline void restore_denormals(uint64_t before)
 {
 #if defined(__x86_64__)

@@ -1,8 +1,8 @@
-/* exp, tanh and log from arithmetic alone, so that every machine gives the same bits.
+/* exp, tanh, log and the normal distribution by arithmetic alone: the same bits on every machine.
 
-   Included once for singles and once for doubles: T(name) is the name with the type's ending, and
+   Included once for singles and once for doubles: T(name) is the name with the type's ending,
    PICK(single, double) a constant of the type. Every multiply-add is explicit, so an element has
-   the same bits in a vector as alone.
+   the same bits alone and in a vector.
 
    Method: x = n ln 2 + r with |r| <= ln(2)/2; e^r - 1 by its Taylor series; then 2^n in two
    factors, so that results below the normal range round once (W. J. Cody and W. Waite, Software
@@ -22,15 +22,15 @@ INLINE V T(polynomial)(const T(number) *c, const int n, V x)
 
 #define POLYNOMIAL(c, x) T(polynomial)(c, sizeof(c) / sizeof(c)[0], x)
 
-/* y 2^n for a whole n, in two factors, so that tiny results round only once.
+/* y 2^n for an integer n, in two factors, so that subnormal results round only once.
 
-   n comes with 1.5 * 2^(bits of the mantissa) added: its last bits are then the whole number. */
+   n has 1.5 * 2^(bits of the mantissa) added to it: its last bits are then the integer. */
 INLINE V T(times_power_of_two)(V y, V n)
 {
     enum { BIAS = PICK(127, 1023), SHIFT = PICK(23, 52) };
     const V rounder = CONSTANT(0x1.8p23f, 0x1.8p52);
     const T(bits) exponent = (T(bits))n - (T(bits))rounder;
-    /* Halved towards minus infinity, without a shift of signed numbers, which AVX2 lacks. */
+    /* Rounds to minus infinity without an arithmetic shift, which AVX2 lacks. */
     const T(bits) half = ((exponent + 4096) >> 1) - 2048;
     const V first = y * (V)((half + BIAS) << SHIFT);
     return first * (V)((exponent - half + BIAS) << SHIFT);
@@ -39,9 +39,9 @@ INLINE V T(times_power_of_two)(V y, V n)
 /* (n + rounder, r, what r lost to rounding) for x = n ln 2 + r. */
 INLINE void T(reduce)(V x, V *shifted, V *r, V *lost)
 {
-    /* Adding and subtracting 1.5 * 2^(bits of the mantissa) rounds to a whole number. */
+    /* Adding and subtracting 1.5 * 2^(bits of the mantissa) rounds to an integer. */
     const V rounder = CONSTANT(0x1.8p23f, 0x1.8p52);
-    /* ln 2 in two parts; the first has so few bits that its product with n is exact. */
+    /* ln 2 in two parts; the first is short enough for an exact product with n. */
     const V ln2_high = CONSTANT(0.693359375, 0x1.62e42feep-1);
     const V ln2_low = CONSTANT(-2.12194440054690583e-4, 0x1.a39ef35793c76p-33);
     *shifted = T(fma)(x, CONSTANT(1.4426950408889634, 1.4426950408889634), rounder);
@@ -51,14 +51,14 @@ INLINE void T(reduce)(V x, V *shifted, V *r, V *lost)
     *lost = T(fma)(-n, ln2_low, high - *r);
 }
 
-/* Beyond these exp is 0 or infinite, and within them n fits in the two factors of 2^n. */
+/* Clamp x to where e^x is neither 0 nor infinite, and n fits the two factors of 2^n. */
 INLINE V T(within_range)(V x)
 {
     x = T(larger)(CONSTANT(-104.0, -746.0), x);
     return T(smaller)(CONSTANT(89.0, 710.0), x);
 }
 
-/* (e^r - 1 - r) / r^2 by the Taylor series: 1/k!, down to k = 2. */
+/* (e^r - 1 - r) / r^2 by its Taylor series: the coefficients are 1/k!, down to k = 2. */
 INLINE V T(exp_tail)(V r)
 {
     static const T(number) c[] = {
@@ -91,7 +91,7 @@ INLINE V T(sigmoid_of)(V x)
     return T(select)(T(less)(x, T(set)(0)), e, one) / (one + e);
 }
 
-/* e^x - 1 where neither e^x nor 2^n is out of range. */
+/* e^x - 1 for x within_range. */
 INLINE V T(expm1_within)(V x)
 {
     V shifted, r, lost;
@@ -101,17 +101,17 @@ INLINE V T(expm1_within)(V x)
     return T(fma)(scale, q, scale - T(set)(1));
 }
 
-/* e^x - 1, exact near 0; -1 far below, and infinite above the range. */
+/* e^x - 1, accurate near 0; -1 far below, infinite above the range. */
 INLINE V T(expm1_of)(V x) { return T(expm1_within)(T(within_range)(x)); }
 
-/* (e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e = e^2|x| - 1, exact near 0.
+/* (e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e = e^2|x| - 1, accurate near 0.
 
-   Below a half what e + 2 and the quotient lose to rounding is put back, with 1 / (e + 2) =
+   Below 1/2 the rounding errors of e + 2 and of the quotient are corrected, with 1 / (e + 2) =
    (1 - t) / 2; above, 1 - 2 / (e + 2) loses little. */
 INLINE V T(tanh_of)(V x)
 {
     const V one = T(set)(1), two = T(set)(2), half = T(set)(0.5);
-    /* tanh is 1 to the last bit from here on. */
+    /* Beyond this tanh rounds to 1. */
     const V y = T(smaller)(CONSTANT(10.0, 20.0), T(abs)(x));
     const V e = T(expm1_within)(y + y);
     const V divisor = e + two;
@@ -133,7 +133,7 @@ INLINE V T(tanh_of_softplus)(V x)
     return part / (part + rest);
 }
 
-/* e^(-x^2/2), with what the square loses to rounding put back. */
+/* e^(-x^2/2), corrected for the rounding error of the square. */
 INLINE V T(exp_of_half_square)(V x)
 {
     const V limit = T(set)(40), half = T(set)(0.5);
@@ -144,7 +144,7 @@ INLINE V T(exp_of_half_square)(V x)
     return T(fma)(-half * low, e, e);
 }
 
-/* The normal distribution function, erfc(-x / sqrt 2) / 2, exact in both tails.
+/* The normal distribution function, erfc(-x / sqrt 2) / 2, accurate in both tails.
 
    Near 0 it is 1/2 and the integral of the density's Taylor series; elsewhere (1 + 2u) e^(u^2)
    erfc(u) is a polynomial in (u - 3.75) / (u + 3.75), fitted at the Chebyshev nodes in 160 bits
@@ -201,7 +201,7 @@ INLINE V T(normal_density)(V x)
     return CONSTANT(0.3989422804014327, 0.3989422804014327) * T(exp_of_half_square)(x);
 }
 
-/* log(1 + x) for x in [0, 1], as 2 artanh(x / (2 + x)): exact for small x. */
+/* log(1 + x) for x in [0, 1], as 2 artanh(x / (2 + x)): accurate for small x. */
 INLINE V T(log1p_of)(V x)
 {
     /* 2/(2k+1), down to k = 1. */

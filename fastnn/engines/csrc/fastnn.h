@@ -1,4 +1,4 @@
-/* The tables that engines execute: the records, codes and sizes of fastnn/engines/tables.py in C.
+/* The tables that engines execute: the records, codes and sizes of fastnn/tables.py in C.
 
    Every field is 8 bytes wide, so that the NumPy records and these structs agree without padding.
    The lists of fields are macros: the module hands names and offsets to Python, where a test
@@ -109,14 +109,15 @@ struct call {
     FIELD(const double *, weights) /* (n_samples,) weights of the rows, or NULL */                \
     FIELD(const int64_t *, order)  /* (n_rows,) numbers of rows of X, or NULL */                  \
     FIELD(void *, out)             /* (n_rows, n_outputs) results of a forward pass, or NULL */   \
-    FIELD(int64_t, output)         /* per-sample offset, copied to `out`, compared with targets */ \
+    FIELD(int64_t, output)         /* per-sample offset: copied to out, compared with targets */   \
     FIELD(int64_t, n_samples)      /* rows of X */                                                \
     FIELD(int64_t, n_rows)         /* rows to run on: entries of the order, or n_samples */       \
     FIELD(int64_t, batch_size)                                                                    \
     FIELD(int64_t, gathers)        /* 1: each batch is gathered, 0: it is read in place */        \
     FIELD(double, input_scale)     /* factor of every element of X */                             \
-    FIELD(int64_t, accumulates)    /* 1: the batches are pieces of one, with the sum's gradient */ \
-    FIELD(double, total_weight)    /* weight_sum of all pieces, where they accumulate */          \
+    FIELD(int64_t, accumulates)    /* 1: the batches are pieces of one; their gradients add up */  \
+    FIELD(double, total_weight)    /* weight_sum of all pieces, where they accumulate ... */      \
+    FIELD(double, total_penalty)   /* ... and their penalty_scale */                              \
     FIELD(int64_t, seed)           /* of the network */                                           \
     FIELD(int64_t, step)           /* number of the step, from 0 over the whole training */       \
     FIELD(int64_t, training)       /* 1: a training program, 0: prediction or evaluation */       \

@@ -1,7 +1,8 @@
 /* The natural logarithm of one double. */
 
-/* x positive, normal and finite: x = 2^n f with f in [sqrt(1/2), sqrt(2)), and log f = 2 artanh(
-   (f-1)/(f+1)) by its series, 2/(2k+1) down to k = 1. */
+/* log x for a positive, normal and finite x = 2^n f with f in [sqrt(1/2), sqrt(2)).
+
+   log f = 2 artanh((f-1)/(f+1)) by its series: the coefficients are 2/(2k+1), down to k = 1. */
 static inline double log_of(double x)
 {
     static const double c[] = {

@@ -7,7 +7,7 @@
 
 enum {
     HEAD_ROWS = 64,     /* rows that a head works on at a time */
-    SOME_LOSSES = 4096, /* losses of a row's logits that are kept until they are added */
+    SOME_LOSSES = 4096, /* losses of logits that are stored before they are added */
 };
 
 /* The weight of row i of the batch. */
@@ -60,8 +60,8 @@ HEAD(squared_error, squared_error_of_rows)
 /* max(x, 0) - x t + log(1 + e^-|x|). */
 INLINE vec_d loss_of_logit(vec_d x, vec_d t)
 {
-    const vec_d zero = set_d(0), rise = select_d(less_d(x, zero), zero, x);
-    return rise - x * t + log1p_of_d(exp_of_d(-abs_d(x)));
+    const vec_d zero = set_d(0), rectified = select_d(less_d(x, zero), zero, x);
+    return rectified - x * t + log1p_of_d(exp_of_d(-abs_d(x)));
 }
 
 /* losses[j] = loss_of_logit(z[j], t[j] keep + add) for j < count. */
@@ -157,7 +157,8 @@ static void cross_entropy_of_short_rows(const struct context *ctx, int64_t part,
 
 /* l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first.
 
-   Several simple loops over all rows, so that each fills the lanes even where rows are short. With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d. */
+   Several simple loops over all rows, so that each fills the lanes even where rows are short. With
+   d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d. */
 static void cross_entropy_of_rows(const struct context *ctx, int64_t part, int64_t first,
                                   int64_t rows)
 {

@@ -1,7 +1,7 @@
 /* The module fastnn.engines._c: addresses of the compiled functions, and the layout of the tables.
 
-   Python calls the functions through ctypes, as it calls Numba's; here is only what hands them
-   out. It keeps to Python's limited API, so one build serves all versions from 3.11 on. */
+   Python calls the functions through ctypes, as it does Numba's; this module only hands out their
+   addresses. It keeps to Python's limited API, so one build serves all versions from 3.11 on. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

@@ -1,4 +1,4 @@
-/* The dense operation with very few outputs, whose columns would leave most lanes of a tile idle.
+/* The dense operation with few outputs, whose columns would leave most lanes of a tile idle.
 
    Forward, each output is a dot product over SUM_LANES lanes, added by one fixed tree; n_out alone
    chooses this rule. Backward, dW has the bits of dense_weights but is computed as its
@@ -62,7 +62,6 @@ static void narrow_weights_of_rows(const struct context *ctx, int64_t part,
         .pack = dwt,
     };
     if (mine.begin == 0 && mine.end > 0 && to->db) sum_over_rows(&g, to->first, to->last);
-    g.c = dwt;
     g.a = dz;
     g.a_col = g.m = n_out;
     g.b_row = n_in;
@@ -71,9 +70,10 @@ static void narrow_weights_of_rows(const struct context *ctx, int64_t part,
         real *dw = to->dw + k * n_out;
         g.b = x + k;
         g.c_row = g.n = smaller_of(NC, mine.end - k);
-        if (g.adds) transpose(dwt, g.n, dw, n_out, g.n, n_out);
+        g.c = n_out == 1 ? dw : dwt; /* a column is its own transpose */
+        if (g.c != dw && g.adds) transpose(dwt, g.n, dw, n_out, g.n, n_out);
         sum_over_rows(&g, to->first, to->last);
-        transpose(dw, n_out, dwt, g.n, n_out, g.n);
+        if (g.c != dw) transpose(dw, n_out, dwt, g.n, n_out, g.n);
     }
 }
 

@@ -22,30 +22,36 @@ enum { IN_PLACE, PACKS, PACKED };
 
 /* At most MC rows of A times one micro-panel of B. */
 struct micro_panel {
-    struct gemm g;      /* from its first column on; g.pack is its place in the packing buffer */
-    const real *a_pack; /* the first `packed` rows of A, as pack_rows left them */
+    const struct gemm *whole; /* the product: what is not here is as there */
+    real *c;                  /* these begin with the columns of this micro-panel: n are left */
+    const real *first;
+    int64_t first_row;
+    const real *a, *b;
+    int64_t m, n, k;
+    real *pack;               /* the place of this micro-panel in the packing buffer */
+    const real *a_pack;       /* the first `packed` rows of A, as pack_rows left them */
     int64_t packed;
-    int b_is; /* IN_PLACE, PACKS or PACKED */
-    int far;  /* 1: C does not stay in L2 */
+    int b_is;                 /* IN_PLACE, PACKS or PACKED */
+    int far;                  /* 1: C does not stay in L2 */
 };
 
 /* Let a tile begin at row i of A and C. */
-INLINE void move_to(struct gemm *tile, const struct gemm *g, int64_t i)
+INLINE void move_to(struct gemm *tile, const struct micro_panel *p, int64_t i)
 {
-    tile->c = g->c + i * g->c_row;
-    tile->first = g->first + i * g->first_row;
-    tile->a = g->a + i * g->a_row;
-    tile->a_row = g->a_row;
-    tile->a_col = g->a_col;
+    tile->c = p->c + i * p->whole->c_row;
+    tile->first = p->first + i * p->first_row;
+    tile->a = p->a + i * p->whole->a_row;
+    tile->a_row = p->whole->a_row;
+    tile->a_col = p->whole->a_col;
 }
 
 /* Multiply `rows` of the last rows, from row i on, if there are so many; the next row. */
 INLINE int64_t multiply_rest(const int rows, const int vectors, const bool masked,
                              const struct micro_panel *p, struct gemm *tile, int64_t i)
 {
-    if (rows >= MR || p->g.m - i < rows) return i;
-    move_to(tile, &p->g, i);
-    micro_kernel(rows, vectors, masked, false, false, tile, NULL, 0, tile->c);
+    if (rows >= MR || p->m - i < rows) return i;
+    move_to(tile, p, i);
+    micro_kernel(rows, vectors, masked, false, false, tile, tile->c, 0, tile->c);
     return i + rows;
 }
 
@@ -57,33 +63,31 @@ INLINE void multiply(const int vectors, const bool masked, const struct micro_pa
 {
     const int width = vectors * LANES;
     const bool packed = vectors > 1 && p->b_is == PACKED;
-    const int64_t share_of_next = width * MR / p->g.m;
-    real *ahead = (real *)p->g.b + (masked ? 0 : width);
-    int64_t ahead_row = p->g.b_row, i = 0;
-    struct gemm tile = p->g;
-    if (packed) {
-        tile.b = p->g.pack;
-        tile.b_row = width;
-    }
-    for (; i + MR <= p->g.m; i += MR) {
-        move_to(&tile, &p->g, i);
+    const int64_t share_of_next = width * MR / p->m;
+    real *ahead = (real *)p->b + (masked ? 0 : width);
+    int64_t ahead_row = p->whole->b_row, i = 0;
+    struct gemm tile = {.c_row = p->whole->c_row, .first_row = p->first_row,
+                        .b = packed ? p->pack : p->b, .b_row = packed ? width : ahead_row,
+                        .n = p->n, .k = p->k, .adds = p->whole->adds};
+    for (; i + MR <= p->m; i += MR) {
+        move_to(&tile, p, i);
         if (i < p->packed) {
             tile.a = p->a_pack + (i / PACK_ROWS * KC * PACK_ROWS + i % PACK_ROWS);
             tile.a_row = 1;
             tile.a_col = PACK_ROWS;
         }
         const real *next_c = tile.c;
-        if (p->far) next_c = i + 2 * MR <= p->g.m ? tile.c + MR * tile.c_row : p->g.c + width;
+        if (p->far) next_c = i + 2 * MR <= p->m ? tile.c + MR * tile.c_row : p->c + width;
         if (vectors > 1 && p->b_is == PACKS && i == 0) {
-            micro_kernel(MR, vectors, false, true, false, &tile, p->g.pack, 0, next_c);
-            tile.b = p->g.pack;
+            micro_kernel(MR, vectors, false, true, false, &tile, p->pack, 0, next_c);
+            tile.b = p->pack;
             tile.b_row = width;
             continue;
         }
         real *other = ahead + i / MR % vectors * LANES;
         int64_t other_row = ahead_row;
         if (packed) {
-            other = p->g.pack + width * KC + i / MR * tile.k * share_of_next;
+            other = p->pack + width * KC + i / MR * tile.k * share_of_next;
             other_row = share_of_next;
         }
         micro_kernel(MR, vectors, masked, false, true, &tile, other, other_row, next_c);
@@ -113,24 +117,24 @@ static inline void pack_rows(real *out, const real *a, int64_t a_col, int64_t ro
 /* Multiply with all micro-panels of B, the first of which is p. */
 static inline void multiply_panels(struct micro_panel *p)
 {
-    while (p->g.n > 0) {
+    while (p->n > 0) {
         int64_t width = LANES;
-        if (p->g.n >= 3 * LANES && p->g.n != 4 * LANES) {
+        if (p->n >= 3 * LANES && p->n != 4 * LANES) {
             multiply_3(p);
             width = 3 * LANES;
-        } else if (p->g.n >= 2 * LANES) {
+        } else if (p->n >= 2 * LANES) {
             multiply_2(p);
             width = 2 * LANES;
-        } else if (p->g.n >= LANES) {
+        } else if (p->n >= LANES) {
             multiply_1(p);
         } else {
             multiply_edge(p);
         }
-        p->g.c += width;
-        p->g.first += width;
-        p->g.b += width;
-        p->g.pack += width * KC;
-        p->g.n -= width;
+        p->c += width;
+        p->first += width;
+        p->b += width;
+        p->pack += width * KC;
+        p->n -= width;
     }
 }
 
@@ -150,19 +154,15 @@ static void product(const struct gemm *g)
     int64_t first_row = g->first_row;
     for (int64_t k = 0; k == 0 || k < g->k; k += kc) {
         for (int64_t i = 0; i < g->m; i += MC) {
-            const int64_t m = smaller_of(MC, g->m - i);
             struct micro_panel p = {
-                .g = {
-                    .c = g->c + i * g->c_row, .c_row = g->c_row, .first = first + i * first_row,
-                    .first_row = first_row, .a = g->a + i * g->a_row + k * g->a_col,
-                    .a_row = g->a_row, .a_col = g->a_col, .b = g->b + k * g->b_row,
-                    .b_row = g->b_row, .m = m, .n = g->n, .k = smaller_of(kc, g->k - k),
-                    .adds = g->adds, .pack = g->pack,
-                },
-                .a_pack = a_pack, .packed = packs_a ? m / PACK_ROWS * PACK_ROWS : 0,
-                .b_is = !packs_b ? IN_PLACE : i == 0 ? PACKS : PACKED, .far = far,
+                .whole = g, .c = g->c + i * g->c_row, .first = first + i * first_row,
+                .first_row = first_row, .a = g->a + i * g->a_row + k * g->a_col,
+                .b = g->b + k * g->b_row, .m = smaller_of(MC, g->m - i), .n = g->n,
+                .k = smaller_of(kc, g->k - k), .pack = g->pack, .a_pack = a_pack, .far = far,
+                .b_is = !packs_b ? IN_PLACE : i == 0 ? PACKS : PACKED,
+                .packed = packs_a ? smaller_of(MC, g->m - i) / PACK_ROWS * PACK_ROWS : 0,
             };
-            pack_rows(a_pack, p.g.a, g->a_col, p.packed, p.g.k);
+            pack_rows(a_pack, p.a, g->a_col, p.packed, p.k);
             multiply_panels(&p);
         }
         first = g->c;

@@ -8,17 +8,17 @@ enum {
     SUM_LANES = 16,
     WIDE_VECTORS = SUM_LANES / LANES_d, /* vectors of doubles that hold the lanes */
     REAL_VECTORS = SUM_LANES / LANES,   /* vectors of reals that hold them */
-    FEW = 4,                            /* no more elements are summed in one chain, without lanes */
+    FEW = 4,                            /* up to so many elements are summed in one chain */
     SUM_BLOCK = 128,                    /* doubles that sum_in_blocks adds in one chain */
 };
 
-/* How many of n elements fall into lanes that begin at `first`, of a vector of `lanes`. */
+/* How many of n elements fall into a vector of `lanes` lanes whose first one is number `first`. */
 INLINE int64_t part_of(int64_t n, int64_t first, int64_t lanes)
 {
     return n <= first ? 0 : n - first < lanes ? n - first : lanes;
 }
 
-/* Lanes l and l + 8, then l and l + 4, and so on. */
+/* The sum of all lanes: l and l + 8 first, then l and l + 4, and so on. */
 INLINE double tree(vec_d *total)
 {
     for (int half = WIDE_VECTORS / 2; half > 0; half /= 2)
@@ -56,7 +56,7 @@ static inline double sum_of(const real *x, int64_t count)
     return tree(total);
 }
 
-/* The same of doubles, whatever the network's type. */
+/* sum_of for doubles, whatever the network's type. */
 static inline double sum_of_doubles(const double *x, int64_t count)
 {
     if (count <= FEW) {
@@ -97,7 +97,7 @@ static inline double dot_of(const real *x, const real *y, int64_t count)
     return tree(total);
 }
 
-/* The largest x[i] for i < count; a NaN behind the first is passed over. */
+/* The largest x[i] for i < count, by compare and select: NaN is skipped, except in x[0]. */
 static inline real maximum_of(const real *x, int64_t count)
 {
     if (count <= FEW) {
@@ -131,7 +131,7 @@ INLINE real sum_of_lanes(const real *sums)
 }
 
 /* start + the sum of n doubles: in blocks of SUM_BLOCK, and the blocks in order. */
-static double sum_in_blocks(double start, const double *values, int64_t n)
+static inline double sum_in_blocks(double start, const double *values, int64_t n)
 {
     double total = start;
     for (int64_t i = 0; i < n; i += SUM_BLOCK) {

@@ -1,12 +1,12 @@
-/* Vectors of the level that is compiled, one set of functions for singles (_s), one for doubles
-   (_d), and without an ending the set of the network's type `real`.
+/* Vectors of the compiled level: one set of functions for singles (_s), one for doubles (_d), and
+   the set of the network's type `real` without an ending.
 
    load, store        a whole vector, from any address
-   load_some, store_some   the first n lanes, 0 <= n <= lanes; the others are read as zeros
+   load_some, store_some   the first n lanes, 0 <= n <= lanes; load_some sets the others to zero
    widen, widen_some  reals as a vector of doubles
-   less, at_most, any, select   compare, and choose; a comparison with a NaN is false
-   larger, smaller    a > b ? a : b, and a < b ? a : b: with a NaN it is b
-   fma                one rounding; nothing else is ever fused (-ffp-contract=off)
+   less, at_most, any, select   compare and select; a comparison with NaN is false
+   larger, smaller    a > b ? a : b, and a < b ? a : b: b if either is NaN
+   fma                one rounding; nothing else is fused (-ffp-contract=off)
 
    + - * / and the sign work on vectors as on numbers (an extension of gcc and clang). */
 
@@ -22,7 +22,7 @@
 #include <arm_neon.h>
 #endif
 
-/* From here on code is for the level's processors; the system's headers came before. */
+/* Code from here on is compiled for the level; system headers must come before. */
 #if defined(LEVEL_AVX512)
 #define LEVEL "avx512"
 #ifdef __clang__
@@ -121,7 +121,7 @@ typedef OF_REAL(bits) bits;
 #define SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
 #endif
 
-/* Lane l joined with lane l + half, for half = lanes/2, ..., 1; the result is in the first lane. */
+/* Joins lane l with lane l + half, for half = lanes/2, ..., 1; the result is in lane 0. */
 #define ACROSS(lane, half) (lane) ^ (half)
 #define SUM(a, b) a + b
 #define MOST_s(a, b) larger_s(b, a)
@@ -164,7 +164,7 @@ static inline double highest_of_d(vec_d v)
     return v[0];
 }
 
-/* A vector, or the first n lanes of one where n is less. */
+/* A vector, or its first n lanes where n is less. */
 INLINE vec take(const real *p, int64_t n) { return n == LANES ? load(p) : load_some(p, n); }
 
 INLINE void put(real *p, vec v, int64_t n)
@@ -175,15 +175,15 @@ INLINE void put(real *p, vec v, int64_t n)
         store_some(p, v, n);
 }
 
-/* Four vectors in a row; but where every fused multiply-add is a call, that only makes more code. */
+/* Unroll four vectors; not where every fma is a function call, which only makes more code. */
 #ifdef LEVEL_PLAIN
 #define SOME_AT_A_TIME
 #else
 #define SOME_AT_A_TIME _Pragma("GCC unroll 4")
 #endif
 
-/* Run the statements on all vectors of `count` elements: those from `i` on, `n` of them. An
-   element has the same bits in any lane, so the last ones are a vector with some lanes unused. */
+/* Run the statements on `count` elements, n from i on at a time. An element has the same bits in
+   any lane, so the last ones are a vector with unused lanes. */
 #define FOR_VECTORS(i, n, count, ...)                                                             \
     do {                                                                                          \
         const int64_t count_ = (count);                                                           \

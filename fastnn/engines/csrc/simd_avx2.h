@@ -8,7 +8,7 @@ typedef __m256d vec_d;
 typedef __m256 mask_s;
 typedef __m256d mask_d;
 
-/* A window into these gives a mask of the first n lanes. */
+/* A window into these is a mask of the first n lanes. */
 static const int32_t lane_window_s[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 static const int64_t lane_window_d[8] = {-1, -1, -1, -1};
 
@@ -76,7 +76,7 @@ static inline bool any_d(mask_d m) { return _mm256_movemask_pd(m) != 0; }
 static inline vec_s select_s(mask_s m, vec_s a, vec_s b) { return _mm256_blendv_ps(b, a, m); }
 static inline vec_d select_d(mask_d m, vec_d a, vec_d b) { return _mm256_blendv_pd(b, a, m); }
 
-/* The first n lanes from memory, the others of `other`. */
+/* The first n lanes from memory, the rest from `other`. */
 static inline vec_s load_or_s(const float *p, int64_t n, vec_s other)
 {
     return _mm256_blendv_ps(other, load_some_s(p, n), (__m256)first_lanes_s(n));

@@ -1,4 +1,4 @@
-/* Vectors of AVX-512: 16 singles or 8 doubles, masks in registers of their own. */
+/* Vectors of AVX-512: 16 singles or 8 doubles, with mask registers. */
 
 #define VECTOR_BYTES 64
 enum { MR = 8, VECTOR_REGISTERS = 32 };
@@ -64,7 +64,7 @@ static inline bool any_d(mask_d m) { return m != 0; }
 static inline vec_s select_s(mask_s m, vec_s a, vec_s b) { return _mm512_mask_blend_ps(m, b, a); }
 static inline vec_d select_d(mask_d m, vec_d a, vec_d b) { return _mm512_mask_blend_pd(m, b, a); }
 
-/* The first n lanes from memory, the others of `other`. */
+/* The first n lanes from memory, the rest from `other`. */
 static inline vec_s load_or_s(const float *p, int64_t n, vec_s other)
 {
     return _mm512_mask_loadu_ps(other, first_lanes_s(n), p);

@@ -1,5 +1,5 @@
-/* Vectors of 16 bytes as the compiler makes them: NEON on arm64, SSE2 or anything else in the
-   plain level. Only the fused multiply-add differs: plain machines have none, and libm's is exact
+/* Vectors of 16 bytes by the compiler's extension: NEON on arm64, SSE2 or anything else for the
+   plain level. Only the fused multiply-add differs: the plain level calls libm's, which is exact
    but slow. */
 
 #define VECTOR_BYTES 16
@@ -118,7 +118,7 @@ static inline vec_d larger_d(vec_d a, vec_d b) { return select_d(less_d(b, a), a
 static inline vec_s smaller_s(vec_s a, vec_s b) { return select_s(less_s(a, b), a, b); }
 static inline vec_d smaller_d(vec_d a, vec_d b) { return select_d(less_d(a, b), a, b); }
 
-/* The first n lanes from memory, the others of `other`. */
+/* The first n lanes from memory, the rest from `other`. */
 static inline vec_s load_or_s(const float *p, int64_t n, vec_s other)
 {
     return (vec_s){n > 0 ? p[0] : other[0], n > 1 ? p[1] : other[1], n > 2 ? p[2] : other[2],

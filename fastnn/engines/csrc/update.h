@@ -10,12 +10,12 @@
     {                                                                                             \
         const struct range mine = share_of(ctx->n_params, 16, part, parts);                       \
         const double *hyper = ctx->hyper;                                                         \
-        real *w = (real *)ctx->params + mine.begin;                                                \
-        const real *g = (const real *)ctx->grad + mine.begin;                                      \
-        real *slot = (real *)ctx->slots + mine.begin;                                              \
+        real *w = (real *)ctx->params + mine.begin;                                               \
+        const real *g = (const real *)ctx->grad + mine.begin;                                     \
+        real *slot = (real *)ctx->slots + mine.begin;                                             \
         (void)slot;                                                                               \
         values;                                                                                   \
-        FOR_VECTORS(i, n, mine.end - mine.begin, const vec gradient = take(g + i, n); statement);           \
+        FOR_VECTORS(i, n, mine.end - mine.begin, const vec gradient = take(g + i, n); statement); \
         return STATUS_OK;                                                                         \
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tables import FEATURE_TYPES, Status
+from ...tables import FEATURE_TYPES, Status
 from .context import buffer, share
 from .conversion import convert
 from .elementary import sigmoid

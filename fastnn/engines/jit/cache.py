@@ -32,7 +32,8 @@ _MAGIC = b"fastnn-kernel-1\n"
 def sources() -> list[Path]:
     """The files that machine code depends on."""
     here = Path(__file__).parent
-    return [*sorted(here.glob("*.py")), here.parent / "tables.py", here.parent / "constants.py"]
+    tables, constants = here.parents[1] / "tables.py", here.parent / "constants.py"
+    return [*sorted(here.glob("*.py")), tables, constants]
 
 
 @functools.cache

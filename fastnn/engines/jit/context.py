@@ -1,12 +1,12 @@
-"""What every kernel needs of its context: operations, buffers, its share of the work, the piece.
+"""What kernels read from the context: operations, buffers, their share of the work, pieces.
 
-A big batch may be computed in pieces, one batch of the driver each (``ctx.accumulates``): all
-pieces but the first are *continued*, and some work is done in the last one only.
+If ``ctx.accumulates``, the driver's batches are pieces of one large batch. All pieces but the first
+are *continued*: they add to what the pieces before left. Some work is done in the last one only.
 """
 
 from __future__ import annotations
 
-from ..tables import INPUT, OP, PACK_BYTES
+from ...tables import INPUT, OP, PACK_BYTES
 from .kernels import subroutine
 from .memory import address_of, call_epilogue, op_at, reals
 
@@ -42,7 +42,7 @@ def pack_of(ctx, part):
 @subroutine
 def share(count, step, part, parts):
     """(begin, end): the items of `count` that belong to a part, in multiples of `step`."""
-    if parts == 1:  # two divisions less, which a small network would notice
+    if parts == 1:  # saves two divisions, which matter in small networks
         return 0, count
     steps = (count + step - 1) // step
     begin, end = steps * part // parts * step, steps * (part + 1) // parts * step
@@ -51,13 +51,13 @@ def share(count, step, part, parts):
 
 @subroutine
 def is_continued(ctx):
-    """Whether an earlier piece of the same batch has been computed."""
+    """Whether this piece adds to earlier pieces of the same batch."""
     return ctx.accumulates != 0 and ctx.start > 0
 
 
 @subroutine
 def is_last_piece(ctx):
-    """Whether the batch, or the last piece of it, is being computed."""
+    """Whether this is a whole batch, or the last piece of one."""
     return ctx.accumulates == 0 or ctx.start + ctx.m == ctx.n_rows
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..tables import KC, NONE, Status
+from ...tables import KC, NONE, Status
 from .context import (
     apply_epilogue,
     buffer,

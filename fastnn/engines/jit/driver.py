@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numba import get_thread_id, prange
 
-from ..tables import CALL, MOST_PARTS, OP, Status
+from ...tables import CALL, MOST_PARTS, OP, Status
 from .kernels import driver, launcher, subroutine
 from .memory import address_of, call_kernel, call_launch, doubles, integers, reals
 from .simd import flush_denormals, restore_denormals
@@ -79,8 +79,12 @@ def begin_batch(ctx, batch):
     ctx.start = batch * ctx.batch_size
     ctx.m = min(ctx.batch_size, ctx.n_rows - ctx.start)
     ctx.weight_sum = ctx.total_weight if ctx.accumulates else 1.0 * ctx.m
-    ctx.scale = 1.0 / ctx.weight_sum if ctx.mean else 1.0
-    ctx.penalty_scale = 1.0 if ctx.mean or ctx.accumulates else ctx.m / ctx.n_rows
+    ctx.scale = 1.0
+    if ctx.mean:
+        ctx.scale = 1.0 / ctx.weight_sum if ctx.weight_sum > 0.0 else 0.0
+    ctx.penalty_scale = 1.0 if ctx.mean else ctx.m / ctx.n_rows
+    if ctx.accumulates:
+        ctx.penalty_scale = ctx.total_penalty
     if ctx.gathers:
         ctx.input = address_of(reals(ctx, ctx.work) + ctx.gathered * ctx.capacity)
     else:

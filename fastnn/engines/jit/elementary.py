@@ -1,11 +1,11 @@
-"""exp, tanh and log from arithmetic alone, so that every machine gives the same bits.
+"""exp, tanh, erf and log from basic arithmetic alone, with the same bits on every machine.
 
-Each works on one real of either width. Loops over them are vectorised by LLVM, and because every
-multiply-add is explicit, an element has the same bits in a vector as alone.
+Each takes one real of either width. LLVM vectorises loops over them; every multiply-add is
+explicit, so an element has the same bits in a vector as alone.
 
-Method: x = n ln 2 + r with |r| <= ln(2)/2; e^r - 1 by its Taylor series; then 2^n in two factors,
-so that results below the normal range round once (W. J. Cody and W. Waite, Software Manual for
-the Elementary Functions, 1980, ch. 6).
+Method of exp: x = n ln 2 + r with |r| <= ln(2)/2; e^r - 1 by its Taylor series; then 2^n in two
+factors, so that results below the normal range round once (W. J. Cody and W. Waite, Software Manual
+for the Elementary Functions, 1980, ch. 6).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _log2_e = make_constant(1 / math.log(2), 1 / math.log(2))
 # ln 2 in two parts; the first has so few bits that its product with n is exact.
 _ln2_high = make_constant(0.693359375, float.fromhex("0x1.62e42feep-1"))
 _ln2_low = make_constant(-2.12194440054690583e-4, float.fromhex("0x1.a39ef35793c76p-33"))
-# Adding and subtracting 1.5 * 2^(bits of the mantissa) rounds to a whole number, ties to even.
+# Adding and subtracting 1.5 * 2^(bits of the mantissa) rounds to an integer, ties to even.
 _rounder = make_constant(1.5 * 2.0**23, 1.5 * 2.0**52)
-# Beyond these exp is 0 or infinite, and within them n fits in the two factors of 2^n.
+# exp is 0 or infinite beyond these; between them n fits the two factors of 2^n.
 _lowest = make_constant(-104.0, -746.0)
 _highest = make_constant(89.0, 710.0)
-# tanh is 1 to the last bit from here on.
+# tanh rounds to 1 from here on.
 _saturated = make_constant(10.0, 20.0)
 # 1/k!, down to k = 2.
 _exp_tail = make_polynomial(
@@ -90,7 +90,7 @@ _density_peak = make_constant(1 / math.sqrt(2 * math.pi), 1 / math.sqrt(2 * math
 
 @formula
 def _reduce(x):
-    """(n + rounder, r, what r lost to rounding) for x = n ln 2 + r."""
+    """(n + rounder, r, rounding error of r) for x = n ln 2 + r."""
     shifted = fma(x, _log2_e(x), _rounder(x))
     n = shifted - _rounder(x)
     high = fma(-n, _ln2_high(x), x)
@@ -117,7 +117,7 @@ def sigmoid(x):
 
 @formula
 def _expm1_within(x):
-    """e^x - 1 where neither e^x nor 2^n is out of range."""
+    """e^x - 1 for x so small that e^x and 2^n are in range."""
     shifted, r, lost = _reduce(x)
     q = r + fma(r * r, _exp_tail(r), lost)
     scale = times_power_of_two(like(x, 1), shifted)
@@ -126,7 +126,7 @@ def _expm1_within(x):
 
 @formula
 def expm1(x):
-    """e^x - 1, exact near 0; -1 far below, and infinite above the range."""
+    """e^x - 1, accurate near 0; -1 far below 0, infinite above the range."""
     x = _lowest(x) if x < _lowest(x) else x
     x = _highest(x) if x > _highest(x) else x
     return _expm1_within(x)
@@ -134,10 +134,10 @@ def expm1(x):
 
 @formula
 def tanh(x):
-    """(e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e = e^2|x| - 1, exact near 0.
+    """(e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e = e^2|x| - 1, accurate near 0.
 
-    Below a half what e + 2 and the quotient lose to rounding is put back, with 1 / (e + 2) =
-    (1 - t) / 2; above, 1 - 2 / (e + 2) loses little.
+    Below 1/2 the rounding errors of e + 2 and of the quotient are added back, with 1 / (e + 2) =
+    (1 - t) / 2; above, 1 - 2 / (e + 2) is accurate enough.
     """
     y = abs(x)
     y = _saturated(x) if y > _saturated(x) else y
@@ -170,9 +170,9 @@ def _erfc_times_exp_of_square(u):
 
 @formula
 def normal_cdf(x):
-    """The normal distribution function, erfc(-x / sqrt 2) / 2, exact in both tails.
+    """The normal distribution function, erfc(-x / sqrt 2) / 2, accurate in both tails.
 
-    Near 0 it is 1/2 and the integral of the density's Taylor series.
+    Near 0 it is 1/2 plus the integral of the density's Taylor series.
     """
     limit = like(x, 40)
     u = (limit if abs(x) > limit else abs(x)) * _root_half(x)
@@ -189,7 +189,7 @@ def normal_density(x):
 
 @formula
 def _exp_of_half_square(x):
-    """e^(-x^2/2), with what the square loses to rounding put back."""
+    """e^(-x^2/2), with the rounding error of the square added back."""
     limit = like(x, 40)
     x = limit if abs(x) > limit else x
     half = like(x, 0.5)
@@ -203,7 +203,7 @@ def _exp_of_half_square(x):
 def log(x):
     """The natural logarithm: -inf at 0, NaN below.
 
-    x = 2^n f with f in [sqrt(1/2), sqrt(2)), then log f = 2 artanh((f-1)/(f+1)) by its series; in
+    x = 2^n f with f in [sqrt(1/2), sqrt(2)); log f = 2 artanh((f-1)/(f+1)) by its series, in
     float64 for either type.
     """
     y = np.float64(x)
@@ -233,7 +233,7 @@ def erf(x):
 
 @formula
 def log1p(x):
-    """log(1 + x) for x in [0, 1], as 2 artanh(x / (2 + x)): exact for small x."""
+    """log(1 + x) for x in [0, 1], as 2 artanh(x / (2 + x)), which is accurate for small x."""
     s = x / (like(x, 2) + x)
     z = s * s
     return fma(s * z, _log1p_tail(z), s + s)

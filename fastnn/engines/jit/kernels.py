@@ -12,6 +12,7 @@ import threading
 import numpy as np
 from numba.core import types
 
+from ... import interrupts
 from . import cache, isa
 from .memory import Pointer, context_type, op_type
 
@@ -25,6 +26,9 @@ OPTIONS = {"nopython": True, "error_model": "numpy", "_nrt": False}
 
 
 def _register(function, signature, **options):
+    known = _functions.get(function.__name__)
+    if known is not None and known[0].__module__ != function.__module__:
+        raise ValueError(f"two kernels have the name {function.__name__}")
     _functions[function.__name__] = (function, signature, {**OPTIONS, **options})
     return function
 
@@ -103,6 +107,7 @@ def address(name: str, dtype) -> int:
             parallel = bool(_functions[name][2].get("parallel"))
             compiled = cache.load(f"{key[0]}-{key[1]}", isa.codegen(parallel))
             if compiled is None:
+                interrupts.check()  # compiling takes seconds: Ctrl-C need not wait for all kernels
                 announce_compilation()
                 library, symbol = compile_function(name, key[1])
                 cache.store(f"{key[0]}-{key[1]}", library, symbol)
@@ -134,4 +139,5 @@ def announce_compilation() -> None:
         _announced = True
         where = cache.directory()
         kept = f"kept in {where}" if where else "not kept: no cache directory is writable"
-        print(f"fastnn: compiling kernels for this machine, once ({kept})", file=sys.stderr)
+        if sys.stderr is not None:
+            print(f"fastnn: compiling kernels for this machine, once ({kept})", file=sys.stderr)

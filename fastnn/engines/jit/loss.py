@@ -1,16 +1,16 @@
 """The losses: the loss of every row of the batch, and the gradient where backward starts.
 
-Each kernel reads the output of the last operation, a (m, n_out), and the targets t (m, n_out). It
-writes the loss of each row in float64, times the row's weight, and da = scale weight dC/da, which
-the epilogue turns into dz of the operation below. The cross entropies take logits: their gradient
-is a - y, and nothing overflows. All are split by rows.
+Each kernel reads the output of the last operation, a (m, n), and the targets t (m, n). It writes
+the loss of each row in float64, times the row's weight, and da = scale weight dC/da, which the
+epilogue turns into dz of the operation below. The cross entropies take logits: their gradient is
+a - t, and nothing overflows. All are split by rows.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..tables import Loss, Status
+from ...tables import Loss, Status
 from .columns import (
     ROWS,
     SHORT,

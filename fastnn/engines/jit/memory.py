@@ -6,7 +6,7 @@ without them they compile in half the time and cannot allocate. There are two ty
 ``Pointer(dtype)``
     ``x[i]``, ``x[i] = v``, and ``x + n``, the pointer n elements further.
 ``Struct(layout, real)``
-    A pointer to a record of :mod:`fastnn.engines.tables`: ``ctx.m``, ``op.n_in``. It carries the
+    A pointer to a record of :mod:`fastnn.tables`: ``ctx.m``, ``op.n_in``. It carries the
     network's element type ``real``, which gives ``reals(ctx, address)`` its type, so one source
     serves float32 and float64.
 """
@@ -36,7 +36,7 @@ from numba.extending import (
     register_model,
 )
 
-from ..tables import CONTEXT, OP
+from ...tables import CONTEXT, OP
 
 
 class Pointer(types.Type):

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .simd import fused, prefetch, word
+from .simd import emit_loop, fused, prefetch, word
 from .vectors import REAL, at_offset, broadcast, lane_mask, lanes, masked_load, masked_store
 
 _WORD = ir.IntType(64)
@@ -132,46 +132,28 @@ def make_micro_kernel(
                         for v in range(n_vectors):
                             prefetch(builder, builder.add(row, word(v * n * width)))
 
-            before = builder.block
-            loop = builder.append_basic_block("depth")
-            after = builder.append_basic_block("stored")
-            builder.cbranch(builder.icmp_signed(">", depth, word(0)), loop, after)
-            builder.position_at_end(loop)
-            left, a_at, b_at, other_at = phis = [builder.phi(_WORD) for _ in range(4)]
-            chains = [builder.phi(vector) for _ in places]
-            b_vectors = [load(b_at, v) for v in range(n_vectors)]
-            if packs:
-                for v, value in enumerate(b_vectors):
-                    store(value, other_at, v)
-            if prefetches:
-                prefetch(builder, other_at)
-            sums = []
-            for r in range(n_rows):
-                at = a_at if r == 0 else builder.add(a_at, a_rows[r](builder))
-                pointer = builder.inttoptr(at, element.as_pointer())
-                factor = broadcast(builder, builder.load(pointer), vector)
-                for v in range(n_vectors):
-                    sums.append(fused(builder, factor, b_vectors[v], chains[r * n_vectors + v]))
-            following = [
-                builder.sub(left, word(1)),
-                builder.add(a_at, a_step),
-                builder.add(b_at, b_row),
-                builder.add(other_at, word(n_vectors * n * width) if packs else other_row),
-            ]
-            for phi, start, value in zip(
-                phis + chains, [depth, a, b, other, *starts], following + sums, strict=True
-            ):
-                phi.add_incoming(start, before)
-                phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed(">", following[0], word(0)), loop, after)
+            def advance(a_at, b_at, other_at, *chains):
+                b_vectors = [load(b_at, v) for v in range(n_vectors)]
+                if packs:
+                    for v, value in enumerate(b_vectors):
+                        store(value, other_at, v)
+                if prefetches:
+                    prefetch(builder, other_at)
+                sums = []
+                for r in range(n_rows):
+                    at = a_at if r == 0 else builder.add(a_at, a_rows[r](builder))
+                    pointer = builder.inttoptr(at, element.as_pointer())
+                    factor = broadcast(builder, builder.load(pointer), vector)
+                    for v in range(n_vectors):
+                        sums.append(fused(builder, factor, b_vectors[v], chains[len(sums)]))
+                return (
+                    builder.add(a_at, a_step),
+                    builder.add(b_at, b_row),
+                    builder.add(other_at, word(n_vectors * n * width) if packs else other_row),
+                    *sums,
+                )
 
-            builder.position_at_end(after)
-            results = []
-            for start, value in zip(starts, sums, strict=True):
-                result = builder.phi(vector)
-                result.add_incoming(start, before)
-                result.add_incoming(value, loop)
-                results.append(result)
+            _, _, _, *results = emit_loop(builder, depth, (a, b, other, *starts), advance)
             c_rows = rows_of(c, c_row)
             with builder.if_else(builder.icmp_signed("!=", adds, word(0))) as (then, otherwise):
                 with then:

@@ -7,7 +7,7 @@ computed as its transpose.
 
 from __future__ import annotations
 
-from ..tables import KC, MC, NONE
+from ...tables import KC, MC, NONE
 from .context import apply_epilogue, buffer, op_of, pack_of, share
 from .dense import (
     biases,

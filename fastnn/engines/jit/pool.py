@@ -1,4 +1,4 @@
-"""Numba's own threads, for where those of the C engine are missing."""
+"""Numba's own thread pool, for use where the C engine's is missing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from .kernels import address
 
 @contextlib.contextmanager
 def launch(dtype, n_threads: int):
-    """Within it so many threads are ready; gives the launcher's address, or 0 where none can be."""
+    """Context with n_threads ready: yields the launcher's address, or 0 if no pool can be had."""
     with threads.numba_pool(n_threads) as ready:
         yield address("launch", dtype) if ready else 0

@@ -1,4 +1,4 @@
-"""The PReLU operation: a = x where x > 0, else slope x, with a learned slope per column or one.
+"""The PReLU operation: a = x where x > 0, else slope x; one learned slope, or one per column.
 
 K. He et al., Delving deep into rectifiers, 2015, section 2.1.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tables import KC
+from ...tables import KC
 from .context import buffer, derivative_below, is_continued, op_of, share
 from .kernels import kernel, subroutine
 from .memory import doubles, like, reals
@@ -90,9 +90,9 @@ def gradient_with_slopes(dx, x, da, slopes, n, adds):
 def prelu_slopes(ctx, part, parts):
     """d slope_j = sum of da_ij min(x_ij, 0) over the rows i; x and da are (m, n_out).
 
-    In float64: blocks of KC rows, and the blocks in order. Of the 2 n_out doubles at op.batch, the
-    first half holds the sums, which a continued piece adds to, the second half those of a block.
-    Writes n_out slopes of the gradient, unless they are shared. Split by columns.
+    Summed in float64: blocks of KC rows, and the blocks in order. Of the 2 n_out doubles at
+    op.batch, the first half holds the sums, to which a continued piece adds, and the second half
+    those of a block. Writes the gradient of the slopes unless one is shared. Split by columns.
     """
     op = op_of(ctx)
     n, m = op.n_out, ctx.m
@@ -123,7 +123,7 @@ def prelu_slopes(ctx, part, parts):
 
 @kernel
 def prelu_shared_slope(ctx, part, parts):
-    """The gradient of a shared slope: the sum of what prelu_slopes left; part 0 works."""
+    """The gradient of a shared slope: the sum over prelu_slopes' columns; part 0 works."""
     if part > 0:
         return 0
     op = op_of(ctx)

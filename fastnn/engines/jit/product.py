@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from numba.core import types
 
-from ..tables import KC, MC, NC_PANELS, NR_VECTORS
+from ...tables import KC, MC, NC_PANELS, NR_VECTORS
 from . import isa
 from .context import pack_of, share
 from .kernels import subroutine, takes_record
@@ -91,7 +91,7 @@ def make_micro_panel(n_vectors, masked=False):
     has_four = MR > 4
 
     def micro_panel(c, first, a, a_packed, b, size, mode, pack):
-        """c = first + a b for a.rows up to MC and depth up to KC; `pack` is the panel's buffer."""
+        """c = first + a b for up to MC rows and KC steps; `pack` is the packed micro-panel of b."""
         n = vector_lanes(pack)
         group = max(n, MR)
         rows, depth, columns = size
@@ -101,7 +101,7 @@ def make_micro_panel(n_vectors, masked=False):
         next_row = b.row
         if packed:
             b = Matrix(pack, n_vectors * n)
-        # The micro-kernels together prefetch the next micro-panel once: packed, or in place.
+        # Together the micro-kernels prefetch the next micro-panel once, packed or in place.
         share_of_next = n_vectors * n * MR // rows
         i = 0
         while i + MR <= rows:

@@ -15,7 +15,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from .kernels import formula, subroutine
-from .simd import call_llvm, fma, fused, word
+from .simd import call_llvm, emit_loop, fma, fused, word
 from .vectors import LANE, REAL, at_offset, lane_mask, masked_load, shuffle
 
 #: Virtual lanes of a sum, on every processor. Changing it changes results bitwise.
@@ -29,7 +29,6 @@ FEW = 4
 _SUM_BLOCK = 128
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), SUM_LANES)
-_WORD = ir.IntType(64)
 
 
 def _reduce(builder, pointers, real, count, start, take, join):
@@ -46,34 +45,19 @@ def _reduce(builder, pointers, real, count, start, take, join):
             return masked_load(builder, pointer, mask, vector, width)
         return builder.load(pointer, align=width)
 
-    whole = builder.sdiv(count, word(SUM_LANES))
-    before = builder.block
-    loop, after = builder.append_basic_block("lanes"), builder.append_basic_block("tail")
-    builder.cbranch(builder.icmp_signed(">", whole, word(0)), loop, after)
-    builder.position_at_end(loop)
-    left, total = builder.phi(_WORD), builder.phi(start.type)
-    places = [builder.phi(_WORD) for _ in pointers]
-    following = [
-        builder.sub(left, word(1)),
-        take(total, [load(place) for place in places], None),
-        *(builder.add(place, word(SUM_LANES * width)) for place in places),
-    ]
-    for phi, first, value in zip(
-        [left, total, *places], [whole, start, *pointers], following, strict=True
-    ):
-        phi.add_incoming(first, before)
-        phi.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_signed(">", following[0], word(0)), loop, after)
+    def advance(total, *places):
+        following = take(total, [load(place) for place in places], None)
+        return following, *(builder.add(place, word(SUM_LANES * width)) for place in places)
 
-    builder.position_at_end(after)
-    ends = []
-    for first, value in zip([start, *pointers], following[1:], strict=True):
-        end = builder.phi(first.type)
-        end.add_incoming(first, before)
-        end.add_incoming(value, loop)
-        ends.append(end)
+    whole = builder.sdiv(count, word(SUM_LANES))
+    total, *places = emit_loop(builder, whole, (start, *pointers), advance)
     mask = lane_mask(builder, builder.sub(count, builder.mul(whole, word(SUM_LANES))), SUM_LANES)
-    total = take(ends[0], [load(place, mask) for place in ends[1:]], mask)
+    total = take(total, [load(place, mask) for place in places], mask)
+    return _join_lanes(builder, total, join)
+
+
+def _join_lanes(builder, total, join):
+    """Emit the tree over the lanes: l and l + 8, then l and l + 4, and so on."""
     n = SUM_LANES
     while n > 1:
         n //= 2
@@ -201,7 +185,7 @@ def sum_in_blocks(start, values, n):
 
 
 def make_dots(n_rows: int):
-    """Dot products of some rows with one vector, as an intrinsic.
+    """Dot products of `n_rows` rows with one vector, as an intrinsic.
 
     ``dots(sums, a, a_row, w, depth)`` continues, for r < n_rows and lanes l < SUM_LANES,
 
@@ -223,7 +207,7 @@ def make_dots(n_rows: int):
                 at_offset(builder, sums, r * SUM_LANES * width, vector) for r in range(n_rows)
             ]
             starts = [builder.load(place, align=width) for place in places]
-            step = SUM_LANES * width
+            step_bytes = SUM_LANES * width
 
             def advance(a_at, w_at, chains, load):
                 factor = load(w_at)
@@ -237,32 +221,12 @@ def make_dots(n_rows: int):
             def load_all(at):
                 return builder.load(at_offset(builder, at, 0, vector), align=width)
 
-            whole = builder.sdiv(depth, word(SUM_LANES))
-            before = builder.block
-            loop = builder.append_basic_block("lanes")
-            after = builder.append_basic_block("tail")
-            builder.cbranch(builder.icmp_signed(">", whole, word(0)), loop, after)
-            builder.position_at_end(loop)
-            phis = [builder.phi(_WORD) for _ in range(3)] + [builder.phi(vector) for _ in starts]
-            left, a_at, w_at, *chains = phis
-            following = [
-                builder.sub(left, word(1)),
-                builder.add(a_at, word(step)),
-                builder.add(w_at, word(step)),
-                *advance(a_at, w_at, chains, load_all),
-            ]
-            for phi, start, value in zip(phis, [whole, a, w, *starts], following, strict=True):
-                phi.add_incoming(start, before)
-                phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed(">", following[0], word(0)), loop, after)
+            def step(a_at, w_at, *chains):
+                ends = builder.add(a_at, word(step_bytes)), builder.add(w_at, word(step_bytes))
+                return *ends, *advance(a_at, w_at, chains, load_all)
 
-            builder.position_at_end(after)
-            ends = []
-            for start, value in zip([a, w, *starts], following[1:], strict=True):
-                end = builder.phi(start.type)
-                end.add_incoming(start, before)
-                end.add_incoming(value, loop)
-                ends.append(end)
+            whole = builder.sdiv(depth, word(SUM_LANES))
+            a_at, w_at, *chains = emit_loop(builder, whole, (a, w, *starts), step)
             rest = builder.sub(depth, builder.mul(whole, word(SUM_LANES)))
             mask = lane_mask(builder, rest, SUM_LANES)
 
@@ -271,12 +235,11 @@ def make_dots(n_rows: int):
 
             with builder.if_else(builder.icmp_signed(">", rest, word(0))) as (then, otherwise):
                 with then:
-                    for place, value in zip(
-                        places, advance(ends[0], ends[1], ends[2:], load_rest), strict=True
-                    ):
+                    results = advance(a_at, w_at, chains, load_rest)
+                    for place, value in zip(places, results, strict=True):
                         builder.store(value, place, align=width)
                 with otherwise:
-                    for place, value in zip(places, ends[2:], strict=True):
+                    for place, value in zip(places, chains, strict=True):
                         builder.store(value, place, align=width)
             return context.get_dummy_value()
 
@@ -288,19 +251,13 @@ def make_dots(n_rows: int):
 
 @intrinsic
 def sum_of_lanes(typingctx, sums):
-    """The sum of SUM_LANES consecutive elements: lane l and l + 8, then l and l + 4, and so on."""
+    """The sum of SUM_LANES consecutive elements, by the tree over the lanes."""
     real = sums.dtype
     width = real.bitwidth // 8
 
     def codegen(context, builder, sig, args):
-        n = SUM_LANES
-        vector = ir.VectorType(REAL[real], n)
+        vector = ir.VectorType(REAL[real], SUM_LANES)
         total = builder.load(at_offset(builder, args[0], 0, vector), align=width)
-        while n > 1:
-            n //= 2
-            low = shuffle(builder, total, total, list(range(n)))
-            high = shuffle(builder, total, total, list(range(n, 2 * n)))
-            total = builder.fadd(low, high)
-        return builder.extract_element(total, ir.Constant(LANE, 0))
+        return _join_lanes(builder, total, builder.fadd)
 
     return real(sums), codegen

@@ -187,6 +187,32 @@ def fused(builder, a, b, c):
     return call_llvm(builder, f"llvm.fma.{_name(a.type)}", a.type, [a, b, c])
 
 
+def emit_loop(builder, count, starts, advance):
+    """Emit a loop of `count` steps; returns the values behind it.
+
+    The values begin as `starts`; ``advance(*values)`` emits one step and returns the next ones.
+    """
+    before = builder.block
+    body, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
+    builder.cbranch(builder.icmp_signed(">", count, word(0)), body, after)
+    builder.position_at_end(body)
+    left, *values = phis = [builder.phi(start.type) for start in (count, *starts)]
+    following = [builder.sub(left, word(1)), *advance(*values)]
+    for phi, start, value in zip(phis, (count, *starts), following, strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(value, builder.block)
+    builder.cbranch(builder.icmp_signed(">", following[0], word(0)), body, after)
+    last = builder.block
+    builder.position_at_end(after)
+    ends = []
+    for start, value in zip(starts, following[1:], strict=True):
+        end = builder.phi(start.type)
+        end.add_incoming(start, before)
+        end.add_incoming(value, last)
+        ends.append(end)
+    return ends
+
+
 def word(value: int):
     """An int64 constant."""
     return ir.Constant(_WORD, value)

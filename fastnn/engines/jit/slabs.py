@@ -10,7 +10,7 @@ sums in the scratch space; the last piece adds up the slabs.
 
 from __future__ import annotations
 
-from ..tables import FEW_OUTPUTS, KC, MOST_SLABS, NONE, SLAB_ROWS
+from ...tables import FEW_OUTPUTS, KC, MOST_SLABS, NONE, SLAB_ROWS
 from .context import is_last_piece, op_of, share
 from .dense import (
     Gradient,

@@ -1,4 +1,4 @@
-"""The softmax operation."""
+"""The softmax operation, each row shifted by its maximum so that nothing overflows."""
 
 from __future__ import annotations
 

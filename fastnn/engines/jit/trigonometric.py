@@ -1,10 +1,10 @@
-"""sin and cos of every real, in either width, from arithmetic alone.
+"""sin and cos of every real, in either width, from basic arithmetic alone.
 
-An angle x is q quarter turns and a rest r within an eighth of a turn of 0. For small x that is x
-itself; otherwise x is a whole number M 2^E, and the bits of 2/pi that stand at 2^(2-E) and above
-only add whole turns to M 2^E (2/pi), so 192 bits from there on give q and r to the last bit (M.
-Payne and R. Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983).
-Everything is computed in float64 and without a branch, so that loops fill the lanes.
+An angle x is reduced to q quarter turns and a remainder r with |r| <= pi/4. A small x is its own
+remainder. Otherwise x = M 2^E with an integer M. The bits of 2/pi at 2^(2-E) and above only add
+whole turns to M 2^E (2/pi), so the 192 bits from there on give q and r to full precision (M. Payne
+and R. Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983). All is
+computed in float64 and without branches, so that loops vectorise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TWO_OVER_PI = bytes(8) + bytes.fromhex(
 )
 _WORDS = [int.from_bytes(_TWO_OVER_PI[i : i + 8], "big") for i in range(0, len(_TWO_OVER_PI), 8)]
 _MANTISSA = 52
-#: Beyond an eighth of a turn an angle is reduced.
+#: Larger angles, beyond an eighth of a turn, are reduced.
 _EIGHTH = math.pi / 4
 _QUARTER = math.pi / 2
 _QUARTER_LOW = float.fromhex("0x1.1a62633145c07p-54")
@@ -49,7 +49,7 @@ _cosine_tail = make_polynomial(
 def _turns_of(typingctx, x):
     """(q, h, l) for a finite x above an eighth of a turn: x is q + h + l quarter turns.
 
-    |h + l| is a half at most, q is a whole number of float64, of which its rest by 4 counts.
+    |h + l| <= 1/2; q is an integer in float64, correct modulo 4.
     """
     i64, real = ir.IntType(64), ir.DoubleType()
 
@@ -58,18 +58,18 @@ def _turns_of(typingctx, x):
         exponent = builder.and_(builder.lshr(bits, word(_MANTISSA)), word(0x7FF))
         mantissa = builder.and_(bits, word((1 << _MANTISSA) - 1))
         mantissa = builder.or_(mantissa, word(1 << _MANTISSA))
-        # The first bit that counts, 2^(2-E), behind the 64 zeros; E is exponent - 1075.
+        # The first bit needed, 2^(2-E), after the 64 zeros; E is exponent - 1075.
         first = builder.add(exponent, word(64 - 1075 - 2))
         index, shift = builder.lshr(first, word(6)), builder.and_(first, word(63))
         table = _table(builder)
         words = [_word_at(builder, table, builder.add(index, word(k))) for k in range(4)]
         w0, w1, w2 = (_joined(builder, a, b, shift) for a, b in itertools.pairwise(words))
-        # The first two words of the mantissa times w0 w1 w2, without the whole turns.
+        # The two leading words of the mantissa times w0 w1 w2, modulo whole turns.
         low = builder.add(_high_word(builder, mantissa, w2), builder.mul(mantissa, w1))
         carry = builder.zext(builder.icmp_unsigned("<", low, builder.mul(mantissa, w1)), i64)
         high = builder.add(builder.mul(mantissa, w0), _high_word(builder, mantissa, w1))
         high = builder.add(high, carry)
-        # Two bits of quarter turns; the bits behind them, as a signed number, are the rest.
+        # Two bits of quarter turns; the bits after them are the remainder, as a signed number.
         rest = builder.or_(builder.shl(high, word(2)), builder.lshr(low, word(62)))
         quarters = builder.add(builder.lshr(high, word(62)), builder.lshr(rest, word(63)))
         h = builder.sitofp(rest, real)
@@ -96,19 +96,19 @@ def _table(builder):
 
 
 def _word_at(builder, table, index):
-    # An angle that is not finite or not reduced has no words there: any will do.
+    # Angles that are infinite, NaN or not reduced have no words there; their result is not used.
     inside = builder.icmp_unsigned("<", index, word(len(_WORDS)))
     return builder.load(builder.gep(table, [builder.select(inside, index, word(0))]))
 
 
 def _joined(builder, a, b, shift):
-    """64 bits from the bit `shift` of a on, which go over into b."""
+    """The 64 bits of a and b that begin at bit `shift` of a."""
     behind = builder.lshr(builder.lshr(b, word(1)), builder.sub(word(63), shift))
     return builder.or_(builder.shl(a, shift), behind)
 
 
 def _high_word(builder, a, b):
-    """The upper 64 bits of a product, from products of 32 bits, which vectors have."""
+    """The upper 64 bits of a product, from 32-bit products, which vector units have."""
     half, low = word(32), word(0xFFFFFFFF)
     a1, a0 = builder.lshr(a, half), builder.and_(a, low)
     b1, b0 = builder.lshr(b, half), builder.and_(b, low)
@@ -120,13 +120,13 @@ def _high_word(builder, a, b):
 
 @formula
 def _reduced(x):
-    """(q, r, what r lost to rounding) for |x|."""
+    """(q, r, rounding error of r) for |x|."""
     y = abs(x)
     q, high, low = _turns_of(y)
     r = high * _QUARTER
     lost = fma(high, _QUARTER, -r) + fma(high, _QUARTER_LOW, low * _QUARTER)
     near = y <= _EIGHTH
-    # The sum again, since `lost` may hold more than the last bit of r.
+    # Add again, because `lost` may exceed the last bit of r.
     total = r + lost
     lost = lost - (total - r)
     return (0.0 if near else q), (y if near else total), (0.0 if near else lost)
@@ -145,7 +145,7 @@ def _sine_and_cosine(r, lost):
 
 @formula
 def _of_turns(q, r, lost):
-    """sin of q quarter turns and r + lost, where q is a whole number from 0 to 7."""
+    """sin of q quarter turns and r + lost, where q is an integer from 0 to 7."""
     sine, cosine = _sine_and_cosine(r, lost)
     q = q - 4.0 if q >= 4.0 else q
     value = cosine if (q == 1.0) | (q == 3.0) else sine
@@ -159,7 +159,7 @@ def sin(x):
     q, r, lost = _reduced(y)
     value = _of_turns(q, r, lost)
     value = -value if y < 0.0 else value
-    # What is exact stays so: -0 and the denormals, which a sum with `lost` would not pass on.
+    # Tiny arguments are their own sine; the sum with `lost` would change -0 and denormals.
     value = y if abs(y) < 1e-30 else value
     return like(x, value if abs(y) < math.inf else y - y)
 

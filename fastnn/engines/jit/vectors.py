@@ -1,4 +1,4 @@
-"""LLVM vectors: their lanes, shuffles, and masked loads and stores."""
+"""LLVM vectors: lanes, shuffles, masked loads and stores."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..constants import SELU_ALPHA, SELU_SCALE
-from ..tables import Act
+from ...tables import Act
 
 
 def like(value, array):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tables import NONE
+from ...tables import NONE
 from .activation import activate, like
 
 

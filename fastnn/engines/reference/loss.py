@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tables import Loss
+from ...tables import Loss
 from .activation import like, sigmoid
 from .softmax import softmax
 

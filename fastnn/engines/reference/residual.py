@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..tables import NONE
+from ...tables import NONE
 from .activation import activate
 
 

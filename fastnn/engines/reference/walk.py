@@ -7,7 +7,7 @@ from importlib import import_module
 import numpy as np
 
 from ...ops import BY_KIND
-from ..tables import INPUT, NONE, Act
+from ...tables import INPUT, NONE, Act
 from .activation import derivative
 from .batches import targets_of
 
@@ -52,8 +52,8 @@ class Pass:
         self.continues = bool(continued)
         if plan.mean:
             self.scale = 1 / self.weight_sum if self.weight_sum > 0 else 0.0
-        elif continued is None:
-            self.penalty_scale = self.m / data.n_rows
+        else:
+            self.penalty_scale = self.m / data.n_rows if continued is None else data.share
 
     def forward(self) -> None:
         """All operations but the loss, bottom to top."""

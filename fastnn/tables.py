@@ -48,7 +48,7 @@ class Rule(IntEnum):
     adam = 3
 
 
-#: Flat vectors beside the parameters that each rule keeps.
+#: Number of flat vectors that each rule keeps besides the parameters.
 SLOTS = {Rule.sgd: 0, Rule.momentum: 1, Rule.nesterov: 1, Rule.adam: 2}
 
 #: Columns of the array with one row of hyperparameters per step, for each rule.
@@ -59,18 +59,18 @@ HYPER = {
     Rule.adam: ("lr", "epsilon", "beta1", "beta2"),
 }
 
-#: In an offset or index field: there is none.
+#: Value of an offset or index field: none.
 NONE = -1
-#: In field ``x`` or ``x2``: the operation reads the batch itself.
+#: Value of the field ``x`` or ``x2``: the operation reads the batch itself.
 INPUT = -2
 
 #: One operation of the plan. Offsets of values and gradients count elements per sample: a buffer
 #: starts at ``offset * capacity``, so one plan serves any batch size. ``w`` and ``b`` point into
 #: the flat parameter vector and, alike, into the flat gradient.
 #:
-#: Where several operations read a value, the first one that the backward pass meets overwrites
-#: its gradient and the others add to it; the call of the last one carries the epilogue that
-#: applies the derivative of the activation of the operation below.
+#: If several operations read a value, the first one that the backward pass reaches overwrites its
+#: gradient and the others add to it; the call of the last one has the epilogue that applies the
+#: derivative of the activation of the operation below.
 OP = np.dtype(
     [
         ("kind", "i8"),  # code of the operation (its home in fastnn/ops)
@@ -81,7 +81,7 @@ OP = np.dtype(
         ("x2", "i8"),  # second value read (m, n_in), INPUT or NONE
         ("z", "i8"),  # before the activation (m, n_out); equals `a` where it need not be kept
         ("a", "i8"),  # after the activation (m, n_out)
-        ("da", "i8"),  # dC/da (m, n_out), turned into dC/dz by whoever writes it last; or NONE
+        ("da", "i8"),  # dC/da (m, n_out), turned into dC/dz by its last writer; or NONE
         ("dx", "i8"),  # dC/dx (m, n_in), the `da` of operation `below`; NONE if not needed
         ("dx2", "i8"),  # dC/dx2 (m, n_in), the `da` of operation `below2`; NONE if not needed
         ("adds", "i8"),  # 1: dx is added to, 0: overwritten
@@ -96,7 +96,7 @@ OP = np.dtype(
         ("arg0", "f8"),  # argument of the activation; label smoothing of the head
         ("arg1", "f8"),  # l1 penalty
         ("arg2", "f8"),  # l2 penalty
-        ("arg3", "f8"),  # free
+        ("arg3", "f8"),  # unused
     ]
 )
 
@@ -136,7 +136,7 @@ CONTEXT = np.dtype(
         ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
         # the workspace
         ("work", "u8"),
-        ("capacity", "i8"),  # rows it can hold
+        ("capacity", "i8"),  # most rows of a batch
         ("gathered", "i8"),  # per-sample offset of the gathered batch
         ("targets", "i8"),  # per-sample offset of the batch's targets (m, n_outputs)
         ("batch", "u8"),  # the per-batch space, float64
@@ -158,17 +158,18 @@ CONTEXT = np.dtype(
         ("n_samples", "i8"),  # rows of X
         ("n_rows", "i8"),  # rows to run on: entries of the order, or n_samples
         ("batch_size", "i8"),
-        ("gathers", "i8"),  # 1: each batch is gathered, 0: it is read where it lies in X
+        ("gathers", "i8"),  # 1: each batch is gathered, 0: it is read in place in X
         ("input_scale", "f8"),  # factor of every element of X
         ("accumulates", "i8"),  # 1: the batches are pieces of one, whose gradient is their sum
-        ("total_weight", "f8"),  # weight_sum of all pieces, where they accumulate
+        ("total_weight", "f8"),  # weight_sum of all pieces, where they accumulate ...
+        ("total_penalty", "f8"),  # ... and their penalty_scale
         ("seed", "i8"),  # of the network
         ("step", "i8"),  # number of the step, from 0 over the whole training
         ("training", "i8"),  # 1: a training program, 0: prediction or evaluation
         ("pack", "u8"),  # PACK_BYTES for each part: the packing buffers
         ("launch", "u8"),  # address of the parallel launcher, or 0 for a plain loop
         ("parts", "i8"),  # most parts a call is split into
-        ("grain", "f8"),  # arithmetic operations that are worth a part
+        ("grain", "f8"),  # least work of a part, in arithmetic operations
         # the machine
         ("one", "u8"),  # address of the number 1 in the network's type
         ("zeros", "u8"),  # address of MAX_NC zeros in the network's type
@@ -183,11 +184,11 @@ CONTEXT = np.dtype(
 CALL_FIELDS = (
     "hyper", "hyper_columns", "result", "X", "Y", "labels", "weights", "order", "out", "output",
     "n_samples", "n_rows", "batch_size", "gathers", "input_scale", "accumulates", "total_weight",
-    "seed", "step", "training", "pack", "launch", "parts", "grain",
+    "total_penalty", "seed", "step", "training", "pack", "launch", "parts", "grain",
 )  # fmt: skip
 
-#: The types of X that engines read themselves. What differs from the network's type, or must be
-#: scaled, is converted as each batch is gathered.
+#: The dtypes of X that engines read. X of another dtype than the network's, or with a scale, is
+#: converted as each batch is gathered.
 FEATURE_TYPES = tuple(
     np.dtype(name)
     for name in (
@@ -203,8 +204,8 @@ KC = 512
 #: A block of the right operand is NC columns wide: NC_PANELS micro-panels of NR_VECTORS vectors.
 NC_PANELS, NR_VECTORS = 16, 3
 
-#: Rows of the left operand that meet every micro-panel before the next rows do, so that they stay
-#: in L2.
+#: Rows of a block of the left operand, which stays in L2 while it is multiplied by every
+#: micro-panel.
 MC = 128
 
 #: Bytes of a part's packing buffers: for a block of the right operand, and for MC rows of the left.
@@ -213,20 +214,20 @@ PACK_BYTES = KC * NC_PANELS * NR_VECTORS * 64 + MC * KC * 8
 #: Columns of the widest NC block, whose vectors have 64 bytes at most.
 MAX_NC = NC_PANELS * NR_VECTORS * 16
 
-#: A dense operation with at most so many outputs sums over k in 16 lanes. Changing it changes
+#: A dense operation with at most FEW_OUTPUTS outputs sums over k in 16 lanes. Changing it changes
 #: results bitwise.
 FEW_OUTPUTS = 4
 
-#: dW of an operation with at most so many weights is summed in slabs of at least so many rows, and
-#: at most so many slabs. Changing them changes results bitwise.
+#: dW of an operation with at most SLAB_WEIGHTS weights is summed in at most MOST_SLABS slabs of at
+#: least SLAB_ROWS rows. Changing them changes results bitwise.
 SLAB_WEIGHTS, SLAB_ROWS, MOST_SLABS = 1 << 14, 2048, 32
 
-#: More parts than this are never made.
+#: Most parts of a call.
 MOST_PARTS = 256
 
 
 class Status(IntEnum):
-    """What a kernel returns; anything but OK stops the run. Of several parts the largest counts."""
+    """What a kernel returns; the largest of its parts. Anything but OK stops the run."""
 
     OK = 0
     NOT_FINITE = 1  # the batch's loss is infinite or not a number
