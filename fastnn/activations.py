@@ -38,8 +38,8 @@ import numpy as np
 
 from . import engines
 from .checks import real_number
-from .tables import Act
 from .names import unknown
+from .tables import Act
 
 #: e^-z may overflow to infinity or underflow to 0; both give the correct limit.
 _quiet = np.errstate(over="ignore", under="ignore")

@@ -35,8 +35,8 @@ import numpy as np
 from . import random
 from .activations import ActivationFunction
 from .checks import real_number
-from .tables import Act
 from .names import unknown
+from .tables import Act
 
 
 class Initializer:

@@ -206,8 +206,7 @@ class Residual(Layer):
 
     def __init__(self, layers):
         self.layers = check_layers(layers, "Residual")
-        inner = [layer.depth for layer in self.layers if isinstance(layer, Residual)]
-        self.depth = 1 + max(inner, default=0)
+        self.depth: int = 1 + max((getattr(layer, "depth", 0) for layer in self.layers), default=0)
         if self.depth > _MAX_NESTING:
             raise ValueError(f"Residual layers may be nested {_MAX_NESTING} deep, not {self.depth}")
 

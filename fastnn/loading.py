@@ -14,11 +14,11 @@ import numpy as np
 
 from . import files, layers, losses
 from .checks import is_finite
-from .tables import Loss
 from .errors import ModelFileError
 from .files import printable, shown
 from .losses import LossFunction
 from .model import Sequential
+from .tables import Loss
 from .targets import Target
 
 #: Types that a value may have. They are exact: a boolean is not a number.
@@ -133,7 +133,7 @@ def _unfitted(config: dict) -> Sequential:
 
 @contextmanager
 def _errors_named(place: str):
-    """Begin the messages of errors with the part of the description that they are about."""
+    """Prefix the messages of errors with a part of the description."""
     try:
         yield
     except KeyError as error:
@@ -217,7 +217,7 @@ def _read_loss(config: dict) -> LossFunction:
 
 
 def read_targets(about: dict, loss: Loss, n_outputs: int) -> Target:
-    """The targets for what `files.describe_targets` returned, as a fit with that loss has them.
+    """The targets of a fit with that loss, for what `files.describe_targets` returned.
 
     Raises
     ------

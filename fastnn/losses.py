@@ -33,10 +33,10 @@ import numpy as np
 
 from . import engines
 from .checks import real_number
-from .tables import Loss
 from .errors import ShapeError
 from .names import unknown
 from .ops.loss import mean
+from .tables import Loss
 
 _quiet = np.errstate(under="ignore")
 

@@ -510,6 +510,6 @@ class Sequential(Network):
 
 
 def tell(message: str) -> None:
-    """Print a message to stderr, where there is one."""
+    """Print a message to stderr, unless the process has none."""
     if sys.stderr is not None:
         print(message, file=sys.stderr)

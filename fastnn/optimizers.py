@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from .checks import real_number
-from .tables import HYPER, Rule
 from .names import unknown
+from .tables import HYPER, Rule
 
 
 class Optimizer:

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from .buffers import Buffers
-from .tables import INPUT, NONE, OP, Act, Loss
 from .ops import BY_KIND, Operation, loss
 from .ops.operation import EDGES, NEEDS_Z, Record, Table
+from .tables import INPUT, NONE, OP, Act, Loss
 
 #: No machine can hold more parameters; up to here no offset overflows 64 bits.
 MOST_PARAMETERS = 2**48
@@ -122,7 +122,7 @@ class Plan:
     n_inputs, n_outputs : int
         Columns of X and of the output.
     output_layer : str
-        The layer whose activation ends the network, also where the loss contains it.
+        The layer whose activation ends the network, even if the loss contains it.
     loss : Loss or None
     """
 
@@ -405,7 +405,7 @@ class _Flow:
         return 2 * self.n - index if index < self.n else self.n
 
     def _derivative_time(self, index: int) -> int:
-        """When the last write of da also applies the derivative of the operation's activation."""
+        """The time of the last write of da, which applies the derivative of the activation."""
         return self._backward_time(self.readers[index][0][0])
 
     def _last_use(self, value: int, training: bool) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .tables import INPUT, NONE
 from .ops import BY_KIND
 from .ops.operation import Record, Table
+from .tables import INPUT, NONE
 
 
-def columns(table: list[tuple[str, ...]]) -> list[str]:
+def columns(table: Sequence[tuple[str, ...]]) -> list[str]:
     """Lines of aligned cells: a column is as wide as its widest cell."""
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     return [
@@ -22,7 +22,9 @@ def plan_table(plan) -> str:
     head = f"plan: {plan.n_inputs} -> {plan.n_outputs}, {plan.n_params} parameters"
     head += f", {layout.per_sample} workspace elements per row of a batch"
     table = Table(layout.ops, 1)
-    lines = [("op", "operation", "shape", "reads", "parameters", "writes", "backward")]
+    lines: list[tuple[str, ...]] = [
+        ("op", "operation", "shape", "reads", "parameters", "writes", "backward")
+    ]
     lines += [_describe(table, index, plan.loss is not None) for index in range(len(table))]
     return "\n".join([head, *columns(lines)])
 

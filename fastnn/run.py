@@ -14,9 +14,9 @@ import numpy as np
 from . import interrupts
 from .checks import is_finite
 from .engines.protocol import Engine
-from .tables import HYPER, KC, SLOTS
 from .engines.workspace import Data, Steps, Workspace
 from .optimizers import Optimizer
+from .tables import HYPER, KC, SLOTS
 
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
@@ -138,7 +138,7 @@ class Fit:
     Attributes
     ----------
     seed : int
-        Of the network.
+        The network's seed.
     data : Data
         The training rows; set before each fit, and its order before each epoch.
     results : ndarray, shape (n_batches, 2)
@@ -276,13 +276,11 @@ class IdleWorkspaces:
             ws = idle.pop()  # another thread may have emptied the list
         except IndexError:
             ws = None
-        fits = ws is not None and ws.plan is plan and ws.params is params and ws.capacity >= rows
-        if fits and total_rows is not None:
-            fits = ws.rows == rows and ws.total_rows >= total_rows
-        if ws is None or not fits:
-            n_slots = None if total_rows is None else 0
-            ws = Workspace(plan, params, state, rows, n_slots, total_rows)
-        return ws
+        if ws is not None and ws.plan is plan and ws.params is params and ws.capacity >= rows:
+            if total_rows is None or (ws.rows == rows and ws.total_rows >= total_rows):
+                return ws
+        n_slots = None if total_rows is None else 0
+        return Workspace(plan, params, state, rows, n_slots, total_rows)
 
     def put_back(self, ws: Workspace) -> None:
         """Keep a workspace for the next call of :meth:`take`."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from .checks import is_finite
-from .tables import FEATURE_TYPES, Loss
 from .engines.workspace import Data
 from .errors import ShapeError
+from .tables import FEATURE_TYPES, Loss
 
 #: Elements. A smaller X is converted as a whole, which saves compiling a kernel.
 _SMALL = 1 << 17
@@ -212,6 +212,8 @@ def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
                 f"y is True or False, but the network distinguishes {n_classes} classes: give "
                 "the last layer one or two units"
             )
+        if classes.dtype.kind == "b":
+            return np.array([False, True])
         # A type that holds every class; y's own may be too small.
         return np.arange(n_classes).astype(
             np.result_type(classes.dtype, np.min_scalar_type(n_classes - 1))

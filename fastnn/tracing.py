@@ -10,12 +10,12 @@ import numpy as np
 from .engines.reference.activation import activate
 from .engines.reference.softmax import softmax
 from .engines.reference.walk import Pass
-from .tables import Act
 from .engines.workspace import Data, Workspace
 from .losses import LossFunction
 from .ops import BY_KIND
 from .ops.loss import OUTPUT_OF
 from .plan import Plan
+from .tables import Act
 
 
 def trace(

@@ -34,7 +34,6 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
-
 def pytest_addoption(parser):
     parser.addoption("--random-order", type=int, metavar="SEED", help="shuffle the tests")
 

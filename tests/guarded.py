@@ -18,10 +18,10 @@ import numpy as np
 import fastnn
 from fastnn import Adam, Dense, PReLU, Residual, Sequential, engines, network
 from fastnn.engines import compiled, workspace
-from fastnn.tables import OP, SLOTS, Rule
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
 from fastnn.ops.operation import Table
+from fastnn.tables import OP, SLOTS, Rule
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _kept = []
@@ -108,8 +108,10 @@ def fuzz(count):
     nets = [
         Sequential([Dense(7, "tanh"), Dense(5, "gelu", l1=0.1), Dense(3)], n_inputs=4),
         Sequential([Dense(40, "relu"), Dense(2, "softmax"), Dense(3)], n_inputs=90),
-        Sequential([Residual([Dense(6, "silu"), PReLU()]), Residual([PReLU(0.1, True)]), Dense(3)],
-                   n_inputs=5),
+        Sequential(
+            [Residual([Dense(6, "silu"), PReLU()]), Residual([PReLU(0.1, True)]), Dense(3)],
+            n_inputs=5,
+        ),
     ]
     for number in range(count):
         net = nets[number % len(nets)]

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, initializers
 from fastnn.activations import ELU, LeakyReLU
-from fastnn.tables import Act
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy
+from fastnn.tables import Act
 
 HERE = Path(__file__).parent / "files"
 

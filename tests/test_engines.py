@@ -28,8 +28,8 @@ from fastnn import SGD, Adam, Dense, Sequential, engines
 from fastnn.engines import reference
 from fastnn.engines.compiled import CompiledEngine
 from fastnn.engines.protocol import Engine
-from fastnn.tables import CALL, CONTEXT, OP, SLOTS, Rule
 from fastnn.engines.workspace import Data, Steps, Workspace
+from fastnn.tables import CALL, CONTEXT, OP, SLOTS, Rule
 
 # What one rounding of each operation may add up to; the oracle works in float64.
 TOLERANCE = {"float32": 2e-5, "float64": 2e-13}

@@ -20,10 +20,10 @@ from test_engines import TOLERANCE, by_the_oracle
 import fastnn
 from fastnn import SGD, engines, losses, ops, run
 from fastnn.engines import compiled as compiled_module
-from fastnn.tables import NONE
 from fastnn.engines.workspace import Data, Workspace
 from fastnn.ops import OPERATIONS
 from fastnn.ops.operation import Operation
+from fastnn.tables import NONE
 
 SOURCES = Path(fastnn.__file__).parent
 

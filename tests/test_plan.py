@@ -8,11 +8,11 @@ from hypothesis import given, settings
 
 import fastnn
 from fastnn import Activation, Adam, Dense, PReLU, Residual, Sequential, buffers, losses, run
-from fastnn.tables import INPUT, NONE
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.initializers import Constant
 from fastnn.layers import Layer
 from fastnn.ops.operation import Table
+from fastnn.tables import INPUT, NONE
 
 STACK = [
     Dense(8, "relu"),
@@ -147,9 +147,7 @@ class Counting(Layer):
         from fastnn.ops import activation
 
         statistics = {"state": ("running_mean", (lowering.width,), Constant(0.5))}
-        lowering.add(
-            activation.OPERATION, name, lowering.width, state=statistics, code=4
-        )
+        lowering.add(activation.OPERATION, name, lowering.width, state=statistics, code=4)
 
     def config(self):
         return {"layer": "Counting"}

@@ -112,9 +112,7 @@ def test_a_million_rows_take_bounded_memory(compiled, workspaces, monkeypatch):
     lowered = net.lower(losses.cross_entropy)
     rows = run.piece_rows(lowered, 10**6)
     ws = Workspace(lowered, net.flat_params, np.zeros(0, np.float32), rows, 0, 10**6)
-    data = Data(
-        np.zeros((10**6, 784), np.uint8), labels=np.zeros(10**6, np.int32), batch_size=rows
-    )
+    data = Data(np.zeros((10**6, 784), np.uint8), labels=np.zeros(10**6, np.int32), batch_size=rows)
     engines.current().loss_and_grad(ws, data, np.zeros(2), 0, 1)
     assert ws.nbytes < 64 * 2**20
 

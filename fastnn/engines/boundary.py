@@ -97,7 +97,7 @@ def check_layout(plan, layout, capacity: int, rows: int) -> None:
     Raises
     ------
     TypeError
-        If its table does not have the dtype :data:`.tables.OP`.
+        If its table does not have the dtype :data:`fastnn.tables.OP`.
     ValueError
         If a code is unknown, a size is not positive, or an offset is out of range.
     """
@@ -172,6 +172,8 @@ class Door:
             raise ValueError(f"code is {op.code}")
         if op.n_in != op.n_out and not home.columns_may_differ:
             raise ValueError(f"it turns {op.n_in} columns into {op.n_out}")
+        if op.n_edges != home.n_values:
+            raise ValueError(f"it reads {op.n_edges} values instead of {home.n_values}")
         for number in range(op.n_edges):
             self._edge(index, op, number)
         is_head = self.plan.loss is not None and index == len(self.records) - 1

@@ -26,8 +26,8 @@ import numpy as np
 from ..errors import EngineError
 from ..ops import BY_KIND
 from ..ops.operation import EXP, MOVE, Call
-from . import boundary, threads
 from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Rule, Status
+from . import boundary, threads
 from .workspace import Data, Steps
 
 #: Least work of a part, in arithmetic operations: about 30 us on one core.
@@ -181,7 +181,7 @@ class CompiledEngine:
             parts = min(PARTS or n_threads, MOST_PARTS)
         context = bound.context
         context.begin_call(
-            _address(hyper), len(HYPER[variant.rule]) if steps else 0, _address(results),
+            _address(hyper), len(HYPER[steps.rule]) if steps else 0, _address(results),
             _address(data.X), _address(data.Y), _address(data.labels), _address(data.weights),
             _address(data.order), _address(arrays.out),
             ws.layout.logits if arrays.output == NONE else arrays.output,
@@ -260,7 +260,7 @@ def _calls(ws, variant: Variant) -> Iterator[Call]:
     if variant.task is Task.PREDICT:
         for index in body:
             yield from homes[index].forward(table, index)
-        yield Call(_STORE_KERNELS[variant.function], None, 0, 0.0, EXP * plan.n_outputs)
+        yield Call(_STORE_KERNELS[variant.function or ""], None, 0, 0.0, EXP * plan.n_outputs)
         return
     yield Call("gather_targets", None, 0, 0.0, MOVE * plan.n_outputs)
     if variant.weighted:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..tables import CALL, CONTEXT, OP
 from . import levels
 
 try:
@@ -23,8 +24,22 @@ except ImportError as error:
 _module: Any = _c
 
 
+@functools.cache
+def _is_of_other_sources() -> bool:
+    """Whether the module was compiled from other tables: its kernels would read other fields."""
+    compiled, tables = layout(), {"op": OP, "call": CALL, "context": CONTEXT}
+    return any(
+        compiled.get(name) != {field: at for field, (_, at, *_) in (dtype.fields or {}).items()}
+        for name, dtype in tables.items()
+    )
+
+
 def trouble() -> str | None:
     """Why the C engine cannot run here, or None if it can."""
+    if _module is not None and _is_of_other_sources():
+        return (
+            "its extension module was compiled from other sources than these: install fastnn again"
+        )
     if _module is not None:
         return None
     if "No module named" in _trouble or "cannot import name" in _trouble:

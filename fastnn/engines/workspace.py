@@ -134,7 +134,7 @@ class Data:
     order: np.ndarray | None = None  # int64 numbers of rows of X, in the order to take them
     batch_size: int = 0
     scale: float = 1.0
-    share: float = 1.0  # of the penalties: a sum over rows counts them once in all its batches
+    share: float = 1.0  # m/n for a batch of m of the fit's n rows; sse scales penalties by it
     metric: str | None = None  # how accuracy is counted: by "class", by "sign", or not
 
     def __post_init__(self):
@@ -168,7 +168,7 @@ class Data:
         share = min(self.batch_size, self.n_rows - rows.start) / self.n_rows
         if self.order is not None:
             return replace(self, order=self.order[rows], batch_size=piece, share=share)
-        parts = {
+        parts: dict[str, Any] = {
             name: None if array is None else array[rows]
             for name, array in (("Y", self.Y), ("labels", self.labels), ("weights", self.weights))
         }
@@ -185,7 +185,7 @@ class Steps:
     hyper : ndarray of float64, shape (n, len(HYPER[rule]))
         The hyperparameters of each step.
     seed : int
-        Of the network.
+        The network's seed.
     first : int
         Number of the first step, from 0 over the whole training.
     """

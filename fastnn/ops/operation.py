@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -32,13 +33,14 @@ class Call(NamedTuple):
     per_row: float
 
 
-_Fields = NamedTuple("_Fields", [(name, Any) for name in OP.names or ()])  # type: ignore[misc]
-
-
-class Record(_Fields):
+class Record(namedtuple("_Fields", OP.names or ())):  # type: ignore[misc]
     """One operation of a table, as plain ints and floats."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:  # mypy cannot read the names from a dtype
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def edge(self, number: int) -> tuple[int, int, int, int]:
         """(value, gradient, whether it is added to, operation below) of a value that is read."""
@@ -102,6 +104,8 @@ class Operation:
         Whether it applies an activation to its output as an epilogue.
     codes : frozenset of int
         The values of the field ``code`` that it knows.
+    n_values : int
+        How many values it reads.
     backward_reads : tuple of str
         The fields of the values that its own backward pass reads.
     columns_may_differ : bool
@@ -114,6 +118,7 @@ class Operation:
     kind: ClassVar[int]
     fuses_activation: ClassVar[bool] = False
     codes: ClassVar[frozenset[int]] = frozenset({int(Act.identity)})
+    n_values: ClassVar[int] = 1
     backward_reads: ClassVar[tuple[str, ...]] = ()
     columns_may_differ: ClassVar[bool] = False
     traces_z: ClassVar[bool] = False

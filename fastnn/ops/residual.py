@@ -11,13 +11,10 @@ class Residual(Operation):
 
     name = "residual"
     kind = 4
+    n_values = 2
     fuses_activation = True
     codes = frozenset(int(act) for act in Act if act != Act.softmax)
     traces_z = True
-
-    def check(self, op, door):
-        if op.x2 == NONE:
-            raise ValueError("it reads one value")
 
     def label(self, op):
         return with_activation(self.name, op)

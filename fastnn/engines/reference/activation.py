@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..constants import SELU_ALPHA, SELU_SCALE
 from ...tables import Act
+from ..constants import SELU_ALPHA, SELU_SCALE
 
 
 def like(value, array):

@@ -11,9 +11,7 @@ from ...tables import INPUT, NONE, Act
 from .activation import derivative
 from .batches import targets_of
 
-_FORMULAS = {
-    home.kind: import_module(f".{home.name}", __package__) for home in BY_KIND.values()
-}
+_FORMULAS = {home.kind: import_module(f".{home.name}", __package__) for home in BY_KIND.values()}
 
 
 class Pass:
@@ -152,5 +150,3 @@ class Pass:
 
 def _no_terms(p, index, op):
     return 0.0
-
-
