@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .ops import BY_KIND
 from .ops.operation import Record, Table
 from .tables import INPUT, NONE

@@ -276,9 +276,14 @@ class IdleWorkspaces:
             ws = idle.pop()  # another thread may have emptied the list
         except IndexError:
             ws = None
-        if ws is not None and ws.plan is plan and ws.params is params and ws.capacity >= rows:
-            if total_rows is None or (ws.rows == rows and ws.total_rows >= total_rows):
-                return ws
+        if (
+            ws is not None
+            and ws.plan is plan
+            and ws.params is params
+            and ws.capacity >= rows
+            and (total_rows is None or (ws.rows == rows and ws.total_rows >= total_rows))
+        ):
+            return ws
         n_slots = None if total_rows is None else 0
         return Workspace(plan, params, state, rows, n_slots, total_rows)
 

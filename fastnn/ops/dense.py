@@ -57,7 +57,7 @@ class Dense(Operation):
         return label
 
     def parameters(self, op):
-        found = {"w": ("W", (op.n_in, op.n_out))}
+        found: dict[str, tuple[str, tuple[int, ...]]] = {"w": ("W", (op.n_in, op.n_out))}
         if op.b != NONE:
             found["b"] = ("b", (op.n_out,))
         return found
