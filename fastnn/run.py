@@ -30,21 +30,28 @@ CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 PIECE_ELEMENTS = 1 << 22
 
 
-def slices(n: int) -> Iterator[tuple[int, int]]:
-    """Ranges of n batches, each of which should take SLICE_SECONDS.
+class Slices:
+    """Cuts runs of batches into ranges that should take SLICE_SECONDS each.
 
-    A pending Ctrl-C is raised between two slices.
+    It remembers how long batches take from one run to the next.
     """
-    first, size = 0, 1
-    while first < n:
-        last = min(first + size, n)
-        began = time.perf_counter()
-        yield first, last
-        seconds = time.perf_counter() - began
-        interrupts.check()
-        wanted = (last - first) * SLICE_SECONDS / max(seconds, 1e-9)
-        size = int(max(1, min(wanted, 8 * (last - first))))
-        first = last
+
+    def __init__(self):
+        self._size = 1
+
+    def of(self, n: int) -> Iterator[tuple[int, int]]:
+        """Ranges of n batches. A pending Ctrl-C is raised between two of them."""
+        first = 0
+        while first < n:
+            last = min(first + self._size, n)
+            began = time.perf_counter()
+            yield first, last
+            seconds = time.perf_counter() - began
+            interrupts.check()
+            done = last - first
+            wanted = done * SLICE_SECONDS / max(seconds, 1e-9)
+            self._size = int(max(1, min(wanted, 8 * done)))
+            first = last
 
 
 def chunk_rows(plan, n_rows: int) -> int:
@@ -65,14 +72,14 @@ def forward(engine: Engine, ws: Workspace, data: Data, out: np.ndarray, function
     if len(out) <= data.batch_size:
         engine.forward(ws, data, out, function)
         return
-    for first, last in slices(data.n_batches):
+    for first, last in Slices().of(data.n_batches):
         engine.forward(ws, data, out, function, first, last)
 
 
 def evaluate(engine: Engine, ws: Workspace, data: Data) -> tuple[float, float]:
     """(sum of losses, n_correct) over all rows; the loss is NaN if it is not finite."""
     results = np.zeros((data.n_batches, 2))
-    for first, last in slices(data.n_batches):
+    for first, last in Slices().of(data.n_batches):
         if not engine.evaluate(ws, data, results[first:last], first, last):
             return np.nan, 0.0
     loss, n_correct = np.add.reduce(results).tolist()
@@ -94,7 +101,7 @@ def loss_and_grad(engine: Engine, ws: Workspace, data: Data) -> tuple[float, flo
     The batches of `data` are its pieces.
     """
     results = np.zeros(2)
-    for first, last in slices(data.n_batches):
+    for first, last in Slices().of(data.n_batches):
         engine.loss_and_grad(ws, data, results, first, last)
     loss, n_correct = results.tolist()
     return loss, n_correct
@@ -150,6 +157,7 @@ class Fit:
         self.data = Data(np.empty((0, 0)))
         self.results = np.empty((0, 2))
         self._start: tuple[np.ndarray, ...] = ()
+        self._slices = Slices()
 
     def begin(self, data: Data, shuffle: bool, seed: int) -> None:
         """Set the rows of a fit, and compile and bind kernels, so that no epoch has to."""
@@ -221,7 +229,7 @@ class Fit:
     def slices(self) -> Iterator[tuple[int, int]]:
         """Ranges of the epoch's minibatches; single ones if batches run in pieces."""
         n = self.data.n_batches
-        return ((i, i + 1) for i in range(n)) if self._in_pieces else slices(n)
+        return ((i, i + 1) for i in range(n)) if self._in_pieces else self._slices.of(n)
 
 
 def prepare(

@@ -152,4 +152,4 @@ def test_the_engine_gathers_only_what_it_must(compiled, workspaces):
         for bound in ws.programs.values()
         for variant in bound.programs
     }
-    assert read == {"float64", None}
+    assert read == {np.dtype("float64"), None}

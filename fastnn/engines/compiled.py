@@ -71,7 +71,7 @@ class Variant:
     Attributes
     ----------
     task : Task
-    features : str or None
+    features : dtype or None
         The dtype of X if batches are gathered; None if they are read in place.
     weighted : bool
         Whether rows have weights.
@@ -84,7 +84,7 @@ class Variant:
     """
 
     task: Task
-    features: str | None = None
+    features: np.dtype | None = None
     weighted: bool = False
     metric: str | None = None
     rule: Rule | None = None
@@ -241,11 +241,11 @@ class CompiledEngine:
 # -- the calls of a program -----------------------------------------------------------------------
 
 
-def _gathers(ws, data) -> str | None:
+def _gathers(ws, data) -> np.dtype | None:
     """The dtype of X if batches are gathered, or None if they are read in place."""
     if data.order is None and data.X.dtype == ws.params.dtype and data.scale == 1:
         return None
-    return data.X.dtype.name
+    return data.X.dtype
 
 
 def _calls(ws, variant: Variant) -> Iterator[Call]:
@@ -254,7 +254,7 @@ def _calls(ws, variant: Variant) -> Iterator[Call]:
         yield _update(plan, variant.rule)
         return
     if variant.features is not None:
-        yield Call(f"gather_{variant.features}", None, 0, 0.0, _GATHER * plan.n_inputs)
+        yield Call(f"gather_{variant.features.name}", None, 0, 0.0, _GATHER * plan.n_inputs)
     homes = [BY_KIND[record.kind] for record in table.records]
     body = range(len(table) - (plan.loss is not None))
     if variant.task is Task.PREDICT:
