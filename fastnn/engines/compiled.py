@@ -366,7 +366,8 @@ class _FewRows:
         self._out = np.zeros((_FEW_ROWS, ws.plan.n_outputs), dtype)
         self._context = context
         self._arrays = _address(self._X), 0, 0, 0, 0, _address(self._out), output
-        self._max_rows = _FEW_ROWS if program.most_work(_FEW_ROWS) < 2 * GRAIN else 0
+        in_one_part = [program.most_work(m) < 2 * GRAIN for m in range(1, _FEW_ROWS + 1)]
+        self._max_rows = sum(in_one_part)
         self._drive = functools.partial(context.drive, context.address, *program.call, 0, 1)
         self._known: tuple = ()
 
