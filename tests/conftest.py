@@ -38,8 +38,18 @@ def pytest_addoption(parser):
     parser.addoption("--random-order", type=int, metavar="SEED", help="shuffle the tests")
 
 
+#: The quick set: these files, and what is marked in others.
+QUICK_FILES = (
+    "test_bad_input", "test_fit", "test_functions", "test_notes", "test_operations", "test_parts",
+    "test_plan", "test_random",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(config, items):
-    """Shuffle the tests, so that none relies on another."""
+    """Mark the quick set; shuffle the tests if asked to, so that none relies on another."""
+    for item in items:
+        if item.path.stem in QUICK_FILES:
+            item.add_marker("quick")
     seed = config.getoption("--random-order")
     if seed is not None:
         random.Random(seed).shuffle(items)
