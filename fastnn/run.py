@@ -25,6 +25,9 @@ SLICE_SECONDS = 0.1
 #: bounded memory near the size of L2, enough to occupy every thread.
 CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 
+#: Chunks in the first call of a bulk prediction, before it is known how long they take.
+_FIRST_CHUNKS = 4
+
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
 #: float32.
 PIECE_ELEMENTS = 1 << 22
@@ -33,11 +36,11 @@ PIECE_ELEMENTS = 1 << 22
 class Slices:
     """Cuts runs of batches into ranges that should take SLICE_SECONDS each.
 
-    It remembers how long batches take from one run to the next.
+    It remembers how long batches take from one run to the next; `size` is the first guess.
     """
 
-    def __init__(self):
-        self._size = 1
+    def __init__(self, size: int = 1):
+        self._size = size
 
     def of(self, n: int) -> Iterator[tuple[int, int]]:
         """Ranges of n batches. A pending Ctrl-C is raised between two of them."""
@@ -72,14 +75,14 @@ def forward(engine: Engine, ws: Workspace, data: Data, out: np.ndarray, function
     if len(out) <= data.batch_size:
         engine.forward(ws, data, out, function)
         return
-    for first, last in Slices().of(data.n_batches):
+    for first, last in Slices(_FIRST_CHUNKS).of(data.n_batches):
         engine.forward(ws, data, out, function, first, last)
 
 
 def evaluate(engine: Engine, ws: Workspace, data: Data) -> tuple[float, float]:
     """(sum of losses, n_correct) over all rows; the loss is NaN if it is not finite."""
     results = np.zeros((data.n_batches, 2))
-    for first, last in Slices().of(data.n_batches):
+    for first, last in Slices(_FIRST_CHUNKS).of(data.n_batches):
         if not engine.evaluate(ws, data, results[first:last], first, last):
             return np.nan, 0.0
     loss, n_correct = np.add.reduce(results).tolist()
