@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import SGD, Activation, Adam, Dense, Sequential
+from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential
 from fastnn.tables import Act
 
 KEPT = Path(__file__).with_name("digests.json")
@@ -29,6 +29,7 @@ NETWORKS = {
                  (19, 17, 1000), ["gelu"], {}),
     "many rows": (13000, 6500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "weights": (90, 30, "mse", SGD(0.05), (9, 8, 5), ["selu"], {"weighted": True}),
+    "residual": (9000, 4500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
 }  # fmt: skip
 
 
@@ -44,6 +45,9 @@ def train(name: str, dtype: str) -> Sequential:
     if name == "odd":
         layers += [Dense(6, act) for act in (a.name for a in Act) if act not in ("step", "softmax")]
         layers += [Activation("softmax"), Dense(6, l1=1e-4)]
+    if name == "residual":
+        branch = [Dense(20), PReLU(), Residual([Dense(20, "gelu")]), Dense(18, "tanh", l2=1e-4)]
+        layers += [Residual(branch), Activation("silu"), Residual([Dense(7)]), PReLU(shared=True)]
     net = Sequential([*layers, Dense(widths[-1])], n_inputs=widths[0], dtype=dtype)
     for index, array in enumerate(net.parameters().values()):
         size = 4.0 / array.shape[0] ** 0.5 if array.ndim == 2 else 1.0

@@ -145,11 +145,11 @@ class Layer:
 
     def forward(self, p, x):
         """y, from its parameters p and x."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no forward pass")
 
     def backward(self, p, x, dy):
         """(dx, {parameter: derivative}), from the derivative by y."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no backward pass")
 
     def penalties(self, p, l1, l2):
         """(sum, {parameter: derivative}); l1 and l2 are those of the network."""

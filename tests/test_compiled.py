@@ -99,7 +99,7 @@ def _kernels(ws):
     return {call.kernel for program in programs for call in program.calls}
 
 
-#: The compiled engines, and Numba's leaves on its own threads, as without the C module.
+#: The compiled engines, and Numba's kernels on its own threads, as without the C module.
 NUMBAS_THREADS = "numba on its own threads"
 POOLS = [*COMPILED, *([NUMBAS_THREADS] if "numba" in COMPILED else [])]
 
@@ -123,7 +123,7 @@ def pool(request, monkeypatch):
 
 @pytest.fixture
 def numbas_threads(monkeypatch):
-    """Numba's leaves on its own threads."""
+    """Numba's kernels on its own threads."""
     pytest.importorskip("numba")
     use_numbas_threads(monkeypatch)
     with only("numba"):
@@ -151,6 +151,22 @@ def test_numbas_own_threads_are_of_a_safe_layer(numbas_threads, monkeypatch):
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     train()
     assert numba.threading_layer() in ("omp", "tbb")
+
+
+@pytest.mark.parametrize("row", [0, 7])
+def test_every_launcher_reports_the_largest_status(pool, row, monkeypatch):
+    """One part meets a label that is out of range, the other succeeds."""
+    from fastnn.engines.workspace import Data, Workspace
+
+    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "PARTS", 2)
+    net = Sequential([Dense(3)], n_inputs=2)
+    plan = net.lower(fastnn.losses.cross_entropy)
+    ws = Workspace(plan, net.flat_params, np.zeros(0, np.float32), 8)
+    data = Data(np.ones((8, 2), np.float32), labels=np.zeros(8, np.int32))
+    data.labels[row] = 3
+    with pytest.raises(fastnn.errors.EngineError, match="a label or an entry of the order"):
+        engines.current().evaluate(ws, data, np.zeros((1, 2)))
 
 
 def test_the_number_of_threads_changes_no_bit(pool, monkeypatch):

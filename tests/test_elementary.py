@@ -1,4 +1,4 @@
-"""exp, log, tanh and their kin against mpmath, densely, and at the edges of the numbers."""
+"""exp, log, tanh against mpmath, densely, and at the edges of the numbers."""
 
 import ctypes
 import math
@@ -19,7 +19,7 @@ _libraries = []
 
 
 def compiled(name, dtype, flushes=False):
-    """One function of elementary.py as a function of arrays, vectorised as in a leaf."""
+    """One function of elementary.py as a function of arrays, vectorised as in a kernel."""
     function = getattr(trigonometric if name in ("sin", "cos") else elementary, name)
 
     def apply(x, y, count):

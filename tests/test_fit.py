@@ -10,7 +10,7 @@ import pytest
 from conftest import table
 
 import fastnn
-from fastnn import SGD, Adam, Dense, Sequential
+from fastnn import SGD, Adam, Dense, Sequential, training
 
 
 def fitted(X, y, layers=None, seed=0, dtype="float32", **arguments):
@@ -75,6 +75,15 @@ def test_shuffling_changes_the_run_and_can_be_turned_off(engine):
     assert not np.array_equal(
         fitted(X[order], y[order], shuffle=False).flat_params, still.flat_params
     )
+
+
+def test_the_order_of_an_epoch_does_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
+    X, y = table(40)
+    found = set()
+    for rows in (1, 80, 120, 1 << 13):  # orders of 1, 2, 3 and all 7 epochs
+        monkeypatch.setattr(training, "_SHUFFLED_ROWS", rows)
+        found.add(fitted(X, y, epochs=7).flat_params.tobytes())
+    assert len(found) == 1
 
 
 def test_one_epoch_meets_every_row_once(engine):
@@ -148,6 +157,16 @@ def test_labels_are_one_hot_coded_for_squared_errors(engine):
         np.testing.assert_array_equal(labels.flat_params, rows.flat_params)
         assert set(labels.predict(X)) <= {0, 1, 2}
         assert "accuracy" in labels.evaluate(X, y)
+
+
+@pytest.mark.parametrize("last", ["sigmoid", "softmax"])
+def test_accuracy_under_a_loss_of_outputs_counts_logits(engine, last):
+    """The loss reads the outputs: the logits must outlive them."""
+    X, y = table()
+    net = fitted(X, y, [Dense(3, last)], loss="mse", optimizer=SGD(1e-12), epochs=1)
+    expected = (net.predict(X) == y).mean()
+    assert net.history["accuracy"] == [expected]
+    assert net.evaluate(X, y)["accuracy"] == expected
 
 
 def test_regression_keeps_the_shape_of_y(engine):
@@ -292,6 +311,40 @@ def test_divergence_in_the_last_step_is_noticed(engine):
     np.testing.assert_array_equal(net.flat_params, start)
 
 
+@pytest.mark.parametrize("bad", [0, 1, 4, 9])
+def test_a_divergence_names_its_batch(engine, bad):
+    X, _ = table(100)
+    y = np.zeros(100)
+    y[10 * bad + 3] = 1e200
+    net = Sequential([Dense(1)], n_inputs=7, dtype="float64")
+    with pytest.raises(fastnn.errors.DivergedError, match=f"epoch 0, batch {bad} ") as caught:
+        net.fit(X, y, loss="mse", optimizer=SGD(1e-12), epochs=1, batch_size=10, shuffle=False,
+                progress=False)  # fmt: skip
+    assert (caught.value.epoch, caught.value.batch) == (0, bad)
+
+
+def test_after_a_divergence_the_optimizer_starts_anew(engine):
+    X, y = table()
+    net = fitted(X, y / 2, [Dense(1)], loss="mse", optimizer=Adam(0.01))
+    fresh = Sequential([Dense(1)], n_inputs=7)
+    fresh.flat_params = net.flat_params
+    with pytest.raises(fastnn.errors.DivergedError):
+        net.fit(X, y * 1e30, loss="mse", optimizer=Adam(0.01), epochs=1, progress=False)
+    assert net.training_state.step == 0
+    for each in (net, fresh):
+        each.fit(X, y / 2, loss="mse", optimizer=Adam(0.01), epochs=2, shuffle=False,
+                 progress=False)  # fmt: skip
+    np.testing.assert_array_equal(net.flat_params, fresh.flat_params)
+
+
+def test_an_infinite_penalty_is_a_divergence(engine):
+    net = Sequential([Dense(1, l2=0.1)], n_inputs=2, dtype="float64")
+    net.flat_params = [1e200, 0, 0]
+    with pytest.raises(fastnn.errors.DivergedError, match="epoch 0, batch 0 "):
+        net.fit(np.zeros((6, 2)), np.zeros(6), loss="mse", optimizer=SGD(0.1), epochs=1,
+                batch_size=3, progress=False)  # fmt: skip
+
+
 def test_history_prints_and_counts():
     X, y = table()
     history = fitted(X, y).history
@@ -310,6 +363,14 @@ def test_summary_plan_and_repr(capsys):
     for piece in ("784 -> 10", "dense + sigmoid", "cross_entropy", "dW db dz0", "23860"):
         assert piece in text
     assert repr(net).startswith("Sequential([Dense(30, 'sigmoid'), Dense(10)], n_inputs=784")
+
+
+def test_progress_advances_by_every_row_once(monkeypatch):
+    advanced = []
+    monkeypatch.setattr(training.Progress, "advance", lambda _, rows: advanced.append(rows))
+    X, y = table(25)
+    fitted(X, y, epochs=3, batch_size=10)
+    assert sum(advanced) == 3 * 25
 
 
 def test_a_progress_bar_is_shown_when_asked_for(capsys):

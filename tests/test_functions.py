@@ -117,10 +117,11 @@ def test_the_function_is_the_loss_that_is_trained(engine):
         (losses.CrossEntropy(0.1), "softmax", np.eye(4)[[0, 1, 2, 3, 0, 1]]),
         (losses.binary_cross_entropy, "sigmoid", rng.integers(0, 2, (6, 4))),
         (losses.BinaryCrossEntropy(0.1), "sigmoid", rng.integers(0, 2, (6, 4))),
+        (losses.BinaryCrossEntropy(0.1), "sigmoid", rng.integers(0, 2, (6, 1))),
         (losses.mse, "tanh", rng.normal(size=(6, 4))),
         (losses.sse, "softmax", rng.normal(size=(6, 4))),
     ):
-        net = Sequential([Dense(4, act)], n_inputs=3, dtype="float64")
+        net = Sequential([Dense(T.shape[1], act)], n_inputs=3, dtype="float64")
         with only(engine):
             value, _ = net.loss_and_grad(X, T, loss=loss)
             output = net._forward(X, None, "output")

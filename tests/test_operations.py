@@ -177,6 +177,13 @@ def test_the_network_input_is_read_by_several_operations(engine, dtype, depth, p
             agrees(Case(4, layers, "sse", 6, seed=2), dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_of_very_many_outputs(engine, dtype, loss):
+    """More than any kernel takes at a time."""
+    agrees(Case(2, (Dense(4100),), loss, 3, seed=0), dtype)
+
+
 @pytest.fixture
 def poisoned(monkeypatch):
     """Every workspace starts full of NaN."""

@@ -117,6 +117,22 @@ def test_a_million_rows_take_bounded_memory(compiled, workspaces, monkeypatch):
     assert ws.nbytes < 64 * 2**20
 
 
+def test_a_larger_batch_in_pieces_of_the_same_size_finds_room(compiled, monkeypatch):
+    """A workspace holds slabs for the largest batch that it was made for."""
+    monkeypatch.setattr(run, "PIECE_ELEMENTS", 1)
+    X, y, _ = rows_of(4500)
+    net, fresh = stack(), stack()
+    for m in (1100, 4500):
+        net.fit(X[:m], y[:m], optimizer=SGD(0.01), epochs=1, batch_size=m, progress=False)
+        net.loss_and_grad(X[:m], y[:m])
+    fresh.flat_params = net.flat_params
+    for each in (net, fresh):
+        each.fit(X, y, optimizer=SGD(0.02), epochs=1, batch_size=4500, shuffle=False,
+                 progress=False)  # fmt: skip
+    np.testing.assert_array_equal(net.flat_params, fresh.flat_params)
+    np.testing.assert_array_equal(net.loss_and_grad(X, y)[1], fresh.loss_and_grad(X, y)[1])
+
+
 def test_pieces_that_would_cut_a_block_are_refused(compiled):
     net = Sequential([Dense(3)], n_inputs=2)
     lowered = net.lower(losses.cross_entropy)
@@ -312,15 +328,34 @@ def test_gradient_checks_know_the_input_scale():
 # -- what kernels refuse --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_of_several_statuses_the_largest_counts(compiled, parts, monkeypatch):
+@pytest.mark.parametrize("row", [0, 3, 7])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_of_several_statuses_the_largest_counts(compiled, parts, row, monkeypatch):
+    """Whichever part meets the label that is out of range."""
     monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", parts)
     net = Sequential([Dense(3)], n_inputs=2)
     ws = Workspace(net.lower(losses.cross_entropy), net.flat_params, np.zeros(0, np.float32), 8)
-    data = Data(np.ones((8, 2), np.float32), labels=np.full(8, 9, np.int32))
+    data = Data(np.ones((8, 2), np.float32), labels=np.zeros(8, np.int32))
+    data.labels[row] = 9
     with pytest.raises(EngineError, match="a label or an entry of the order is out of range"):
         engines.current().evaluate(ws, data, np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("n_out", [1, 2, 5])
+def test_a_label_is_one_of_the_classes(compiled, n_out):
+    """One output distinguishes two."""
+    net = Sequential([Dense(n_out)], n_inputs=2)
+    plan = net.lower(losses.binary_cross_entropy)
+    ws = Workspace(plan, net.flat_params, np.zeros(0, np.float32), 8)
+    n_classes = max(n_out, 2)
+    for label in (-1, 0, n_classes - 1, n_classes):
+        data = Data(np.ones((8, 2), np.float32), labels=np.full(8, label, np.int32))
+        if 0 <= label < n_classes:
+            assert engines.current().evaluate(ws, data, np.zeros((1, 2)))
+        else:
+            with pytest.raises(EngineError, match="a label or an entry of the order"):
+                engines.current().evaluate(ws, data, np.zeros((1, 2)))
 
 
 def test_few_rows_of_another_width_are_refused(compiled):
