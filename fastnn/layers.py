@@ -9,7 +9,18 @@ from .plan import Lowering
 
 
 class Layer:
-    """Base of the layers. A layer adds its operations to a :class:`fastnn.plan.Lowering`."""
+    """Base of the layers. A layer adds its operations to a :class:`fastnn.plan.Lowering`.
+
+    Attributes
+    ----------
+    n_outputs : int or None
+        Number of outputs of a layer that can be a network's last one.
+    is_activation : bool
+        Whether it can follow that layer.
+    """
+
+    n_outputs: int | None = None
+    is_activation: bool = False
 
     def lower(self, lowering: Lowering, name: str) -> None:
         """Add this layer's operations; `name` is its path in the network, such as "2.0"."""
@@ -56,7 +67,7 @@ class Dense(Layer):
     """
 
     def __init__(self, units, activation=None, init="auto", bias_init=0.0, l1=0, l2=0):
-        self.units = whole_number(units, "units")
+        self.units = self.n_outputs = whole_number(units, "units")
         self.activation = activations.get(activation)
         initializers.get(init)
         self.init = init
@@ -114,6 +125,8 @@ class Activation(Layer):
     Sequential([Dense(4), Activation('relu'), Dense(1)], seed=0, dtype='float32')
     """
 
+    is_activation = True
+
     def __init__(self, activation):
         if activation is None:
             raise TypeError("Activation needs a name or an activation")
@@ -152,6 +165,8 @@ class PReLU(Layer):
     >>> net.parameters()["1.alpha"]
     array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
+
+    is_activation = True
 
     def __init__(self, init=0.25, shared=False):
         initializers.get(init)
@@ -273,9 +288,9 @@ def check_network(given) -> list[Layer]:
     """
     found = check_layers(given, "a network")
     top = found
-    while top and isinstance(top[-1], Activation | PReLU):
+    while top and top[-1].is_activation:
         top = top[:-1]
-    if not top or not isinstance(top[-1], Dense):
+    if not top or top[-1].n_outputs is None:
         raise ValueError(
             f"the last layer must be Dense (or activations after it), not {found[-1]!r}"
         )

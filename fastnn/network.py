@@ -10,8 +10,9 @@ import numpy as np
 from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
-from .layers import Dense, Layer, check_network, from_config
+from .layers import Layer, check_network, from_config
 from .losses import LossFunction
+from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
 from .random import check_seed
 from .targets import Target
@@ -34,11 +35,14 @@ class Network:
         self.l2 = real_number(l2, "l2", least=0)
         self.input_scale = check_scale(input_scale, self.dtype)
         self.n_inputs: int | None = None
-        self.n_outputs: int = [n.units for n in self.layers if isinstance(n, Dense)][-1]
+        self.n_outputs: int = [
+            layer.n_outputs for layer in self.layers if layer.n_outputs is not None
+        ][-1]
         self._params: np.ndarray | None = None
         self._statistics = np.zeros(0, self.dtype)
         self._loss: LossFunction | None = None
         self._target: Target | None = None
+        self._was_changed = False
         self._plans: dict[tuple[LossFunction | None, int | None], Plan] = {}
         if n_inputs is not None:
             self.n_inputs = whole_number(n_inputs, "n_inputs")
@@ -104,10 +108,11 @@ class Network:
         ('float64', True)
         """
         config = self.config()
-        copy = type(self).from_config(config if dtype is None else {**config, "dtype": dtype})
+        if dtype is not None:
+            config["dtype"] = dtype
+        copy = type(self).from_config(config, allocate=False)
         if self._params is not None:
-            copy.flat_params[:] = self._params
-            copy._statistics[:] = self._statistics
+            copy.adopt(self.parameters(), self._named_statistics())
         return copy.set_fitted(self._loss, self._target)
 
     # -- parameters ---------------------------------------------------------------------------
@@ -160,14 +165,21 @@ class Network:
             for index, layer in enumerate(self.layers):
                 layer.lower(lowering, str(index))
             if loss is None:
-                plan = lowering.finish(None)
+                plan = lowering.finish()
             else:
-                plan = lowering.finish(loss.code, loss.label_smoothing)
+                lower_loss(lowering, loss.code, loss.label_smoothing)
+                plan = lowering.finish(loss.code, loss.mean)
             self._plans[key] = plan
         return plan
 
     def adopt(self, params: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
-        """Set parameters and running statistics from arrays by name, for instance of a file."""
+        """Set parameters and running statistics from arrays by name, for instance of a file.
+
+        Raises
+        ------
+        ValueError
+            If the network's dtype cannot hold a number.
+        """
         plan = self.lower(None)
         flat_params, statistics = self._allocate(plan)
         for named, flat, arrays in (
@@ -175,7 +187,10 @@ class Network:
             (plan.state, statistics, state),
         ):
             for parameter in named:
-                parameter.view(flat)[:] = arrays[parameter.name]
+                with np.errstate(over="ignore", under="ignore"):
+                    parameter.view(flat)[:] = arrays[parameter.name]
+            if not is_finite(flat):
+                raise ValueError(f"some parameters are too large for {self.dtype.name}")
         self._params, self._statistics = flat_params, statistics
 
     def set_fitted(self, loss: LossFunction | None, target: Target | None) -> Self:
@@ -185,8 +200,11 @@ class Network:
 
     def _is_untrained(self) -> bool:
         """Whether the parameters are still the initial ones."""
-        # Not np.array_equal, which turns an exception of a signal handler into False.
-        return bool((self._built() == self._initial(self.lower(None))[0]).all())
+        if not self._was_changed:
+            # Not np.array_equal, which turns an exception of a signal handler into False.
+            initial = self._initial(self.lower(None))[0]
+            self._was_changed = bool((self._built() != initial).any())
+        return not self._was_changed
 
     def _built(self) -> np.ndarray:
         if self._params is None:
@@ -277,6 +295,10 @@ class Network:
         params = self._built()
         return {p.name: p.view(params) for p in self.lower(None).parameters}
 
+    def _named_statistics(self) -> dict[str, np.ndarray]:
+        """Running statistics by name, as views."""
+        return {s.name: s.view(self._statistics) for s in self.lower(None).state}
+
     def summary(self) -> None:
         """Print the layers with their shapes and numbers of parameters.
 
@@ -325,6 +347,8 @@ class Network:
             If the file cannot be written; an older one is then untouched.
         TypeError
             If the labels are neither text nor numbers.
+        ValueError
+            If a parameter is not finite, or the description is too large for a file.
 
         Examples
         --------
@@ -338,8 +362,7 @@ class Network:
         """
         from . import files
 
-        tensors = self.parameters()
-        tensors |= {s.name: s.view(self._statistics) for s in self.lower(None).state}
+        tensors = {**self.parameters(), **self._named_statistics()}
         description = {
             **self.config(),
             "loss": None if self._loss is None else self._loss.config(),

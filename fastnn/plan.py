@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from .buffers import Buffers
-from .ops import BY_KIND, Operation, loss
+from .ops import BY_KIND, Operation
 from .ops.operation import EDGES, NEEDS_Z, Record, Table
 from .tables import INPUT, NONE, OP, Act, Loss
 
@@ -124,6 +124,8 @@ class Plan:
     output_layer : str
         The layer whose activation ends the network, even if the loss contains it.
     loss : Loss or None
+    mean : bool
+        True if the loss is a mean over rows, False for a sum.
     """
 
     training: Layout
@@ -138,11 +140,7 @@ class Plan:
     n_outputs: int
     output_layer: str
     loss: Loss | None
-
-    @property
-    def mean(self) -> bool:
-        """True if the loss is a mean over rows, False for a sum."""
-        return loss.mean(self.loss)
+    mean: bool
 
     def __str__(self) -> str:
         from .printing import plan_table
@@ -192,6 +190,7 @@ class Lowering:
         self.top = INPUT
         self._nodes: list[_Node] = []
         self._shared: set[int] = set()
+        self._output_layer = ""
 
     @property
     def width(self) -> int:
@@ -252,9 +251,14 @@ class Lowering:
         node = self._nodes[self.top]
         return node.home.output_activation(node.code)
 
+    def last_operation(self) -> str:
+        """The name of the operation at the end of the network."""
+        return self._nodes[self.top].home.name
+
     def drop_activation(self) -> None:
-        """Remove the activation at the end of the network."""
+        """Remove the activation at the end of the network, which the loss applies itself."""
         node = self._nodes[self.top]
+        self._output_layer = node.activation_layer
         if node.home.fuses_activation:
             node.fields.update(code=int(Act.identity), arg0=0.0)
             node.activation_layer = node.layer
@@ -262,24 +266,23 @@ class Lowering:
             self._nodes.pop()
             self.top = node.inputs[0]
 
-    def finish(self, head: Loss | None, smoothing: float = 0.0) -> Plan:
-        """Add the loss as the last operation, and lay out the spaces.
+    def finish(self, loss: Loss | None = None, mean: bool = True) -> Plan:
+        """Lay out the spaces.
 
-        Raises
-        ------
-        ValueError
-            If the loss works on logits and another activation would be applied before it.
+        Parameters
+        ----------
+        loss : Loss, optional
+            The loss that was added as the last operation.
+        mean : bool
+            Whether it is a mean over rows.
         """
-        n_outputs, output_layer = self.width, self._nodes[self.top].activation_layer
-        if head is not None:
-            loss.drop_output(self, head)
-        nodes = list(self._nodes)
-        if head is not None:
-            fields = {"code": int(head), "arg0": smoothing}
-            nodes.append(_Node(loss.OPERATION, "", (self.top,), n_outputs, 1, fields=fields))
+        nodes, top = self._nodes, self.top
+        if loss is not None:
+            (top,) = nodes[-1].inputs
+        n_outputs = self.width_of(top)
         parameters, offsets = _place_vector(nodes, ("weights", "others"))
         state, state_offsets = _place_vector(nodes, ("state",))
-        flow = _Flow(nodes, self.top, self.n_inputs, n_outputs, head is not None)
+        flow = _Flow(nodes, top, self.n_inputs, n_outputs, loss is not None)
         for vector_offsets in (offsets, state_offsets):
             for (index, name), offset in vector_offsets.items():
                 flow.common[index][name] = offset
@@ -295,8 +298,9 @@ class Lowering:
             n_weights=matrices,
             n_inputs=self.n_inputs,
             n_outputs=n_outputs,
-            output_layer=output_layer,
-            loss=head,
+            output_layer=self._output_layer or nodes[top].activation_layer,
+            loss=loss,
+            mean=mean,
         )
 
 

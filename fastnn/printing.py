@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .ops import BY_KIND
@@ -40,9 +41,7 @@ def _describe(table: Table, index: int, has_loss: bool) -> tuple[str, ...]:
     shape = f"{op.n_in}" if is_loss else f"{op.n_in} -> {op.n_out}"
     found, backward = [], []
     for field, (name, shape_of) in home.parameters(op).items():
-        size = 1
-        for n in shape_of:
-            size *= n
+        size = math.prod(shape_of)
         found.append(f"{name}[{getattr(op, field)}:{getattr(op, field) + size}]")
         backward.append(f"d{name}")
     for number, (_, gradient, adds, below) in enumerate(values):

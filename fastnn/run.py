@@ -25,8 +25,8 @@ SLICE_SECONDS = 0.1
 #: bounded memory near the size of L2, enough to occupy every thread.
 CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 
-#: Chunks in the first call of a bulk prediction, before it is known how long they take.
-_FIRST_CHUNKS = 4
+#: Multiply-adds of the first call of a bulk prediction, before it is known how long chunks take.
+_FIRST_WORK = 1 << 30
 
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
 #: float32.
@@ -64,6 +64,11 @@ def chunk_rows(plan, n_rows: int) -> int:
     return min(max(CHUNK_ROWS, CHUNK_ELEMENTS // plan.prediction.per_sample), n_rows)
 
 
+def _first_chunks(ws: Workspace, data: Data) -> int:
+    """Chunks in the first call of a bulk prediction: some hundredths of a second of work."""
+    return max(1, _FIRST_WORK // max(1, ws.plan.n_params * data.batch_size))
+
+
 def piece_rows(plan, n_rows: int) -> int:
     """Rows of a piece of a batch of `n_rows`: all of them, or as many blocks of KC as fit."""
     blocks = max(1, PIECE_ELEMENTS // plan.training.per_sample // KC)
@@ -74,15 +79,23 @@ def forward(engine: Engine, ws: Workspace, data: Data, out: np.ndarray, function
     """Write the outputs of all rows into `out`."""
     if len(out) <= data.batch_size:
         engine.forward(ws, data, out, function)
-        return
-    for first, last in Slices(_FIRST_CHUNKS).of(data.n_batches):
+    else:
+        _forward_in_chunks(engine, ws, data, out, function)
+
+
+@interrupts.deferred
+def _forward_in_chunks(
+    engine: Engine, ws: Workspace, data: Data, out: np.ndarray, function: str
+) -> None:
+    for first, last in Slices(_first_chunks(ws, data)).of(data.n_batches):
         engine.forward(ws, data, out, function, first, last)
 
 
+@interrupts.deferred
 def evaluate(engine: Engine, ws: Workspace, data: Data) -> tuple[float, float]:
     """(sum of losses, n_correct) over all rows; the loss is NaN if it is not finite."""
     results = np.zeros((data.n_batches, 2))
-    for first, last in Slices(_FIRST_CHUNKS).of(data.n_batches):
+    for first, last in Slices(_first_chunks(ws, data)).of(data.n_batches):
         if not engine.evaluate(ws, data, results[first:last], first, last):
             return np.nan, 0.0
     loss, n_correct = np.add.reduce(results).tolist()
@@ -98,14 +111,19 @@ def metrics(engine: Engine, ws: Workspace, data: Data, prefix: str = "") -> dict
     return values
 
 
-def loss_and_grad(engine: Engine, ws: Workspace, data: Data) -> tuple[float, float]:
+@interrupts.deferred
+def loss_and_grad(
+    engine: Engine, ws: Workspace, data: Data, steps: Steps | None = None
+) -> tuple[float, float]:
     """(sum of losses, n_correct) of all rows as one batch; writes its gradient to ``ws.grad``.
 
     The batches of `data` are its pieces.
     """
     results = np.zeros(2)
     for first, last in Slices().of(data.n_batches):
-        engine.loss_and_grad(ws, data, results, first, last)
+        engine.loss_and_grad(ws, data, results, first, last, steps)
+        if not np.isfinite(results[0]):
+            break
     loss, n_correct = results.tolist()
     return loss, n_correct
 
@@ -153,12 +171,17 @@ class Fit:
         The training rows; set before each fit, and its order before each epoch.
     results : ndarray, shape (n_batches, 2)
         (sum of losses, n_correct) of each batch of the epoch.
+    steps_done : int
+        Steps since the fit began.
     """
+
+    data: Data
+    results: np.ndarray
 
     def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
-        self.data = Data(np.empty((0, 0)))
-        self.results = np.empty((0, 2))
+        self.steps_done = 0
+        self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._slices = Slices()
 
@@ -166,7 +189,8 @@ class Fit:
         """Set the rows of a fit, and compile and bind kernels, so that no epoch has to."""
         self.data, self.seed = data, seed
         self.results = np.zeros((data.n_batches, 2))
-        self._start = tuple(array.copy() for array in (self.ws.params, self.ws.state))
+        self.steps_done = 0
+        self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
         rule = self.state.optimizer.rule
         no_steps = Steps(rule, np.zeros((0, len(HYPER[rule]))))
         if self._in_pieces:
@@ -175,8 +199,13 @@ class Fit:
             data = replace(data, order=np.zeros(data.n_rows, np.int64))
         if self._in_pieces:
             self.engine.loss_and_grad(self.ws, data, np.zeros(2), 0, 0)
+            self.engine.update(self.ws, no_steps)
         else:
             self.engine.run_batches(self.ws, data, no_steps, np.zeros((0, 2)), 0, 0)
+
+    def release(self) -> None:
+        """Forget the rows, which belong to the caller."""
+        self.data, self.results = Data(np.empty((0, 0))), np.empty((0, 2))
 
     def begin_epoch(self, order: np.ndarray | None) -> None:
         """Save parameters and state for :meth:`roll_back`, and set the order of the rows."""
@@ -218,12 +247,13 @@ class Fit:
                 self.ws, self.data, steps, self.results[first:last], first, last
             )
         state.step += done
+        self.steps_done += done
         return done
 
     def _step_in_pieces(self, steps: Steps, index: int) -> int:
         """One step on a batch that is larger than the workspace."""
         batch = self.data.one_batch(index, self.ws.capacity)
-        self.results[index] = loss_and_grad(self.engine, self.ws, batch)
+        self.results[index] = loss_and_grad(self.engine, self.ws, batch, steps)
         if not np.isfinite(self.results[index, 0]):
             return 0
         self.engine.update(self.ws, steps)
@@ -258,8 +288,8 @@ def prepare(
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
-        same = ws.plan is plan and ws.params is params and ws.rows == rows
-        if same and ws.total_rows >= batch_size:
+        same = ws.plan is plan and ws.params is params and ws.state is statistics
+        if same and ws.rows == rows and ws.total_rows >= batch_size:
             return last
     ws = Workspace(plan, params, statistics, rows, SLOTS[optimizer.rule], batch_size)
     new = TrainingState(optimizer, ws.slots, statistics)
@@ -291,6 +321,7 @@ class IdleWorkspaces:
             ws is not None
             and ws.plan is plan
             and ws.params is params
+            and ws.state is state
             and ws.capacity >= rows
             and (total_rows is None or (ws.rows == rows and ws.total_rows >= total_rows))
         ):

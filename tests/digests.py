@@ -29,6 +29,7 @@ NETWORKS = {
                  (19, 17, 1000), ["gelu"], {}),
     "many rows": (13000, 6500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "weights": (90, 30, "mse", SGD(0.05), (9, 8, 5), ["selu"], {"weighted": True}),
+    "sums": (2000, 700, "sse", SGD(1e-5, momentum=0.9), (20, 33, 3), ["silu"], {"l2": 0}),
     "residual": (9000, 4500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
 }  # fmt: skip
 
@@ -41,7 +42,8 @@ def numbers(count: int, step: int) -> np.ndarray:
 def train(name: str, dtype: str) -> Sequential:
     """Train a network of the list for 50 steps or a few more."""
     rows, batch_size, loss, optimizer, widths, acts, keywords = NETWORKS[name]
-    layers = [Dense(n, act, l2=1e-4) for n, act in zip(widths[1:-1], acts, strict=True)]
+    l2 = keywords.get("l2", 1e-4)
+    layers = [Dense(n, act, l2=l2) for n, act in zip(widths[1:-1], acts, strict=True)]
     if name == "odd":
         layers += [Dense(6, act) for act in (a.name for a in Act) if act not in ("step", "softmax")]
         layers += [Activation("softmax"), Dense(6, l1=1e-4)]

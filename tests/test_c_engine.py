@@ -432,6 +432,7 @@ def test_the_table_of_a_plan_cannot_be_written():
         ("b", -5, "b is -5"),
         ("a", 1 << 62, "a is"),
         ("x2", -2, "it reads 2 values instead of 1"),
+        ("z", -2, "z is the input"),
     ],
 )
 def test_a_damaged_row_is_named(field, value, message):

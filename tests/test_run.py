@@ -18,6 +18,7 @@ from fastnn import (
     engines,
     losses,
     model,
+    random,
     run,
 )
 from fastnn.engines import compiled as compiled_module
@@ -212,6 +213,53 @@ def test_a_pickled_network_continues_its_fit(engine):
     assert twin.training_state.state is twin._statistics
 
 
+def test_the_rows_of_a_fit_are_not_kept(engine):
+    import weakref
+
+    net = Sequential([Dense(3)])
+    X, y = table(60)
+    X = X.copy()
+    rows = weakref.ref(X)
+    net.fit(X, y, epochs=1, validation_data=(X, y), progress=False)
+    del X
+    assert rows() is None
+
+
+def test_validation_binds_once(compiled, workspaces):
+    X, y = table(60)
+    net = Sequential([Dense(3)])
+    net.fit(X, y, epochs=1, validation_data=(X, y), progress=False)
+    made = len(workspaces)
+    net.fit(X, y, epochs=2, validation_data=(X, y), progress=False)
+    assert len(workspaces) == made
+
+
+def test_pieces_know_seed_and_step(compiled, monkeypatch, workspaces):
+    monkeypatch.setattr(run, "PIECE_ELEMENTS", 1)
+    X, y = table(1200)
+    net = Sequential([Dense(3)], seed=77)
+    net.fit(X, y, epochs=3, batch_size=600, progress=False)
+    seen = []
+    gradient = compiled_module.CompiledEngine.loss_and_grad
+
+    def look(self, ws, *arguments):
+        gradient(self, ws, *arguments)
+        context = ws.programs[compiled].context
+        seen.append((context["seed"], context["step"]))
+
+    monkeypatch.setattr(compiled_module.CompiledEngine, "loss_and_grad", look)
+    net.fit(X, y, epochs=1, batch_size=600, progress=False)
+    assert set(seen[1:]) == {(77, 6), (77, 7)}
+
+
+def test_a_copy_that_cannot_hold_the_parameters_is_refused():
+    net = Sequential([Dense(1, init=Constant(1e300))], n_inputs=2, dtype="float64")
+    with pytest.raises(ValueError, match="too large for float32"):
+        net.copy("float32")
+    net.flat_params = [1, 2, 3]
+    assert net.copy("float32").flat_params.tolist() == [1, 2, 3]
+
+
 # -- fits that fail -------------------------------------------------------------------------------
 
 
@@ -230,7 +278,17 @@ def no_such_validation(monkeypatch):
     monkeypatch.setattr(model.History, "__init__", lambda *_: 1 / 0)
 
 
-@pytest.mark.parametrize("fault", [fail_to_allocate, bad_variable, no_such_validation])
+def no_order(monkeypatch):
+    """After everything is prepared, but before the first step."""
+
+    def no_memory(*_args, **_kwargs):
+        raise MemoryError("no room for an order")
+
+    monkeypatch.setattr(random, "permutation", no_memory)
+    monkeypatch.setattr(random, "permutations", no_memory)
+
+
+@pytest.mark.parametrize("fault", [fail_to_allocate, bad_variable, no_such_validation, no_order])
 @pytest.mark.parametrize("fitted", [False, True])
 def test_a_fit_that_fails_leaves_the_network_as_it_was(engine, fitted, fault, monkeypatch):
     X, y = table(60)
@@ -356,6 +414,19 @@ def test_a_label_is_one_of_the_classes(compiled, n_out):
         else:
             with pytest.raises(EngineError, match="a label or an entry of the order"):
                 engines.current().evaluate(ws, data, np.zeros((1, 2)))
+
+
+def test_few_rows_keep_to_the_batches_asked_for(compiled):
+    net = Sequential([Dense(3)], n_inputs=2)
+    ws = Workspace(net.lower(None), net.flat_params, np.zeros(0, np.float32), 8)
+    engine = engines.current()
+    for _ in range(3):
+        out = np.full((6, 3), np.nan, np.float32)
+        engine.forward(ws, Data(np.ones((6, 2), np.float32), batch_size=2), out, "logits", 1, 2)
+        assert np.isfinite(out).all(axis=1).tolist() == [False] * 2 + [True] * 2 + [False] * 2
+        engine.forward(ws, Data(np.ones((6, 2), np.float32), batch_size=2), out, "logits", 0, 1)
+        assert np.isfinite(out).all(axis=1).tolist() == [True] * 4 + [False] * 2
+        engine.forward(ws, Data(np.ones((6, 2), np.float32)), out)
 
 
 def test_few_rows_of_another_width_are_refused(compiled):

@@ -1,8 +1,9 @@
 """Checks, in Python, of everything that compiled code receives: machine code checks nothing.
 
-A plan is checked once, when a program is bound to it; arrays are checked on every call. A damaged
-table, or an array of the wrong type, size or layout, raises an error here instead of causing an
-out-of-bounds write.
+A plan and the arrays of its workspace are checked once, when a program is bound to them, and must
+not be replaced afterwards; the arrays of a call are checked on every call. A damaged table, or an
+array of the wrong type, size or layout, raises an error here instead of causing an out-of-bounds
+write.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ class Door:
         is_head = self.plan.loss is not None and index == len(self.records) - 1
         if not is_head:
             self._buffer(op, "a", op.n_out)
-            self._z(op)
+            self._z(op, home)
             if op.da != NONE:
                 self._buffer(op, "da", op.n_out)
             elif op.dx != NONE or op.dx2 != NONE:
@@ -211,9 +212,9 @@ class Door:
             if writer.da != dx:
                 raise ValueError(f"{names[1]} is not the gradient of operation {below}")
 
-    def _z(self, op: Record) -> None:
+    def _z(self, op: Record, home) -> None:
         if op.z == INPUT:
-            if op.x != INPUT:
+            if op.x != INPUT or not home.z_is_input():
                 raise ValueError("z is the input, which it does not read")
         else:
             self._buffer(op, "z", op.n_out)

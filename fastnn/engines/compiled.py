@@ -115,7 +115,7 @@ class CompiledEngine:
     def forward(self, ws, data, out, function="logits", first=0, last=None):
         bound = ws.programs.get(self.name)
         few = None if bound is None else bound.few.get(function)
-        if few is not None and first == 0 and few.accepts(data, out):
+        if few is not None and first == 0 and last in (None, 1) and few.accepts(data, out):
             few.forward(ws, data.X, out)
             return
         last = data.n_batches if last is None else last
@@ -135,17 +135,17 @@ class CompiledEngine:
         variant = self._variant(Task.EVALUATE, ws, data)
         return not self._drive(ws, variant, data, first, last, _Arrays(results=results)).status
 
-    def loss_and_grad(self, ws, data, results, first=0, last=None):
+    def loss_and_grad(self, ws, data, results, first=0, last=None, steps=None):
         last = data.n_batches if last is None else last
         variant = self._variant(Task.GRADIENT, ws, data)
         penalty = 1.0 if ws.plan.mean else data.share
-        arrays = _Arrays(None, results, None, NONE, 1, data.weight_sum, penalty)
+        arrays = _Arrays(steps, results, None, NONE, 1, data.weight_sum, penalty)
         if self._drive(ws, variant, data, first, last, arrays).status:
             ws.grad.fill(np.nan)
 
     def update(self, ws, steps):
         variant = Variant(Task.UPDATE, rule=steps.rule)
-        self._drive(ws, variant, None, 0, 1, _Arrays(steps=steps))
+        self._drive(ws, variant, None, 0, len(steps.hyper), _Arrays(steps=steps))
 
     def run_batches(self, ws, data, steps, results, first, last):
         variant = self._variant(Task.TRAIN, ws, data, steps.rule)
@@ -203,7 +203,6 @@ class CompiledEngine:
     def _context(self, ws) -> _Bound:
         """The context of a workspace, with the fields that no call changes."""
         dtype, layout = ws.params.dtype, ws.layout
-        boundary.check_workspace(ws)
         context = _Context(_DRIVER(self.address("drive", dtype)))
         context.set(
             ops=layout.ops, params=ws.params, grad=ws.grad, slots=ws.slots, state=ws.state,
@@ -373,9 +372,9 @@ class _FewRows:
 
     def accepts(self, data: Data, out: np.ndarray) -> bool:
         """Whether the rows are few enough, need no conversion, and match the plan."""
-        if data.scale != 1 or data.order is not None:
-            return False
         X = data.X
+        if data.scale != 1 or data.order is not None or len(X) > data.batch_size:
+            return False
         arrays = X.shape, out.shape, X.dtype, out.dtype
         if arrays == self._known:
             return True

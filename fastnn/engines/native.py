@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tables import CALL, CONTEXT, OP
+from .. import tables
 from . import levels
 
 try:
@@ -27,10 +27,12 @@ _module: Any = _c
 @functools.cache
 def _is_of_other_sources() -> bool:
     """Whether the module was compiled from other tables: its kernels would read other fields."""
-    compiled, tables = layout(), {"op": OP, "call": CALL, "context": CONTEXT}
-    return any(
+    compiled = layout()
+    records = {"op": tables.OP, "call": tables.CALL, "context": tables.CONTEXT}
+    codes = {name: getattr(tables, name, value) for name, value in compiled["codes"].items()}
+    return compiled["codes"] != codes or any(
         compiled.get(name) != {field: at for field, (_, at, *_) in (dtype.fields or {}).items()}
-        for name, dtype in tables.items()
+        for name, dtype in records.items()
     )
 
 

@@ -39,17 +39,18 @@ class Engine(Protocol):
 
     def loss_and_grad(
         self, ws: Workspace, data: Data, results: np.ndarray, first: int = 0,
-        last: int | None = None,
+        last: int | None = None, steps: Steps | None = None,
     ) -> None:  # fmt: skip
         """Add the gradient of pieces of one batch to ``ws.grad``; the first piece overwrites it.
 
         `results`, (2,), is the running (sum of losses, n_correct). The batches of `data` are
         pieces of one batch, of a multiple of KC rows except the last one. In the compiled engines
         the sum has the same bits as for one piece. If the loss is not finite, the gradient is NaN.
+        `steps` says which step of a training it belongs to.
         """
 
     def update(self, ws: Workspace, steps: Steps) -> None:
-        """One optimizer step from ``ws.grad``: the first of `steps`."""
+        """One optimizer step from ``ws.grad`` for each row of ``steps.hyper``."""
 
     def run_batches(
         self, ws: Workspace, data: Data, steps: Steps, results: np.ndarray, first: int, last: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,7 +114,10 @@ class Workspace:
         return sum(array.nbytes for array in (self.grad, self.slots, *self.temporary()))
 
     def temporary(self) -> tuple[np.ndarray, ...]:
-        """The arrays whose contents no call may assume."""
+        """The arrays whose contents no run may assume.
+
+        Between the pieces of one batch, `batch` and `scratch` hold running sums.
+        """
         rows = (self.row_loss, self.row_correct, self.row_weight)
         return (self.work, self.batch, self.scratch, self.pack, *rows)
 
@@ -150,12 +154,13 @@ class Data:
         """Rows to run on: all of X, or the entries of the order."""
         return len(self.X) if self.order is None else len(self.order)
 
-    @property
+    @functools.cached_property
     def weight_sum(self) -> float:
-        """The sum of the weights in the order of the rows, or the number of rows."""
+        """The sum of the weights, or the number of rows."""
         if self.weights is None:
             return float(self.n_rows)
-        weights = self.weights if self.order is None else self.weights[self.order]
+        is_part = self.order is not None and len(self.order) != len(self.X)
+        weights = self.weights[self.order] if is_part else self.weights
         return float(np.add.accumulate(weights)[-1])
 
     @property

@@ -48,8 +48,10 @@ class Head(Operation):
 OPERATION = Head()
 
 
-def drop_output(lowering, loss: Loss) -> None:
-    """Leave out a last sigmoid or softmax that the loss contains.
+def lower(lowering, loss: Loss, smoothing: float) -> None:
+    """Add the loss of the topmost value, which is the network's output.
+
+    A last sigmoid or softmax that the loss contains is left out.
 
     Raises
     ------
@@ -57,17 +59,16 @@ def drop_output(lowering, loss: Loss) -> None:
         If another activation, or a second one, would be applied before the loss's own.
     """
     contained = OUTPUT_OF.get(loss)
-    if contained is None:
-        return
-    if lowering.last_activation() == contained:
+    if contained is not None and lowering.last_activation() == contained:
         lowering.drop_activation()
     last = lowering.last_activation()
-    if last != Act.identity:
-        name = "prelu" if last is None else last.name
+    if contained is not None and last != Act.identity:
+        name = lowering.last_operation() if last is None else last.name
         raise ValueError(
             f"the loss {loss.name} applies {contained.name} to the network's last output "
             f"itself, but before it comes the activation {name!r}: leave that out"
         )
+    lowering.add(OPERATION, "", 1, code=int(loss), arg0=smoothing)
 
 
 def mean(loss: Loss | None) -> bool:

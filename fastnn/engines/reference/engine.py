@@ -38,7 +38,7 @@ def evaluate(ws, data, results, first=0, last=None):
 
 
 @_quiet
-def loss_and_grad(ws, data, results, first=0, last=None):
+def loss_and_grad(ws, data, results, first=0, last=None, steps=None):
     """Add the gradient of pieces of one batch to ws.grad; the first piece overwrites it."""
     for index in range(first, data.n_batches if last is None else last):
         if index == 0:
@@ -53,8 +53,9 @@ def loss_and_grad(ws, data, results, first=0, last=None):
 
 @_quiet
 def update(ws, steps):
-    """One optimizer step from ws.grad."""
-    UPDATES[steps.rule](ws.params, ws.grad, ws.slots, steps.hyper[0])
+    """One optimizer step from ws.grad for each row of hyperparameters."""
+    for hyper in steps.hyper:
+        UPDATES[steps.rule](ws.params, ws.grad, ws.slots, hyper)
 
 
 @_quiet

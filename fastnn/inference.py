@@ -1,0 +1,319 @@
+"""Inference: predictions, losses and gradients of a network with its present parameters."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from . import engines, losses, run
+from .engines.workspace import Data
+from .errors import NotFittedError
+from .losses import LossFunction
+from .network import Network
+from .ops.loss import OUTPUT_OF
+from .targets import (
+    Target,
+    check_features,
+    check_weights,
+    choose_loss,
+    describe_target,
+    make_data,
+)
+
+
+class Inference(Network):
+    """Base of :class:`fastnn.Sequential`: everything that changes no parameter."""
+
+    @functools.cached_property
+    def _idle(self) -> run.IdleWorkspaces:
+        return run.IdleWorkspaces()
+
+    def _data(self, X, y, target: Target, loss: LossFunction, what: str = "y") -> Data:
+        """X, which is checked already, and y in the form that engines read."""
+        return make_data(
+            X, y, self.n_outputs, target, loss.code, self.dtype, self.input_scale, what
+        )
+
+    def _describe(self, y, n_rows: int, loss) -> tuple[LossFunction, Target]:
+        """The loss and the kind of targets; those of the last fit if the loss is the same."""
+        if isinstance(loss, str) and loss == "auto":
+            chosen = self._loss or losses.get(choose_loss(y, self.n_outputs).name)
+        else:
+            chosen = losses.get(loss)
+        if self._target is not None and self._loss is not None and chosen.code == self._loss.code:
+            return chosen, self._target
+        return chosen, describe_target(y, n_rows, self.n_outputs, chosen.code)
+
+    # -- prediction ---------------------------------------------------------------------------
+
+    def _forward(self, X, loss: LossFunction | None, function: str) -> np.ndarray:
+        params = self._built()
+        X = check_features(X, self.n_inputs, self.dtype)
+        out = np.empty((len(X), self.n_outputs), self.dtype)
+        plan = self.lower(loss)
+        data = Data(X, scale=self.input_scale, batch_size=run.chunk_rows(plan, len(X)))
+        ws = self._idle.take(plan, params, self._statistics, data.batch_size)
+        run.forward(engines.current(), ws, data, out, function)
+        self._idle.put_back(ws)
+        return out
+
+    def logits(self, X) -> np.ndarray:
+        """The output of the last layer, before sigmoid or softmax.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (m, n_outputs), of the network's dtype
+            In the compiled engines row i depends on row i of X alone and equals
+            ``logits(X[i:i+1])[0]`` bit for bit.
+
+        Raises
+        ------
+        NotFittedError, ShapeError, ValueError, TypeError
+            If there are no parameters yet, or X does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=2)
+        >>> net.logits([[1.0, 2.0]])
+        array([[0.]], dtype=float32)
+        """
+        return self._forward(X, self._loss, "logits")
+
+    def predict(self, X) -> np.ndarray:
+        """Labels of the type that was given to fit, or values.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (m,) or (m, n_outputs)
+            In the form of y in the fit. A network that was never fitted, but whose parameters
+            were set, gives the outputs of its last layer.
+
+        Raises
+        ------
+        NotFittedError
+            If the parameters are still the initial ones.
+        ShapeError, ValueError, TypeError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> _ = net.fit([[0.0], [1.0]], ["no", "yes"], epochs=500, progress=False)
+        >>> net.predict([[-1.0], [2.0]])
+        array(['no', 'yes'], dtype='<U3')
+        """
+        if self._target is None:
+            if self._params is None or self._is_untrained():
+                raise NotFittedError("the network has not been trained: call fit first")
+            return self._forward(X, None, "output")
+        if self._target.kind == "values":
+            out = self._forward(X, self._loss, "output")
+            return out[:, 0] if self._target.vector else out
+        return self._target.decide(self.logits(X))
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities, for the cross entropies.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+
+        Returns
+        -------
+        ndarray, shape (m, number of classes)
+            Columns are in the order of ``classes_``; one output gives two columns. For
+            independent 0/1 targets, the probability of each being 1.
+
+        Raises
+        ------
+        NotFittedError
+            Before fit.
+        ValueError
+            If the loss is not a cross entropy.
+        ShapeError, TypeError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> _ = net.fit([[0.0], [1.0]], ["no", "yes"], epochs=500, progress=False)
+        >>> net.predict_proba([[-1.0], [2.0]]).argmax(axis=1)
+        array([0, 1])
+        """
+        if self._loss is None or self._target is None:
+            raise NotFittedError("the network has not been trained: call fit first")
+        if self._loss.code not in OUTPUT_OF:
+            raise ValueError(
+                f"predict_proba needs a cross entropy, but the loss is {self._loss.name}: "
+                "use predict"
+            )
+        p = self._forward(X, self._loss, OUTPUT_OF[self._loss.code].name)
+        if self.n_outputs == 1 and self._target.kind == "labels":
+            return np.concatenate([1 - p, p], axis=1)
+        return p
+
+    @property
+    def classes_(self) -> np.ndarray | None:
+        return None if self._target is None else self._target.classes
+
+    @np.errstate(all="ignore")
+    def evaluate(self, X, y) -> dict[str, float]:
+        """The loss of the last fit on other rows, and the accuracy of a classification.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+        y : array_like, shape (m,) or (m, n_outputs)
+
+        Returns
+        -------
+        dict
+            ``{"loss": ...}``, with ``"accuracy"`` for classes.
+
+        Raises
+        ------
+        NotFittedError
+            Before fit.
+        ShapeError, ValueError, TypeError
+            If X or y does not fit the network, or y has a label that fit has not seen.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> _ = net.fit([[0.0], [1.0]], ["no", "yes"], epochs=500, progress=False)
+        >>> net.evaluate([[-1.0], [2.0]], ["no", "no"])["accuracy"]
+        0.5
+        """
+        if self._loss is None or self._target is None:
+            raise NotFittedError("the network has no loss yet: call fit first")
+        X = check_features(X, self.n_inputs, self.dtype)
+        data = self._data(X, y, self._target, self._loss)
+        plan = self.lower(self._loss)
+        data.batch_size = run.chunk_rows(plan, len(data.X))
+        ws = self._idle.take(plan, self._built(), self._statistics, data.batch_size)
+        values = run.metrics(engines.current(), ws, data)
+        self._idle.put_back(ws)
+        return values
+
+    @np.errstate(all="ignore")
+    def loss_and_grad(self, X, y, loss="auto", sample_weight=None) -> tuple[float, np.ndarray]:
+        """The loss of all rows as one batch, and its gradient by backpropagation.
+
+        Large batches run in pieces, so the memory is bounded for any number of rows.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+        y : array_like, shape (m,) or (m, n_outputs)
+        loss : str or loss, default "auto"
+            As for :meth:`fit`; "auto" is the loss of the last fit if there was one.
+        sample_weight : array_like, shape (m,), optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        loss : float
+            With the penalties of the layers.
+        gradient : ndarray, shape (number of parameters,)
+            In the order of ``flat_params``.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        ShapeError, ValueError, TypeError
+            If an argument does not fit.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=1)
+        >>> loss, gradient = net.loss_and_grad([[2.0], [4.0]], [1.0, 3.0], loss="mse")
+        >>> loss, gradient
+        (5.0, array([-14.,  -4.], dtype=float32))
+        """
+        loss_function, data = self._one_batch(X, y, loss, sample_weight)
+        plan = self.lower(loss_function)
+        data.batch_size = run.piece_rows(plan, len(data.X))
+        params, rows = self._built(), data.batch_size
+        ws = self._idle.take(plan, params, self._statistics, rows, total_rows=len(data.X))
+        total, _ = run.loss_and_grad(engines.current(), ws, data)
+        gradient = ws.grad.copy()
+        self._idle.put_back(ws)
+        return total / data.weight_sum if plan.mean else total, gradient
+
+    def _one_batch(self, X, y, loss, sample_weight) -> tuple[LossFunction, Data]:
+        """The arguments of a loss of all rows, checked."""
+        self._built()
+        X = check_features(X, self.n_inputs, self.dtype)
+        loss_function, target = self._describe(y, len(X), loss)
+        data = self._data(X, y, target, loss_function)
+        data.weights = check_weights(sample_weight, len(X))
+        return loss_function, data
+
+    @np.errstate(all="ignore")
+    def trace(self, X, y=None, loss="auto") -> dict[str, np.ndarray]:
+        """All intermediate values of the forward pass and, given y, of the backward pass.
+
+        The names are those of the study notes. The reference engine computes them as the notes do:
+        a derivative with respect to z or a is that of the row's own loss, and the factor 1/m of a
+        mean is in dW and db.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+        y : array_like, shape (m,) or (m, n_outputs), optional
+        loss : str or loss, default "auto"
+            As for :meth:`fit`. The last layer includes the output function of a cross entropy.
+
+        Returns
+        -------
+        dict
+            For layer i ``"i.z"`` and ``"i.a"`` (m, units), and with y also ``"i.da"``,
+            ``"i.dz"``, ``"i.dW"`` (n_in, units) and ``"i.db"`` (units,). A layer that is an
+            activation has no z, dW and db; PReLU has ``"i.dalpha"``. The z of a Residual is its
+            sum; the layers inside it have names such as ``"i.0.z"`` and ``"i.projection.dW"``.
+            The derivative with respect to X is not computed.
+
+        Raises
+        ------
+        NotFittedError, ShapeError, ValueError, TypeError
+            As for :meth:`loss_and_grad`.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, "sigmoid", init="zeros")], n_inputs=2)
+        >>> trace = net.trace([[1.0, 2.0]], [1.0], loss="binary_cross_entropy")
+        >>> sorted(trace)
+        ['0.a', '0.dW', '0.da', '0.db', '0.dz', '0.z']
+        >>> float(trace["0.a"][0, 0]), float(trace["0.dz"][0, 0])
+        (0.5, -0.5)
+        """
+        from .tracing import trace
+
+        self._built()
+        if y is None:
+            X = check_features(X, self.n_inputs, self.dtype)
+            data, loss_function = Data(X, scale=self.input_scale), self._loss
+        else:
+            loss_function, data = self._one_batch(X, y, loss, None)
+        plan = self.lower(loss_function)
+        return trace(plan, self._built(), self._statistics, data, loss_function)
+
+    def __getstate__(self):
+        # Workspaces hold addresses of this process, and plans belong to this version.
+        return {**self.__dict__, "_idle": run.IdleWorkspaces(), "_plans": {}}
