@@ -1,6 +1,7 @@
 """Ctrl-C and other signals during a fit: each one arrives, and no handler of ours stays behind."""
 
 import asyncio
+import gc
 import random
 import signal
 import subprocess
@@ -61,6 +62,15 @@ class Sender:
     def seconds_since(self):
         """Seconds since the last signal, whose arrival has been noticed."""
         return time.monotonic() - float(self._process.stdout.readline())
+
+
+@pytest.fixture(autouse=True)
+def without_callbacks_of_the_collector():
+    """Hypothesis has one in Python; what a signal's handler raises in it, Python discards."""
+    found = gc.callbacks[:]
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = found
 
 
 @pytest.fixture
@@ -468,3 +478,33 @@ def test_one_huge_batch_answers_and_keeps_the_last_step(compiled, send):
         step(net, 1000)
     assert send.seconds_since() < ANSWER
     assert_stopped_between_steps(net, wide(), step)
+
+
+def test_a_prediction_under_asyncio_run_answers(send):
+    """asyncio's own handler only cancels the task, which a prediction would not notice."""
+    net = Sequential([Dense(512, "relu"), Dense(512, "relu"), Dense(10)], n_inputs=784)
+    X = np.zeros((60_000, 784), np.float32)
+    net.logits(X[:2000])
+
+    async def predict():
+        send(0.2)
+        while True:
+            net.logits(X)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(predict())
+    assert send.seconds_since() < ANSWER
+
+
+def test_a_prediction_of_a_wide_network_answers_early(monkeypatch):
+    """The first call of the engine takes few chunks where a chunk is much work."""
+    from fastnn import run
+
+    net = Sequential([Dense(4096, "relu"), Dense(4096, "relu"), Dense(10)], n_inputs=784)
+    asked = []
+    monkeypatch.setattr(run.Slices, "of", lambda self, n: asked.append(self._size) or iter(()))
+    net.logits(np.zeros((4200, 784), np.float32))
+    small = Sequential([Dense(16, "relu"), Dense(2)], n_inputs=14)
+    small.logits(np.zeros((200_000, 14), np.float32))
+    assert asked[0] == 1
+    assert asked[1] > 1

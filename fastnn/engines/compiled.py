@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,8 +65,7 @@ class Task(Enum):
     UPDATE = "update"
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """What a program depends on besides the layout.
 
     Attributes
