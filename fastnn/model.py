@@ -199,7 +199,7 @@ class Sequential(Inference):
                 for epoch, values in enumerate(results):
                     self.history.append(**values)
                     bar.finish_epoch(epoch + 1, n_epochs, values)
-        except DivergedError:
+        except (DivergedError, KeyboardInterrupt):  # as their documentation says
             raise
         except BaseException:
             if not fit.steps_done:  # nothing was trained: the network is as it was
