@@ -155,12 +155,7 @@ class Sequential(Inference):
         """
         optimizer = optimizers.get(optimizer)
         n_epochs = whole_number(epochs, "epochs")
-        if batch_size is not None:
-            batch_size = whole_number(batch_size, "batch_size")
-        if progress not in (True, False, "auto"):
-            raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
-        if not isinstance(shuffle, bool | np.bool_):
-            raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
+        batch_size = _check_options(batch_size, shuffle, progress)
         engine, n_threads = engines.current(), engines.get_num_threads()
         X = check_features(X, self.n_inputs, self.dtype)
         loss_function, target = self._describe(y, len(X), loss)
@@ -184,33 +179,39 @@ class Sequential(Inference):
             ws = self._idle.take(plan, params, statistics, valid.batch_size)
             engine.evaluate(ws, valid, np.zeros((0, 2)), 0, 0)  # binds its kernels
             validate = functools.partial(run.metrics, engine, ws, valid, "val_")
+        bar = Progress(progress, n_epochs * len(X))
+        results = epochs_of(fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate)
+        history = History(loss_function.name, engine.name, n_threads, len(X))
+        if loss == "auto" and progress is not False and self._loss is None:
+            tell(f"fastnn: loss='auto' is {loss_function.name} for these targets")
+
+        # Up to here the network is unchanged.
         before = dict(self.__dict__)
+        self.n_inputs, self._state, self._prepared = X.shape[1], fit.state, fit
+        self._params, self._statistics, self.history = params, statistics, history
+        self.set_fitted(loss_function, target)
+        with bar:
+            self._run(fit, results, bar, n_epochs, before)
+        if valid is not None:
+            self._idle.put_back(ws)
+        return history
+
+    def _run(self, fit: Fit, results, bar: Progress, n_epochs: int, before: dict) -> None:
+        """Run the epochs of a fit; if it fails before its first step, nothing of it remains."""
+        assert self.history is not None
         try:
-            with Progress(progress, n_epochs * len(X)) as bar:
-                if loss == "auto" and progress is not False and self._loss is None:
-                    tell(f"fastnn: loss='auto' is {loss_function.name} for these targets")
-                self.history = History(loss_function.name, engine.name, n_threads, len(X))
-                self.n_inputs, self._state, self._prepared = X.shape[1], fit.state, fit
-                self._params, self._statistics = params, statistics
-                self.set_fitted(loss_function, target)
-                results = epochs_of(
-                    fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate
-                )
-                for epoch, values in enumerate(results):
-                    self.history.append(**values)
-                    bar.finish_epoch(epoch + 1, n_epochs, values)
+            for epoch, values in enumerate(results):
+                self.history.append(**values)
+                bar.finish_epoch(epoch + 1, n_epochs, values)
         except (DivergedError, KeyboardInterrupt):  # as their documentation says
             raise
         except BaseException:
-            if not fit.steps_done:  # nothing was trained: the network is as it was
+            if not fit.steps_done:
                 self.__dict__.clear()
                 self.__dict__.update(before)
             raise
         finally:
             fit.release()
-            if valid is not None:
-                self._idle.put_back(ws)
-        return self.history
 
     def _validation_data(self, validation, n_inputs, target, loss) -> Data | None:
         if validation is None:
@@ -223,6 +224,15 @@ class Sequential(Inference):
     def __getstate__(self):
         # A prepared fit holds addresses of this process.
         return {**super().__getstate__(), "_prepared": None}
+
+
+def _check_options(batch_size, shuffle, progress) -> int | None:
+    """The checked batch size of a fit."""
+    if progress not in (True, False, "auto"):
+        raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
+    if not isinstance(shuffle, bool | np.bool_):
+        raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
+    return None if batch_size is None else whole_number(batch_size, "batch_size")
 
 
 def tell(message: str) -> None:
