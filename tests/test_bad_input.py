@@ -326,3 +326,29 @@ def test_threads_from_the_environment(monkeypatch):
     monkeypatch.delenv("FASTNN_NUM_THREADS")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert fastnn.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("name", ["FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
+@pytest.mark.parametrize("value", ["²", "2e3", str(2**40), "-1", "four"])
+def test_a_number_of_threads_that_is_none_is_named(monkeypatch, name, value):
+    for other in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        fastnn.get_num_threads()
+
+
+@pytest.mark.parametrize("n", [2**40, 2**64, 1025])
+def test_more_threads_than_any_machine_has_are_refused(n):
+    with pytest.raises(ValueError, match="at most 1024"):
+        fastnn.set_num_threads(n)
+
+
+def test_labels_of_a_small_type_are_all_different():
+    """As many classes as the type of y cannot count."""
+    labels = np.arange(100, dtype=np.int8)
+    net = Sequential([Dense(300)])
+    net.fit(np.eye(100), labels, epochs=1, progress=False)
+    assert net.classes_.tolist() == list(range(300))
+    with pytest.raises(ValueError, match="True or False, but the network distinguishes 3"):
+        Sequential([Dense(3)]).fit(np.eye(2), [True, False], progress=False)
