@@ -63,8 +63,9 @@ def test_every_module_that_defines_an_operation_is_its_home():
 @pytest.mark.quick
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_has_all_its_parts(name):
-    files = [f"ops/{name}.py", f"engines/reference/{name}.py", f"engines/jit/{name}.py",
-             f"engines/csrc/{name}.h"]  # fmt: skip
+    files = [f"ops/{name}.py", f"engines/reference/{name}.py", f"engines/jit/{name}.py"]
+    if (SOURCES / "engines/csrc").is_dir():  # an installed package is without them
+        files.append(f"engines/csrc/{name}.h")
     missing = [f"fastnn/{file}" for file in files if not (SOURCES / file).is_file()]
     if name not in naive.OPERATIONS:
         missing.append("its formula in tests/naive.py, listed in OPERATIONS")
