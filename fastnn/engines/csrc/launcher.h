@@ -11,13 +11,15 @@ int64_t fastnn_launch(kernel_function *kernel, struct context *ctx, int64_t part
 /* Limit the calls from this thread to so many threads; returns the limit before. */
 int fastnn_use_threads(int threads);
 
-/* Call a kernel for one part; note its status, how often it ran, and where. */
-static inline void run_part(kernel_function *kernel, struct context *ctx, int64_t part,
-                            int64_t parts, int64_t thread)
+/* Call a kernel for one part; note its status, how often it ran, and where. Returns the status. */
+static inline int64_t run_part(kernel_function *kernel, struct context *ctx, int64_t part,
+                               int64_t parts, int64_t thread)
 {
     ctx->ran[part]++;
     ctx->ran_on[part] = thread;
-    ctx->statuses[part] = kernel(ctx, part, parts);
+    const int64_t status = kernel(ctx, part, parts);
+    ctx->statuses[part] = status;
+    return status;
 }
 
 /* The largest status of the parts: STATUS_OK if every one succeeded. */
@@ -33,8 +35,12 @@ static inline int64_t worst_status(const struct context *ctx, int64_t parts)
 static inline int64_t run_parts_in_a_loop(kernel_function *kernel, struct context *ctx,
                                           int64_t parts)
 {
-    for (int64_t part = 0; part < parts; part++) run_part(kernel, ctx, part, parts, -1);
-    return worst_status(ctx, parts);
+    int64_t worst = STATUS_OK;
+    for (int64_t part = 0; part < parts; part++) {
+        const int64_t status = run_part(kernel, ctx, part, parts, -1);
+        if (status > worst) worst = status;
+    }
+    return worst;
 }
 
 #endif
