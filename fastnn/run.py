@@ -288,8 +288,8 @@ def prepare(
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
-        same = ws.plan is plan and ws.params is params and ws.state is statistics
-        if same and ws.rows == rows and ws.total_rows >= batch_size:
+        same = ws.is_for(plan, params, statistics) and ws.rows == rows
+        if same and ws.total_rows >= batch_size:
             return last
     ws = Workspace(plan, params, statistics, rows, SLOTS[optimizer.rule], batch_size)
     new = TrainingState(optimizer, ws.slots, statistics)
@@ -319,9 +319,7 @@ class IdleWorkspaces:
             ws = None
         if (
             ws is not None
-            and ws.plan is plan
-            and ws.params is params
-            and ws.state is state
+            and ws.is_for(plan, params, state)
             and ws.capacity >= rows
             and (total_rows is None or (ws.rows == rows and ws.total_rows >= total_rows))
         ):

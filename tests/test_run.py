@@ -72,11 +72,9 @@ def test_pieces_are_really_run(compiled, monkeypatch, workspaces):
     X, y, _ = rows_of(2000)
     net = stack()
     monkeypatch.setattr(run, "PIECE_ELEMENTS", 1)
-    whole = np.array(net.loss_and_grad(X, y)[1])
+    gradient = net.loss_and_grad(X, y)[1]
     assert workspaces[-1].capacity == 512
-    with fastnn.use_engine("numpy"), pytest.MonkeyPatch.context() as patch:
-        patch.undo()
-    assert np.isfinite(whole).all()
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

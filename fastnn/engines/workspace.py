@@ -96,6 +96,10 @@ class Workspace:
         self.ran_on = np.full(MOST_PARTS, -1, np.int64)
         self.programs: dict[str, Any] = {}
 
+    def is_for(self, plan, params: np.ndarray, state: np.ndarray) -> bool:
+        """Whether it runs this plan on these very vectors."""
+        return self.plan is plan and self.params is params and self.state is state
+
     def pack_for(self, parts: int) -> int:
         """The address of the packing buffers for `parts` parts; they grow if necessary."""
         if self.pack.size < parts * PACK_BYTES:
