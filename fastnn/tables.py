@@ -100,23 +100,37 @@ OP = np.dtype(
     ]
 )
 
-#: One entry of a bound program: call `kernel` for operation `op`, split by its cost.
+
+
+class Split(IntEnum):
+    """How the parts of a call share its work."""
+
+    rows = 0  # rows of the batch
+    columns = 1  # columns of the result
+    blocks = 2  # whatever the kernel chooses
+    alone = 3  # not at all: the first thread runs it in one part
+    each = 4  # not at all: every thread runs it, and writes to its own context
+
+
+#: One entry of a bound program: call `kernel` for operation `op`.
 CALL = np.dtype(
     [
         ("kernel", "u8"),  # address: (context, part, parts) -> status
         ("inner", "u8"),  # address of the elementwise epilogue called per tile, or 0
         ("op", "i8"),  # index of the operation
-        ("fixed", "f8"),  # cost of the call in arithmetic operations ...
-        ("per_row", "f8"),  # ... and what each row of the batch adds
+        ("split", "i8"),  # a Split
+        ("meets", "i8"),  # 1: the threads meet before it, since data cross between them
     ]
 )
 
-#: Everything that kernels see. The driver sets the first two groups, Python the rest.
+#: Everything that kernels see. Each thread has its own copy, in which the driver sets the first two
+#: groups; Python sets the rest.
 CONTEXT = np.dtype(
     [
         # per call of a kernel
         ("op", "u8"),  # address of the operation
         ("inner", "u8"),
+        ("split", "i8"),
         # per batch
         ("input", "u8"),  # (m, n_inputs)
         ("start", "i8"),  # first row of the batch
@@ -143,7 +157,6 @@ CONTEXT = np.dtype(
         ("scratch", "u8"),
         ("row_loss", "u8"),  # (capacity,) float64
         ("row_correct", "u8"),  # (capacity,) float64
-        ("row_weight", "u8"),  # (capacity,) float64: the batch's weights, if there are any
         # per call of the driver: CALL_FIELDS
         ("hyper", "u8"),  # (hyper_columns,) float64 of this step
         ("hyper_columns", "i8"),
@@ -167,16 +180,23 @@ CONTEXT = np.dtype(
         ("step", "i8"),  # number of the step, from 0 over the whole training
         ("training", "i8"),  # 1: a training program, 0: prediction or evaluation
         ("pack", "u8"),  # PACK_BYTES for each part: the packing buffers
-        ("launch", "u8"),  # address of the parallel launcher, or 0 for a plain loop
-        ("parts", "i8"),  # most parts a call is split into
-        ("grain", "f8"),  # least work of a part, in arithmetic operations
+        ("launch", "u8"),  # address of the launcher, or 0 for one thread
+        ("threads", "i8"),  # threads to launch; afterwards, those that ran
+        ("parts", "i8"),  # parts of each call that is split
+        # set by the driver, for all threads
+        ("calls", "u8"),  # the program: n_calls entries of CALL ...
+        ("n_calls", "i8"),
+        ("first", "i8"),  # ... and the batches to run it on: first, ..., last-1
+        ("last", "i8"),
         # the machine
         ("one", "u8"),  # address of the number 1 in the network's type
         ("zeros", "u8"),  # address of MAX_NC zeros in the network's type
         ("product", "u8"),  # address of the matrix product
-        ("ran", "u8"),  # (MOST_PARTS,) int64: how often each part has run
-        ("statuses", "u8"),  # (MOST_PARTS,) int64: what each part returned
-        ("ran_on", "u8"),  # (MOST_PARTS,) int64: the thread of the pool that ran it last
+        ("walk", "u8"),  # address of the function that every thread of a run calls
+        ("team", "u8"),  # (TEAM_WORDS,) int64: where the threads of a run meet
+        ("yields", "u8"),  # address of a function that gives the core away, or 0
+        ("ran", "u8"),  # (MOST_PARTS,) int64: how many split calls each part has run
+        ("ran_on", "u8"),  # (MOST_PARTS,) int64: the thread that ran it last; -1: the only one
     ]
 )
 
@@ -184,7 +204,7 @@ CONTEXT = np.dtype(
 CALL_FIELDS = (
     "hyper", "hyper_columns", "result", "X", "Y", "labels", "weights", "order", "out", "output",
     "n_samples", "n_rows", "batch_size", "gathers", "input_scale", "accumulates", "total_weight",
-    "total_penalty", "seed", "step", "training", "pack", "launch", "parts", "grain",
+    "total_penalty", "seed", "step", "training", "pack", "launch", "threads", "parts",
 )  # fmt: skip
 
 #: The dtypes of X that engines read. X of another dtype than the network's, or with a scale, is
@@ -222,8 +242,12 @@ FEW_OUTPUTS = 4
 #: least SLAB_ROWS rows. Changing them changes results bitwise.
 SLAB_WEIGHTS, SLAB_ROWS, MOST_SLABS = 1 << 14, 2048, 32
 
-#: Most parts of a call.
+#: Most parts of a call, and most threads of a run.
 MOST_PARTS = 256
+
+#: Words of the record where the threads of a run meet: its fields lie TEAM_STEP words apart, each
+#: in a cache line of its own, and the next one free for prefetchers.
+TEAM_WORDS, TEAM_STEP = 96, 16
 
 
 class Status(IntEnum):

@@ -71,7 +71,7 @@ def guard_everything(side):
 def train_all(side):
     """The digests, with many parts and with one."""
     guard_everything(side)
-    compiled.GRAIN = 0.0
+    compiled.LEAST_WORK = 0.0
     wanted = json.loads(digests.KEPT.read_text())
     for compiled.PARTS in (1, 3):
         for name in digests.NETWORKS:

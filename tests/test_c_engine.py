@@ -204,7 +204,7 @@ count.restype = ctypes.c_int64
 count.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 3
 counted = ctypes.c_long(0)
 compiled._DRIVER = lambda address: lambda *a: count(address, ctypes.addressof(counted), *a)
-compiled.GRAIN, compiled.PARTS = 0.0, int(sys.argv[2])
+compiled.LEAST_WORK, compiled.PARTS = 0.0, int(sys.argv[2])
 threads.get_num_threads = lambda: compiled.PARTS
 def train():
     layers = [fastnn.Dense(33, "gelu", l1=0.1), fastnn.Dense(3, "softmax"), fastnn.Dense(5)]
@@ -267,7 +267,7 @@ def test_a_thousand_fits_leave_no_memory_behind(engine):
 IDLE = """
 import time, numpy as np, fastnn
 from fastnn.engines import compiled, threads
-compiled.GRAIN, compiled.PARTS = 0.0, 4
+compiled.LEAST_WORK, compiled.PARTS = 0.0, 4
 threads.get_num_threads = lambda: 4
 net = fastnn.Sequential([fastnn.Dense(33, "relu"), fastnn.Dense(3)])
 net.fit(np.eye(60), np.arange(60) % 3, epochs=20, progress=False)

@@ -127,7 +127,7 @@ def test_the_key_depends_on_the_sources(monkeypatch, tmp_path):
 SCRIPT = """
 import hashlib, numpy as np, fastnn
 from fastnn.engines import compiled
-compiled.GRAIN, compiled.PARTS = 0.0, 2
+compiled.LEAST_WORK, compiled.PARTS = 0.0, 2
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(60, 5)), np.arange(60) % 3
 net = fastnn.Sequential([fastnn.Dense(8, "tanh"), fastnn.Dense(3)])

@@ -53,7 +53,7 @@ def test_any_number_of_parts_gives_the_same_bits(
     compiled, dtype, optimizer, workspaces, monkeypatch
 ):
     expected = bits(*train(dtype, optimizer))
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     for parts in (1, 2, 3, 4, 7):
         monkeypatch.setattr(compiled_module, "PARTS", parts)
         workspaces.clear()
@@ -69,7 +69,7 @@ def test_long_batches_split_alike(compiled, workspaces, monkeypatch):
     case = make_case([6, 40, 3], ["relu", "identity"], "cross_entropy", 700, seed=1)
     net = case.network("float32")
     expected = net.loss_and_grad(case.X, case.T, loss="cross_entropy")
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     for parts in (2, 4):
         monkeypatch.setattr(compiled_module, "PARTS", parts)
         loss, gradient = net.loss_and_grad(case.X, case.T, loss="cross_entropy")
@@ -132,7 +132,7 @@ def numbas_threads(monkeypatch):
 
 def test_the_parts_run_on_different_threads_of_the_pool(pool, workspaces, monkeypatch):
     """The launcher is parallel indeed: two parts, two threads."""
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     if threads.cpu_count() < 2:
         pytest.skip("a machine with one core has a pool of one thread")
@@ -147,7 +147,7 @@ def test_the_parts_run_on_different_threads_of_the_pool(pool, workspaces, monkey
 def test_numbas_own_threads_are_of_a_safe_layer(numbas_threads, monkeypatch):
     import numba
 
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     train()
     assert numba.threading_layer() in ("omp", "tbb")
@@ -158,7 +158,7 @@ def test_every_launcher_reports_the_largest_status(pool, row, monkeypatch):
     """One part meets a label that is out of range, the other succeeds."""
     from fastnn.engines.workspace import Data, Workspace
 
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     net = Sequential([Dense(3)], n_inputs=2)
     plan = net.lower(fastnn.losses.cross_entropy)
@@ -170,7 +170,7 @@ def test_every_launcher_reports_the_largest_status(pool, row, monkeypatch):
 
 
 def test_the_number_of_threads_changes_no_bit(pool, monkeypatch):
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     found = set()
     for n in (1, 2, 4):
         too_many = n > threads.cpu_count()
@@ -199,7 +199,7 @@ def test_wide_networks_whose_panels_are_copied_together(dtype, monkeypatch):
     net = Sequential([Dense(333, "tanh"), Dense(261, "tanh"), Dense(5)], n_inputs=300, dtype=dtype)
     with only("numpy"):
         expected = net.logits(X), net.loss_and_grad(X, y)[1]
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     first = {}
     for name in COMPILED:
         for parts in (1, 3):
@@ -280,7 +280,7 @@ def test_nothing_is_allocated_while_batches_run(compiled):
 def test_the_parallel_launcher_allocates_nothing(numbas_threads, monkeypatch):
     from numba.core.runtime import _nrt_python, rtsys
 
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 4)
     _nrt_python.memsys_enable_stats()
     train()
@@ -292,7 +292,7 @@ def test_the_parallel_launcher_allocates_nothing(numbas_threads, monkeypatch):
 
 def test_without_a_safe_thread_layer_it_warns_once_and_is_right(numbas_threads, monkeypatch):
     expected = bits(*train())
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 4)
     monkeypatch.setattr(threads, "_pool_started", False)
     monkeypatch.setattr(threads, "_pool_trouble", None)
@@ -304,7 +304,7 @@ def test_without_a_safe_thread_layer_it_warns_once_and_is_right(numbas_threads, 
 
 def test_the_users_own_number_of_numba_threads_is_put_back(numbas_threads, monkeypatch):
     numba = pytest.importorskip("numba")
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     train()
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("one thread leaves nothing to set")
@@ -329,7 +329,7 @@ total(10)
 import fastnn
 from fastnn import engines
 from fastnn.engines import compiled
-compiled.GRAIN, compiled.PARTS = 0.0, 2
+compiled.LEAST_WORK, compiled.PARTS = 0.0, 2
 if sys.argv[2] == "own":
     from fastnn.engines import jit
     engine = compiled.CompiledEngine("numba", jit.address, jit.launch)
@@ -374,7 +374,7 @@ def _train_in_child(engine, queue):
 
 
 def test_a_forked_child_of_a_parallel_parent_trains(pool, monkeypatch):
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 4)
     expected = bits(*train())
     context = multiprocessing.get_context("fork")
@@ -387,7 +387,7 @@ def test_a_forked_child_of_a_parallel_parent_trains(pool, monkeypatch):
 
 
 def test_two_fits_at_once_are_both_right(pool, monkeypatch):
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     expected = bits(*train(batch_size=3))
     found, errors = [], []
@@ -439,7 +439,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     used = set()
     address = kernels.address
     monkeypatch.setattr(engines.current(), "address", lambda *a: used.add(a) or address(*a))
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     X, y = table(30, 19, 5, seed=3)
     acts = [act.name for act in Act]

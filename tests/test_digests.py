@@ -32,7 +32,7 @@ def test_the_kept_digests_are_those_of_the_list():
 def test_every_number_of_parts_gives_the_kept_digest(
     compiled, name, dtype, parts, workspaces, monkeypatch
 ):
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", parts)
     assert digests.digest(name, dtype) == KEPT[f"{name}, {dtype}"]
     assert any(ws.ran[parts - 1] > 0 and (ws.ran[parts:] == 0).all() for ws in workspaces)
@@ -151,7 +151,7 @@ def tiny_products():
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_denormals_are_zero_on_every_thread_and_the_caller_keeps_them(compiled, parts, monkeypatch):
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", parts)
     assert (tiny_products() == 0).all()
     assert np.float32(1e-30) * np.float32(1e-10) > 0
@@ -159,7 +159,7 @@ def test_denormals_are_zero_on_every_thread_and_the_caller_keeps_them(compiled, 
 
 def test_pytorchs_flush_denormal_changes_no_bit(compiled, monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
     try:
         for flag in (True, False):

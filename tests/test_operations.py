@@ -205,7 +205,7 @@ def test_neither_engine_nor_parts_nor_other_rows_change_a_bit(dtype, poisoned):
     def check(case):
         net, found = case.network(dtype), set()
         for engine, parts in itertools.product(COMPILED, (1, 3)):
-            splits = mock.patch.multiple(compiled_module, GRAIN=0.0, PARTS=parts)
+            splits = mock.patch.multiple(compiled_module, LEAST_WORK=0.0, PARTS=parts)
             with fastnn.use_engine(engine), splits:
                 loss, gradient = net.loss_and_grad(case.X, **case.arguments)
                 logits = net.logits(case.X)

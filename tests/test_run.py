@@ -61,7 +61,7 @@ def test_a_gradient_in_pieces_has_the_bits_of_one_piece(compiled, dtype, m, monk
             found.clear()
             for elements, parts in ((1 << 40, 1), (1, 1), (1, 3), (1500 * 1100, 2)):
                 monkeypatch.setattr(run, "PIECE_ELEMENTS", elements)
-                monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+                monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
                 monkeypatch.setattr(compiled_module, "PARTS", parts)
                 total, gradient = net.loss_and_grad(X, targets, loss, w)
                 found.add((total, gradient.tobytes()))
@@ -388,7 +388,7 @@ def test_gradient_checks_know_the_input_scale():
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_of_several_statuses_the_largest_counts(compiled, parts, row, monkeypatch):
     """Whichever part meets the label that is out of range."""
-    monkeypatch.setattr(compiled_module, "GRAIN", 0.0)
+    monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", parts)
     net = Sequential([Dense(3)], n_inputs=2)
     ws = Workspace(net.lower(losses.cross_entropy), net.flat_params, np.zeros(0, np.float32), 8)

@@ -63,7 +63,7 @@ def check_workspace(ws) -> None:
     check_array(ws.work, "work", dtype, layout.per_sample * capacity, written=True)
     check_array(ws.batch, "batch", np.float64, layout.per_batch, written=True)
     check_array(ws.scratch, "scratch", dtype, layout.scratch, written=True)
-    for name in ("row_loss", "row_correct", "row_weight"):
+    for name in ("row_loss", "row_correct"):
         check_array(getattr(ws, name), name, np.float64, capacity, written=True)
     check_layout(plan, layout, capacity, ws.total_rows)
 

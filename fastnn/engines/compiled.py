@@ -17,6 +17,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -26,15 +28,31 @@ import numpy as np
 
 from ..errors import EngineError
 from ..ops import BY_KIND
-from ..ops.operation import EXP, MOVE, Call
-from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Rule, Status
+from ..ops.operation import CORRECT, EXP, MOVE, Access, Call
+from ..tables import (
+    CALL,
+    CALL_FIELDS,
+    CONTEXT,
+    HYPER,
+    MAX_NC,
+    MOST_PARTS,
+    NONE,
+    Rule,
+    Split,
+    Status,
+)
 from . import boundary, threads
+from .tuning import Tuner
 from .workspace import Data, Steps
 
-#: Least work of a part, in arithmetic operations: about 30 us on one core.
-GRAIN = 600_000.0
+#: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in which
+#: the threads would meet several times.
+LEAST_WORK = 100_000.0
 
-#: Most parts of a call, for tests; None takes the number of threads.
+#: Multiply-adds of a batch for each thread with which measuring begins.
+GUESS = 5_000_000.0
+
+#: Parts of each call, for tests; None takes the number of threads.
 PARTS: int | None = None
 
 #: Most rows that :class:`_FewRows` accepts.
@@ -45,6 +63,12 @@ _GATHER = 16.0
 
 #: Cost of a parameter in an optimizer step, in multiply-adds; Adam has a root and a division.
 _STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
+
+#: A value is split by columns if each part then has so many, or if it has fewer rows than these.
+_COLUMNS_OF_PART, _ROWS_OF_PART = 96, 8
+
+#: Most tuners of a program: predictions may have any number of rows.
+_MOST_TUNERS = 64
 
 _STORE_KERNELS = {
     "logits": "store_output",
@@ -102,7 +126,7 @@ class CompiledEngine:
         ``address(kernel, dtype)`` returns the address of a compiled function.
     launch : callable
         ``launch(dtype, n_threads)`` is a context manager that prepares n_threads threads and
-        yields the address of the parallel launcher, or 0 for a plain loop.
+        yields the address of the launcher, or 0 for one thread.
     """
 
     def __init__(self, name, address, launch):
@@ -175,10 +199,9 @@ class CompiledEngine:
         program = bound.programs.get(variant) or self._bind(ws, bound, variant)
         data = _NO_DATA if data is None else data
         rows = min(data.batch_size, data.n_rows)
-        parts = n_threads = 1
-        if program.most_work(rows) >= 2 * GRAIN:
-            n_threads = threads.get_num_threads()
-            parts = min(PARTS or n_threads, MOST_PARTS)
+        limit = 1
+        if program.work(rows) >= LEAST_WORK:
+            limit = min(threads.get_num_threads(), MOST_PARTS)
         context = bound.context
         context.begin_call(
             _address(hyper), len(HYPER[steps.rule]) if steps else 0, _address(results),
@@ -188,17 +211,41 @@ class CompiledEngine:
             len(data.X), data.n_rows, data.batch_size, int(variant.features is not None),
             data.scale, arrays.accumulates, arrays.total_weight, arrays.total_penalty,
             _signed(steps.seed) if steps else 0, steps.first if steps else 0,
-            int(ws.layout.training), ws.pack_for(parts), 0, parts, GRAIN,
+            int(ws.layout.training), ws.pack_for(PARTS or limit), 0, 1, PARTS or 1,
         )  # fmt: skip
-        if parts > 1:
-            with self._launch(ws.params.dtype, n_threads) as launch:
+        if limit > 1:
+            with self._launch(ws.params.dtype, limit) as launch:
                 context.set(launch=launch)
-                bound.status = context.drive(context.address, *program.call, first, last)
+                bound.status = self._run(ws, bound, program, rows, limit, first, last)
         else:
-            bound.status = context.drive(context.address, *program.call, first, last)
+            table = program.address(1 if PARTS is None else PARTS, rows)
+            bound.status = context.drive(context.address, table, program.n_calls, first, last)
+            bound.count(1, last - first)
         if bound.status not in _EXPECTED:
             raise EngineError(_error_message(self.name, bound.status, task))
         return bound
+
+    @staticmethod
+    def _run(ws, bound: _Bound, program: _Program, rows: int, limit: int, first: int, last: int):
+        """Run a program in the number of threads that proves fastest; returns the status."""
+        context, tuner = bound.context, program.tuner(rows, limit)
+        while first < last:
+            if PARTS is None:
+                n_threads, count = tuner.next(last - first)
+                parts = n_threads
+            else:
+                n_threads, count, parts = min(limit, PARTS), last - first, PARTS
+            table = program.address(parts, rows)
+            context.set(threads=n_threads, parts=parts)
+            began = time.perf_counter()
+            status = context.drive(context.address, table, program.n_calls, first, first + count)
+            if PARTS is None:
+                tuner.record(n_threads, count, time.perf_counter() - began)
+            bound.count(context["threads"], count)
+            if status:
+                return status
+            first += count
+        return 0
 
     def _context(self, ws) -> _Bound:
         """The context of a workspace, with the fields that no call changes."""
@@ -208,10 +255,11 @@ class CompiledEngine:
             ops=layout.ops, params=ws.params, grad=ws.grad, slots=ws.slots, state=ws.state,
             n_params=ws.plan.n_params, work=ws.work, capacity=ws.capacity,
             gathered=layout.gathered, targets=layout.targets, batch=ws.batch, scratch=ws.scratch,
-            row_loss=ws.row_loss, row_correct=ws.row_correct, row_weight=ws.row_weight,
-            ran=ws.ran, ran_on=ws.ran_on, statuses=ws.statuses, n_inputs=ws.plan.n_inputs,
-            n_outputs=ws.plan.n_outputs, mean=int(ws.plan.mean), one=_ones[dtype],
-            zeros=_zeros[dtype], product=self.address("product", dtype),
+            row_loss=ws.row_loss, row_correct=ws.row_correct, ran=ws.ran,
+            ran_on=ws.ran_on, n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
+            mean=int(ws.plan.mean), one=_ones[dtype], zeros=_zeros[dtype],
+            product=self.address("product", dtype), walk=self.address("walk", dtype),
+            team=ws.team, yields=threads.yield_address(),
         )  # fmt: skip
         bound = ws.programs[self.name] = _Bound(context)
         return bound
@@ -232,7 +280,7 @@ class CompiledEngine:
         for entry, call in zip(table, calls, strict=True):
             entry["kernel"] = self.address(call.kernel, dtype)
             entry["inner"] = self.address(call.inner, dtype) if call.inner else 0
-            entry["op"], entry["fixed"], entry["per_row"] = call.op, call.fixed, call.per_row
+            entry["op"] = call.op
         program = bound.programs[variant] = _Program(calls, table)
         return program
 
@@ -252,22 +300,32 @@ def _calls(ws, variant: Variant) -> Iterator[Call]:
     if variant.task is Task.UPDATE:
         yield _update(plan, variant.rule)
         return
+    gathered = table.value(table.gathered, plan.n_inputs)
+    targets = table.value(table.targets, plan.n_outputs)
     if variant.features is not None:
-        yield Call(f"gather_{variant.features.name}", None, 0, 0.0, _GATHER * plan.n_inputs)
+        cost = _GATHER * plan.n_inputs
+        yield Call(f"gather_{variant.features.name}", None, 0, 0.0, cost, writes=(gathered,))
     homes = [BY_KIND[record.kind] for record in table.records]
     body = range(len(table) - (plan.loss is not None))
     if variant.task is Task.PREDICT:
         for index in body:
             yield from homes[index].forward(table, index)
-        yield Call(_STORE_KERNELS[variant.function or ""], None, 0, 0.0, EXP * plan.n_outputs)
+        kernel, cost = _STORE_KERNELS[variant.function or ""], EXP * plan.n_outputs
+        output = ws.layout.output if variant.function == "output" else ws.layout.logits
+        reads = (table.value(output, plan.n_outputs),)
+        yield Call(kernel, None, 0, 0.0, cost, reads=reads)
         return
-    yield Call("gather_targets", None, 0, 0.0, MOVE * plan.n_outputs)
+    yield Call("gather_targets", None, 0, 0.0, MOVE * plan.n_outputs, writes=(targets,))
     if variant.weighted:
-        yield Call("gather_weights", None, 0, 0.0, 0.0)
+        yield Call("sum_weights", None, 0, 0.0, 0.0, Split.each)
     for index, home in enumerate(homes):
         yield from home.forward(table, index)
     if variant.metric:
-        yield Call(f"mark_correct_by_{variant.metric}", None, 0, 0.0, MOVE * plan.n_outputs)
+        logits = table.value(ws.layout.logits, plan.n_outputs)
+        yield Call(
+            f"mark_correct_by_{variant.metric}", None, 0, 0.0, MOVE * plan.n_outputs,
+            reads=(logits, targets), writes=(CORRECT,),
+        )  # fmt: skip
     for index in (len(table) - 1, *body):
         yield from homes[index].penalty(table, index)
     if variant.task is Task.EVALUATE:
@@ -280,7 +338,26 @@ def _calls(ws, variant: Variant) -> Iterator[Call]:
 
 
 def _update(plan, rule) -> Call:
-    return Call(Rule(rule).name, None, 0, _STEP[rule] * plan.n_params, 0.0)
+    n = plan.n_params
+    written = Access("params", 0, n), Access("slots", 0, n)
+    reads = (Access("grad", 0, n),)
+    return Call(Rule(rule).name, None, 0, _STEP[rule] * n, 0.0, Split.blocks, reads, written)
+
+
+def meetings(calls: list[Call]) -> list[bool]:
+    """Before which calls the threads meet: those that conflict with one since the last meeting.
+
+    Batch follows batch, so the first calls may conflict with the last ones.
+    """
+    meets = [False] * len(calls)
+    since: list[Call] = []
+    for _ in range(2):
+        for index, call in enumerate(calls):
+            if meets[index] or any(call.conflicts(before) for before in since):
+                meets[index] = True
+                since.clear()
+            since.append(call)
+    return meets
 
 
 # -- objects that a workspace stores --------------------------------------------------------------
@@ -300,22 +377,59 @@ class _Arrays:
 
 
 class _Program:
-    """A table of calls, and their costs, which decide whether any call is split."""
+    """A list of calls, and its tables of entries for each number of parts.
+
+    Attributes
+    ----------
+    calls : list of Call
+    n_calls : int
+    """
 
     def __init__(self, calls: list[Call], table: np.ndarray):
         self.calls = calls
-        self.table = table
-        self.call = (table.ctypes.data, len(table))
-        self._costs = [(call.fixed, call.per_row) for call in calls]
-        self._most_work: dict[int, float] = {}
+        self.n_calls = len(calls)
+        self._fixed = sum(call.fixed for call in calls)
+        self._per_row = sum(call.per_row for call in calls)
+        table["split"] = [call.split for call in calls]
+        self._table = table
+        self._address = table.ctypes.data
+        self._tables: dict[tuple[int, bool], np.ndarray] = {}
+        self._tuners: dict[tuple[int, int], Tuner] = {}
 
-    def most_work(self, rows: int) -> float:
-        """Arithmetic operations of the most expensive call, for batches of `rows` rows."""
-        known = self._most_work.get(rows)
-        if known is None:
-            known = max(fixed + per_row * rows for fixed, per_row in self._costs)
-            self._most_work = {rows: known}
-        return known
+    def work(self, rows: int) -> float:
+        """Multiply-adds of a batch."""
+        return self._fixed + self._per_row * rows
+
+    def tuner(self, rows: int, limit: int) -> Tuner:
+        """Chooses the number of threads for batches of so many rows."""
+        tuner = self._tuners.get((rows, limit))
+        if tuner is None:
+            if len(self._tuners) >= _MOST_TUNERS:
+                self._tuners.clear()
+            tuner = self._tuners[rows, limit] = Tuner(limit, int(self.work(rows) / GUESS))
+        return tuner
+
+    def split_for(self, parts: int, rows: int) -> list[Call]:
+        """The calls with the splits that suit so many parts of so many rows."""
+        few = rows < _ROWS_OF_PART * parts
+        return [
+            call._replace(split=Split.columns)
+            if call.columns and (few or call.columns >= _COLUMNS_OF_PART * parts)
+            else call
+            for call in self.calls
+        ]
+
+    def address(self, parts: int, rows: int) -> int:
+        """The address of the table for so many parts of a batch of so many rows."""
+        if parts == 1:
+            return self._address
+        key = parts, rows < _ROWS_OF_PART * parts
+        if key not in self._tables:
+            calls = self.split_for(parts, rows)
+            table = self._tables[key] = self._table.copy()
+            table["split"] = [call.split for call in calls]
+            table["meets"] = meetings(calls)
+        return self._tables[key].ctypes.data
 
 
 class _Context:
@@ -350,6 +464,11 @@ class _Bound:
     programs: dict[Variant, _Program] = field(default_factory=dict)
     few: dict[str, _FewRows] = field(default_factory=dict)
     status: int = 0
+    threads_used: Counter[int] = field(default_factory=Counter)
+
+    def count(self, n_threads: int, batches: int) -> None:
+        """Count batches by the number of threads that ran them."""
+        self.threads_used[n_threads] += batches
 
 
 class _FewRows:
@@ -365,9 +484,11 @@ class _FewRows:
         self._out = np.zeros((_FEW_ROWS, ws.plan.n_outputs), dtype)
         self._context = context
         self._arrays = _address(self._X), 0, 0, 0, 0, _address(self._out), output
-        in_one_part = [program.most_work(m) < 2 * GRAIN for m in range(1, _FEW_ROWS + 1)]
-        self._max_rows = sum(in_one_part)
-        self._drive = functools.partial(context.drive, context.address, *program.call, 0, 1)
+        self._max_rows = sum(program.work(m) < GUESS for m in range(1, _FEW_ROWS + 1))
+        table = program.address(1, 1)
+        self._drive = functools.partial(
+            context.drive, context.address, table, program.n_calls, 0, 1
+        )
         self._known: tuple = ()
 
     def accepts(self, data: Data, out: np.ndarray) -> bool:
@@ -391,7 +512,7 @@ class _FewRows:
         if context.filled_for != (self, m):
             context.begin_call(
                 0, 0, 0, *self._arrays, m, m, m, 0, 1.0, 0, 0.0, 0.0, 0, 0, 0, ws.pack_for(1), 0,
-                1, GRAIN,
+                1, 1,
             )  # fmt: skip
             context.filled_for = self, m
         self._drive()

@@ -86,12 +86,8 @@ def names() -> list[str]:
 
 @contextlib.contextmanager
 def launch(dtype, n_threads: int):
-    """Context in which calls from this thread use n_threads; yields the launcher's address."""
-    before = _module.use_threads(n_threads)
-    try:
-        yield address("launch", dtype)
-    finally:
-        _module.use_threads(before)
+    """Context that yields the launcher's address; its pool starts threads when they are needed."""
+    yield address("launch", dtype)
 
 
 def layout() -> dict[str, dict[str, int]]:

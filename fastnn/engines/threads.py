@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import sys
@@ -121,6 +122,18 @@ def _check(value, what: str) -> int:
     if value > MOST_THREADS:
         raise ValueError(f"{what} must be at most {MOST_THREADS}, not {value}")
     return int(value)
+
+
+@functools.cache
+def yield_address() -> int:
+    """The address of the C library's function that lets another thread have the core, or 0."""
+    for library, name in ((None, "sched_yield"), ("kernel32", "SwitchToThread")):
+        try:
+            function = getattr(ctypes.CDLL(library), name)
+            return ctypes.cast(function, ctypes.c_void_p).value or 0
+        except (AttributeError, OSError, TypeError):
+            continue
+    return 0
 
 
 @contextlib.contextmanager

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..ops.operation import Table
-from ..tables import MOST_PARTS, PACK_BYTES, Rule
+from ..tables import MOST_PARTS, PACK_BYTES, TEAM_STEP, TEAM_WORDS, Rule
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
 _ALIGNMENT = 64
 
 
-def aligned_zeros(size: int, dtype) -> np.ndarray:
+def aligned_zeros(size: int, dtype, alignment: int = _ALIGNMENT) -> np.ndarray:
     """A zeroed vector that starts on a cache line (64 bytes)."""
     dtype = np.dtype(dtype)
-    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
+    raw = np.zeros(size * dtype.itemsize + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
@@ -60,8 +60,8 @@ class Workspace:
     batch : ndarray of float64, shape (layout.per_batch,)
         Per-batch sums.
     ran, ran_on : ndarray, shape (MOST_PARTS,)
-        How often part p of a call has run, and on which thread of the pool it ran last (-1: never
-        on the pool), for tests of threading.
+        How many split calls part p has run, and which of several threads ran it last (-1: none,
+        there was only one), for tests of threading.
     programs : dict
         The programs of each engine for these arrays, by its name; addresses of this process.
     """
@@ -78,7 +78,9 @@ class Workspace:
         self.total_rows = max(total_rows or 0, self.capacity)
         base = plan.prediction if n_slots is None else plan.training
         self.layout = base.sized(self.capacity, self.total_rows)
-        self.table = Table(self.layout.ops, self.capacity)
+        self.table = Table(
+            self.layout.ops, self.capacity, self.layout.gathered, self.layout.targets
+        )
         dtype = params.dtype
         self.grad = aligned_zeros(0 if n_slots is None else plan.n_params, dtype)
         n_slots = n_slots or 0
@@ -88,11 +90,10 @@ class Workspace:
         self.scratch = aligned_zeros(self.layout.scratch, dtype)
         self.row_loss = aligned_zeros(self.capacity, np.float64)
         self.row_correct = aligned_zeros(self.capacity, np.float64)
-        self.row_weight = aligned_zeros(self.capacity, np.float64)
         self.pack = aligned_zeros(0, np.uint8)
         self._pack_address = 0
         self.ran = np.zeros(MOST_PARTS, np.int64)
-        self.statuses = np.zeros(MOST_PARTS, np.int64)
+        self.team = aligned_zeros(TEAM_WORDS, np.int64, 8 * TEAM_STEP)
         self.ran_on = np.full(MOST_PARTS, -1, np.int64)
         self.programs: dict[str, Any] = {}
 
@@ -122,7 +123,7 @@ class Workspace:
 
         Between the pieces of one batch, `batch` and `scratch` hold running sums.
         """
-        rows = (self.row_loss, self.row_correct, self.row_weight)
+        rows = (self.row_loss, self.row_correct)
         return (self.work, self.batch, self.scratch, self.pack, *rows)
 
 

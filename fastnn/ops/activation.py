@@ -22,11 +22,18 @@ class Activation(Operation):
 
     def forward(self, table, index):
         op = table[index]
-        yield Call("activation_forward", epilogue(op), index, 0.0, EXP * op.n_out)
+        yield Call(
+            "activation_forward", epilogue(op), index, 0.0, EXP * op.n_out,
+            reads=(table.value(op.x, op.n_in),), writes=(table.value(op.a, op.n_out),),
+        )  # fmt: skip
 
     def backward(self, table, index):
         op = table[index]
-        yield Call("activation_inputs", table.derivative(index), index, 0.0, float(op.n_out))
+        yield Call(
+            "activation_inputs", table.derivative(index), index, 0.0, float(op.n_out),
+            reads=(table.value(op.da, op.n_out), *table.epilogue_reads(op.below)),
+            writes=(table.value(op.dx, op.n_in),),
+        )  # fmt: skip
 
 
 OPERATION = Activation()

@@ -9,8 +9,20 @@ from ..tables import (
     SLAB_ROWS,
     SLAB_WEIGHTS,
     Act,
+    Split,
 )
-from .operation import LOAD, MOVE, Call, Operation, epilogue, with_activation
+from .operation import (
+    BY_EITHER,
+    BY_ROWS,
+    LOAD,
+    MOVE,
+    RESULT,
+    Access,
+    Call,
+    Operation,
+    epilogue,
+    with_activation,
+)
 
 
 class Dense(Operation):
@@ -64,34 +76,77 @@ class Dense(Operation):
 
     def forward(self, table, index):
         op = table[index]
-        kernel = "narrow_forward" if op.n_out <= FEW_OUTPUTS else "dense_forward"
         size = float(op.n_in * op.n_out)
-        yield Call(kernel, epilogue(op), index, LOAD * size, size)
+        narrow = op.n_out <= FEW_OUTPUTS
+        own = BY_ROWS if narrow else BY_EITHER
+        yield Call(
+            "narrow_forward" if narrow else "dense_forward", epilogue(op), index, LOAD * size, size,
+            reads=(table.value(op.x, op.n_in), *_parameters("params", op)),
+            writes=(table.value(op.z, op.n_out, own), table.value(op.a, op.n_out, own)),
+            columns=0 if narrow else op.n_out,
+        )  # fmt: skip
 
     def penalty(self, table, index):
         op = table[index]
         if _is_penalised(op):
-            yield Call("penalise", None, index, MOVE * float(op.n_in * op.n_out), 0.0)
-            yield Call("add_penalty", None, index, 0.0, 0.0)
+            size = float(op.n_in * op.n_out)
+            sums = (Access("batch", op.batch, op.batch + op.n_in),)
+            yield Call(
+                "penalise", None, index, MOVE * size, 0.0, Split.blocks,
+                _parameters("params", op), sums,
+            )  # fmt: skip
+            yield Call("add_penalty", None, index, 0.0, 0.0, Split.alone, sums, (RESULT,))
 
     def backward(self, table, index):
         op = table[index]
         size = float(op.n_in * op.n_out)
+        dz, whole_dz = table.value(op.da, op.n_out), table.value(op.da, op.n_out, ())
+        reads = (table.value(op.x, op.n_in, ()), whole_dz)
+        if _is_penalised(op):
+            reads += _parameters("params", op)
+        gradient = _parameters("grad", op)
         if op.scratch != NONE:
-            yield Call("slab_weights", None, index, 0.0, size)
-            yield Call("add_slabs", None, index, MOVE * MOST_SLABS * size, 0.0)
+            kept = Access("scratch", op.scratch, op.scratch + MOST_SLABS * int(size + op.n_out))
+            yield Call(
+                "slab_weights", None, index, 0.0, size, Split.blocks, reads, (kept, *gradient)
+            )
+            yield Call(
+                "add_slabs", None, index, MOVE * MOST_SLABS * size, 0.0, Split.blocks,
+                (kept, *_parameters("params", op)), gradient,
+            )  # fmt: skip
         else:
             kernel = "narrow_weights" if op.n_out <= FEW_OUTPUTS else "dense_weights"
-            yield Call(kernel, None, index, 0.0, size)
+            yield Call(kernel, None, index, 0.0, size, Split.blocks, reads, gradient)
         if op.dx == NONE:
             return
-        kernel = "dense_inputs"
+        temporary = Access("scratch", 0, self.temporary(op, table.capacity))
+        weights = _parameters("params", op)
+        below = table.epilogue_reads(op.below, BY_EITHER)
+        dx = (table.value(op.dx, op.n_in, BY_EITHER),)
         if _transposes_gradient(op, table.capacity):
-            yield Call("transpose_gradient", None, index, 0.0, MOVE * op.n_out)
-            kernel = "dense_inputs_transposed"
-        else:
-            yield Call("transpose_weights", None, index, MOVE * size, 0.0)
-        yield Call(kernel, table.derivative(index), index, 0.0, size)
+            yield Call(
+                "transpose_gradient", None, index, 0.0, MOVE * op.n_out, Split.blocks,
+                (whole_dz,), (temporary,),
+            )  # fmt: skip
+            yield Call(
+                "dense_inputs_transposed", table.derivative(index), index, 0.0, size, Split.blocks,
+                (temporary, *weights, *below), (temporary, *dx),
+            )  # fmt: skip
+            return
+        yield Call(
+            "transpose_weights", None, index, MOVE * size, 0.0, Split.blocks,
+            weights, (temporary,),
+        )  # fmt: skip
+        yield Call(
+            "dense_inputs", table.derivative(index), index, 0.0, size,
+            reads=(dz, temporary, *below), writes=dx, columns=op.n_in,
+        )  # fmt: skip
+
+
+def _parameters(space: str, op) -> tuple[Access, ...]:
+    """The weights and biases of an operation, in the space "params" or "grad"."""
+    found = (Access(space, op.w, op.w + op.n_in * op.n_out),)
+    return found if op.b == NONE else (*found, Access(space, op.b, op.b + op.n_out))
 
 
 def _is_penalised(op) -> bool:

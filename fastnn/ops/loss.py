@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..tables import INPUT, NONE, Act, Loss
-from .operation import EXP, Call, Operation
+from ..tables import INPUT, NONE, Act, Loss, Split
+from .operation import CORRECT, EXP, LOSSES, RESULT, Call, Operation
 
 #: Losses on logits, and the output function that each already contains.
 OUTPUT_OF = {Loss.binary_cross_entropy: Act.sigmoid, Loss.cross_entropy: Act.softmax}
@@ -39,10 +39,20 @@ class Head(Operation):
     def forward(self, table, index):
         op = table[index]
         kernel = _KERNELS.get(op.code, Loss(op.code).name)
-        yield Call(kernel, table.derivative(index), index, 0.0, EXP * op.n_in)
+        yield Call(
+            kernel, table.derivative(index), index, 0.0, EXP * op.n_in,
+            reads=(
+                table.value(op.x, op.n_in),
+                table.value(table.targets, op.n_in),
+                *table.epilogue_reads(op.below),
+            ),
+            writes=(table.value(op.dx, op.n_in), LOSSES),
+        )  # fmt: skip
 
     def penalty(self, table, index):
-        yield Call("sum_rows", None, index, 0.0, 0.0)
+        yield Call(
+            "sum_rows", None, index, 0.0, 0.0, Split.alone, (LOSSES, CORRECT, RESULT), (RESULT,)
+        )
 
 
 OPERATION = Head()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..tables import INPUT, NONE, OP, Act
+from ..tables import INPUT, NONE, OP, Act, Split
 
 #: Rough costs of an element in multiply-adds: where it is moved, or goes through an exponential.
 MOVE, EXP = 2.0, 60.0
@@ -23,14 +23,77 @@ NEEDS_Z = frozenset({Act.gelu, Act.silu, Act.softplus, Act.mish})
 EDGES = (("x", "dx", "adds", "below"), ("x2", "dx2", "adds2", "below2"))
 
 
+#: The splits with which a part reads or writes only its own share of a range.
+BY_ROWS, BY_EITHER = (Split.rows,), (Split.rows, Split.columns)
+
+
+class Access(NamedTuple):
+    """Elements begin, ..., end-1 of a space that a call reads or writes.
+
+    Attributes
+    ----------
+    space : str
+        "value" (in elements per sample), "params", "grad", "slots", "scratch", "batch", "losses",
+        "correct" or "result".
+    begin, end : int
+    own : tuple of Split
+        The splits with which each part touches only its own rows or columns of this range.
+    """
+
+    space: str
+    begin: int
+    end: int
+    own: tuple[Split, ...] = ()
+
+    def crosses(self, mine: Split, other: Access, others: Split) -> bool:
+        """Whether parts of two calls may touch the same element."""
+        if self.space != other.space or self.end <= other.begin or other.end <= self.begin:
+            return False
+        alike = self[:3] == other[:3] and mine == others
+        return not (alike and mine in self.own and mine in other.own)
+
+
+#: The losses of the rows of a batch, whether each was correct, and their sums.
+LOSSES, CORRECT = (Access(space, 0, 1, BY_ROWS) for space in ("losses", "correct"))
+RESULT = Access("result", 0, 1)
+
+
 class Call(NamedTuple):
-    """One call of a compiled kernel: `inner` is its epilogue, costs are in multiply-adds."""
+    """One call of a compiled kernel.
+
+    Attributes
+    ----------
+    kernel : str
+    inner : str or None
+        Its epilogue.
+    op : int
+        Index of the operation.
+    fixed, per_row : float
+        Its cost, in multiply-adds.
+    split : Split
+        How its parts share the work.
+    reads, writes : tuple of Access
+    columns : int
+        Columns of the result if it can be split by them as well as by rows, else 0.
+    """
 
     kernel: str
     inner: str | None
     op: int
     fixed: float
     per_row: float
+    split: Split = Split.rows
+    reads: tuple[Access, ...] = ()
+    writes: tuple[Access, ...] = ()
+    columns: int = 0
+
+    def conflicts(self, before: Call) -> bool:
+        """Whether it must not begin before all parts of an earlier call have ended."""
+        if self.split == before.split == Split.alone:
+            return False
+        pairs = [(mine, other) for mine in (*self.reads, *self.writes) for other in before.writes]
+        pairs += [(mine, other) for mine in self.writes for other in before.reads]
+        return any(mine.crosses(self.split, other, before.split) for mine, other in pairs)
 
 
 class Record(namedtuple("_Fields", OP.names or ())):  # type: ignore[misc]
@@ -60,11 +123,16 @@ class Table:
     ops : ndarray of tables.OP
     capacity : int
         Rows of the largest batch.
+    gathered, targets : int
+        Per-sample offsets of the gathered batch and of its targets, or NONE.
     """
 
-    def __init__(self, ops: np.ndarray, capacity: int):
+    def __init__(
+        self, ops: np.ndarray, capacity: int, gathered: int = NONE, targets: int = NONE
+    ):
         self.records = [Record(*values) for values in ops.tolist()]
         self.capacity = capacity
+        self.gathered, self.targets = gathered, targets
         self._last_writers: dict[int, tuple[int, int]] = {}
         for index in range(len(self.records) - 1, -1, -1):
             record = self.records[index]
@@ -78,6 +146,20 @@ class Table:
 
     def __getitem__(self, index: int) -> Record:
         return self.records[index]
+
+    def value(self, offset: int, width: int, own: tuple[Split, ...] = BY_ROWS) -> Access:
+        """The value or gradient (m, width) at a per-sample offset, of which each part has a share.
+
+        With ``own=()`` every part touches all of it.
+        """
+        if offset == INPUT:
+            offset = self.gathered
+        return Access("value", offset, offset + width, own)
+
+    def epilogue_reads(self, below: int, own: tuple[Split, ...] = BY_ROWS) -> tuple[Access, ...]:
+        """What the derivative of the activation of operation number `below` reads."""
+        op = self[below]
+        return self.value(op.z, op.n_out, own), self.value(op.a, op.n_out, own)
 
     def is_last_writer(self, index: int, number: int = 0) -> bool:
         """Whether nothing is added to the gradient of a value that is read after this."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..tables import NONE
-from .operation import MOVE, Call, Operation
+from ..tables import NONE, Split
+from .operation import MOVE, Access, Call, Operation
 
 
 class PReLU(Operation):
@@ -30,15 +30,40 @@ class PReLU(Operation):
         return {"w": ("alpha", (_slopes(op),))}
 
     def forward(self, table, index):
-        yield Call("prelu_forward", None, index, 0.0, MOVE * table[index].n_out)
+        op = table[index]
+        yield Call(
+            "prelu_forward", None, index, 0.0, MOVE * op.n_out,
+            reads=(table.value(op.x, op.n_in), _slopes_in("params", op)),
+            writes=(table.value(op.a, op.n_out),),
+        )  # fmt: skip
 
     def backward(self, table, index):
         op = table[index]
-        yield Call("prelu_slopes", None, index, 0.0, 2 * MOVE * op.n_out)
+        sums = Access("batch", op.batch, op.batch + self.per_batch(op))
+        gradient = _slopes_in("grad", op)
+        yield Call(
+            "prelu_slopes", None, index, 0.0, 2 * MOVE * op.n_out, Split.blocks,
+            (table.value(op.x, op.n_in, ()), table.value(op.da, op.n_out, ())), (sums, gradient),
+        )  # fmt: skip
         if op.arg0:
-            yield Call("prelu_shared_slope", None, index, 0.0, 0.0)
+            yield Call(
+                "prelu_shared_slope", None, index, 0.0, 0.0, Split.alone, (sums,), (gradient,)
+            )
         if op.dx != NONE:
-            yield Call("prelu_inputs", table.derivative(index), index, 0.0, MOVE * op.n_out)
+            yield Call(
+                "prelu_inputs", table.derivative(index), index, 0.0, MOVE * op.n_out,
+                reads=(
+                    table.value(op.x, op.n_in),
+                    table.value(op.da, op.n_out),
+                    _slopes_in("params", op),
+                    *table.epilogue_reads(op.below),
+                ),
+                writes=(table.value(op.dx, op.n_in),),
+            )  # fmt: skip
+
+
+def _slopes_in(space: str, op) -> Access:
+    return Access(space, op.w, op.w + _slopes(op))
 
 
 def _slopes(op) -> int:

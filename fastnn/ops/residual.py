@@ -21,15 +21,24 @@ class Residual(Operation):
 
     def forward(self, table, index):
         op = table[index]
-        yield Call("residual_forward", epilogue(op), index, 0.0, MOVE * op.n_out)
+        yield Call(
+            "residual_forward", epilogue(op), index, 0.0, MOVE * op.n_out,
+            reads=(table.value(op.x, op.n_in), table.value(op.x2, op.n_in)),
+            writes=(table.value(op.z, op.n_out), table.value(op.a, op.n_out)),
+        )  # fmt: skip
 
     def backward(self, table, index):
         op = table[index]
-        cost = MOVE * op.n_out
-        if op.dx != NONE:
-            yield Call("residual_inputs", table.derivative(index, 0), index, 0.0, cost)
-        if op.dx2 != NONE:
-            yield Call("residual_shortcut", table.derivative(index, 1), index, 0.0, cost)
+        kernels = "residual_inputs", "residual_shortcut"
+        for number, kernel in enumerate(kernels):
+            _, gradient, _, below = op.edge(number)
+            if gradient == NONE:
+                continue
+            yield Call(
+                kernel, table.derivative(index, number), index, 0.0, MOVE * op.n_out,
+                reads=(table.value(op.da, op.n_out), *table.epilogue_reads(below)),
+                writes=(table.value(gradient, op.n_in),),
+            )  # fmt: skip
 
 
 OPERATION = Residual()

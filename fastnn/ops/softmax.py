@@ -20,11 +20,23 @@ class Softmax(Operation):
         return "x"
 
     def forward(self, table, index):
-        yield Call("softmax_forward", None, index, 0.0, EXP * table[index].n_out)
+        op = table[index]
+        yield Call(
+            "softmax_forward", None, index, 0.0, EXP * op.n_out,
+            reads=(table.value(op.x, op.n_in),), writes=(table.value(op.a, op.n_out),),
+        )  # fmt: skip
 
     def backward(self, table, index):
-        size = float(table[index].n_out)
-        yield Call("softmax_inputs", table.derivative(index), index, 0.0, size)
+        op = table[index]
+        yield Call(
+            "softmax_inputs", table.derivative(index), index, 0.0, float(op.n_out),
+            reads=(
+                table.value(op.a, op.n_out),
+                table.value(op.da, op.n_out),
+                *table.epilogue_reads(op.below),
+            ),
+            writes=(table.value(op.dx, op.n_in),),
+        )  # fmt: skip
 
 
 OPERATION = Softmax()

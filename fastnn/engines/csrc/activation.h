@@ -82,7 +82,7 @@ static int64_t activation_forward(struct context *ctx, int64_t part, int64_t par
 {
     const struct op *op = ctx->op;
     const int64_t n = op->n_out;
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     const int64_t rows = mine.end - mine.begin;
     const real *x = buffer(ctx, op->x) + mine.begin * n;
     real *a = buffer(ctx, op->a) + mine.begin * n;
@@ -95,7 +95,7 @@ static int64_t activation_forward(struct context *ctx, int64_t part, int64_t par
 static int64_t activation_inputs(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    pass_gradient(ctx, op->dx, op->adds, op->below, share_of(ctx->m, 1, part, parts));
+    pass_gradient(ctx, op->dx, op->adds, op->below, rows_of_part(ctx, part, parts));
     return STATUS_OK;
 }
 

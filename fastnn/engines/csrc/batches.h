@@ -1,13 +1,5 @@
 /* Kernels that move rows: a batch into the workspace, and results out of it. */
 
-/* The sample that row i of the batch is, or -1 if the order's entry is out of range. */
-INLINE int64_t sample_of(const struct context *ctx, int64_t i)
-{
-    if (!ctx->order) return ctx->start + i;
-    const int64_t sample = ctx->order[ctx->start + i];
-    return sample < 0 || sample >= ctx->n_samples ? -1 : sample;
-}
-
 /* The value of a float16, from its bits: always exact.
 
    A float16 is sign, 5 bits of exponent with bias 15, 10 bits of mantissa; a float32 has 8 with
@@ -47,7 +39,7 @@ INLINE float single_of_half(uint16_t half)
     static int64_t gather_##name(struct context *ctx, int64_t part, int64_t parts)                \
     {                                                                                             \
         const int64_t n = ctx->n_inputs;                                                          \
-        const struct range mine = share_of(ctx->m, 1, part, parts);                               \
+        const struct range mine = rows_of_part(ctx, part, parts);                               \
         const real factor = (real)ctx->input_scale;                                               \
         for (int64_t i = mine.begin; i < mine.end; i++) {                                         \
             const int64_t sample = sample_of(ctx, i);                                             \
@@ -79,7 +71,7 @@ static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
 {
     const int64_t n = ctx->n_outputs, n_classes = larger_of(n, 2);
     real *targets = buffer(ctx, ctx->targets);
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     for (int64_t i = mine.begin; i < mine.end; i++) {
         const int64_t sample = sample_of(ctx, i);
         if (sample < 0) return STATUS_BAD_INDEX;
@@ -100,20 +92,17 @@ static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* row_weight[i] = weights[order[start + i]], and unless the batch is a piece their sum and the
-   scale; part 0 works. */
-static int64_t gather_weights(struct context *ctx, int64_t part, int64_t parts)
+/* Unless the batch is a piece: weight_sum and scale, in every thread's context. */
+static int64_t sum_weights(struct context *ctx, int64_t thread, int64_t threads)
 {
-    (void)parts;
-    if (part > 0) return STATUS_OK;
+    (void)thread, (void)threads;
+    if (ctx->accumulates) return STATUS_OK;
     double weight_sum = 0.0;
     for (int64_t i = 0; i < ctx->m; i++) {
         const int64_t sample = sample_of(ctx, i);
         if (sample < 0) return STATUS_BAD_INDEX;
-        ctx->row_weight[i] = ctx->weights[sample];
-        weight_sum += ctx->row_weight[i];
+        weight_sum += ctx->weights[sample];
     }
-    if (ctx->accumulates) return STATUS_OK;
     ctx->weight_sum = weight_sum;
     if (ctx->mean) ctx->scale = weight_sum > 0.0 ? 1.0 / weight_sum : 0.0;
     return STATUS_OK;
@@ -129,7 +118,7 @@ struct stored {
 static inline struct stored stored_rows(const struct context *ctx, int64_t part, int64_t parts)
 {
     const int64_t n = ctx->n_outputs;
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     const int64_t rows = mine.end - mine.begin;
     return (struct stored){buffer(ctx, ctx->output) + mine.begin * n,
                            (real *)ctx->out + (ctx->start + mine.begin) * n, rows, rows * n};
@@ -184,7 +173,7 @@ static int64_t mark_correct_by_class(struct context *ctx, int64_t part, int64_t 
 {
     const int64_t n = ctx->n_outputs;
     const real *output = buffer(ctx, ctx->output), *targets = buffer(ctx, ctx->targets);
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     for (int64_t i = mine.begin; i < mine.end; i++)
         ctx->row_correct[i] =
             place_of_maximum(output + i * n, n) == place_of_maximum(targets + i * n, n);
@@ -196,7 +185,7 @@ static int64_t mark_correct_by_sign(struct context *ctx, int64_t part, int64_t p
 {
     const int64_t n = ctx->n_outputs;
     const real *output = buffer(ctx, ctx->output), *targets = buffer(ctx, ctx->targets);
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     for (int64_t i = mine.begin; i < mine.end; i++) {
         double correct = 1.0;
         for (int64_t j = i * n; j < i * n + n; j++)
@@ -220,7 +209,7 @@ static int64_t mark_correct_by_sign(struct context *ctx, int64_t part, int64_t p
     SYMBOL(gather_uint64)                                                                         \
     SYMBOL(gather_int64)                                                                          \
     SYMBOL(gather_targets)                                                                        \
-    SYMBOL(gather_weights)                                                                        \
+    SYMBOL(sum_weights)                                                                        \
     SYMBOL(store_output)                                                                          \
     SYMBOL(store_sigmoid)                                                                         \
     SYMBOL(store_softmax)                                                                         \

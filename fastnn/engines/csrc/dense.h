@@ -18,7 +18,7 @@ static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
     const int64_t n_in = op->n_in, n_out = op->n_out;
     const real *x = buffer(ctx, op->x), *w = (const real *)ctx->params + op->w;
     real *z = buffer(ctx, op->z), *a = buffer(ctx, op->a);
-    const struct area mine = share_of_matrix(ctx->m, n_out, part, parts);
+    const struct area mine = rows_or_columns(ctx, n_out, part, parts);
     for (int64_t j = mine.j; j < mine.j_end; j += NC) {
         const int64_t columns = smaller_of(NC, mine.j_end - j);
         for (int64_t i = mine.i; i < mine.i_end; i += BLOCK_ROWS) {
@@ -116,7 +116,7 @@ static void weights_of_rows(const struct context *ctx, int64_t part, const struc
 static int64_t dense_weights(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    const struct area mine = share_of_matrix(op->n_in, op->n_out, part, parts);
+    const struct area mine = block_of_part(op->n_in, op->n_out, part, parts);
     if (is_penalised(op) && !is_continued(ctx))
         penalty_derivative(ctx, mine.i * op->n_out + mine.j, mine.i_end - mine.i,
                            mine.j_end - mine.j);
@@ -150,7 +150,7 @@ static int64_t dense_inputs(struct context *ctx, int64_t part, int64_t parts)
     const int64_t n_in = op->n_in, n_out = op->n_out;
     const real *dz = buffer(ctx, op->da), *wt = ctx->scratch, *z = buffer(ctx, below->z);
     real *dx = buffer(ctx, op->dx), *a = buffer(ctx, below->a);
-    const struct area mine = share_of_matrix(ctx->m, n_in, part, parts);
+    const struct area mine = rows_or_columns(ctx, n_in, part, parts);
     for (int64_t k = mine.j; k < mine.j_end; k += NC) {
         const int64_t columns = smaller_of(NC, mine.j_end - k);
         for (int64_t i = mine.i; i < mine.i_end; i += BLOCK_ROWS) {

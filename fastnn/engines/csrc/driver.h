@@ -1,7 +1,7 @@
-/* The driver walks a bound program over a range of minibatches.
+/* The driver runs a bound program over a range of minibatches, on one thread or on several.
 
-   A kernel sees (context, part, parts) and does its share. Whether the parts run side by side or
-   one after another cannot change a bit of the result. */
+   A kernel sees (context, part, parts) and does its share. Every thread walks the whole program with
+   a context of its own. How many threads and parts there are cannot change a bit of the result. */
 
 /* Set the fields of the context that belong to a batch. */
 static void begin_batch(struct context *ctx, int64_t batch)
@@ -17,48 +17,113 @@ static void begin_batch(struct context *ctx, int64_t batch)
                               : (real *)ctx->X + ctx->start * ctx->n_inputs;
 }
 
-/* Run one call in as many parts as it is worth. */
-static int64_t run_call(struct context *ctx, const struct call *call)
+/* A thread on its way through a run. */
+struct walker {
+    int64_t thread, threads;
+    struct range parts; /* its parts of every split call */
+    int64_t met;        /* meetings so far */
+    int64_t ran;        /* split calls so far */
+    int64_t status;     /* the worst so far */
+};
+
+/* Run a thread's share of one call; returns the worst status. */
+static int64_t run_call(struct context *ctx, const struct call *call, struct walker *walker)
 {
-    const double work = call->fixed + call->per_row * (double)ctx->m;
-    int64_t parts = smaller_of(ctx->parts, MOST_PARTS);
-    if (work < (double)parts * ctx->grain) parts = larger_of(1, (int64_t)(work / ctx->grain));
     ctx->op = ctx->ops + call->op;
     ctx->inner = call->inner;
-    return parts > 1 && ctx->launch ? ctx->launch(call->kernel, ctx, parts)
-                                    : run_parts_in_a_loop(call->kernel, ctx, parts);
+    ctx->split = call->split;
+    if (call->split == SPLIT_alone) return walker->thread ? STATUS_OK : call->kernel(ctx, 0, 1);
+    if (call->split == SPLIT_each) return call->kernel(ctx, walker->thread, walker->threads);
+    int64_t worst = STATUS_OK;
+    for (int64_t part = walker->parts.begin; part < walker->parts.end; part++)
+        worst = larger_of(worst, call->kernel(ctx, part, ctx->parts));
+    walker->ran++;
+    return worst;
 }
 
-/* Walk the program, with denormals flushed already. */
-static int64_t run_batches(struct context *ctx, const struct call *calls, int64_t n_calls,
-                           int64_t first, int64_t last)
+/* Note a status that is not OK. The others learn of it at the next meeting; until then this thread
+   only comes to the meetings. */
+static void fail(struct context *shared, const struct context *ctx, struct walker *walker,
+                 int64_t status)
 {
-    for (int64_t batch = first; batch < last; batch++) {
+    walker->status = status;
+    if (walker->thread == 0) shared->start = ctx->start;
+    if (walker->threads > 1) atomic_store(&ctx->team->failed, 1);
+}
+
+/* Walk the program over all batches. */
+static void walk_batches(struct context *shared, struct context *ctx, struct walker *walker)
+{
+    const struct call *end = ctx->calls + ctx->n_calls;
+    const bool several = walker->threads > 1;
+    for (int64_t batch = ctx->first; batch < ctx->last; batch++) {
+        const int64_t rows = ctx->m;
         begin_batch(ctx, batch);
-        for (const struct call *call = calls; call < calls + n_calls; call++) {
-            const int64_t status = run_call(ctx, call);
-            if (status != STATUS_OK) return status;
+        /* With another number of rows each thread has others than in the batch before. */
+        const bool resized = several && batch > ctx->first && ctx->m != rows;
+        if (resized && meet(ctx->team, walker->threads, &walker->met)) return;
+        for (const struct call *call = ctx->calls; call < end; call++) {
+            if (several && call->meets && meet(ctx->team, walker->threads, &walker->met)) return;
+            if (several && walker->status != STATUS_OK) continue;
+            const int64_t status = run_call(ctx, call, walker);
+            if (status == STATUS_OK) continue;
+            fail(shared, ctx, walker, status);
+            if (!several) return;
         }
         if (ctx->accumulates) continue;
         ctx->hyper += ctx->hyper_columns;
         ctx->result += 2;
         ctx->step++;
     }
-    return STATUS_OK;
+}
+
+/* What every thread of a run calls: its share of all batches; returns its status.
+
+   The copy of the context comes first: when the others have joined, thread 0 may already write. */
+static int64_t walk(struct context *shared, int64_t thread, int64_t threads)
+{
+    struct context mine = *shared;
+    struct walker walker = {.thread = thread, .threads = threads};
+    if (threads > 1) walker.threads = join_team(mine.team, threads);
+    if (walker.threads == 0) return STATUS_OK;
+    if (walker.threads == 1) walker.thread = 0;
+    walker.parts = share_of(mine.parts, 1, walker.thread, walker.threads);
+    walk_batches(shared, &mine, &walker);
+    for (int64_t part = walker.parts.begin; part < walker.parts.end; part++) {
+        mine.ran[part] += walker.ran;
+        mine.ran_on[part] = walker.threads > 1 ? walker.thread : -1;
+    }
+    if (walker.thread == 0) {
+        shared->hyper = mine.hyper;
+        shared->result = mine.result;
+        shared->step = mine.step;
+        shared->threads = walker.threads;
+    }
+    return walker.status;
 }
 
 /* Run a program on the batches first, ..., last-1, with denormals flushed to zero.
 
-   ctx     the context; its per-call and per-batch fields are written here
+   ctx     the context; its threads become those that ran
    calls   n_calls entries
-   Returns STATUS_OK, or the status of the first call that failed; ctx->start is then that batch's.
+   Returns STATUS_OK, or the status of a call that failed; ctx->start is then that batch's.
    hyper, result and step must be those of batch `first`; they advance with the batches, unless
    these are pieces of one. */
 static int64_t drive(struct context *ctx, const struct call *calls, int64_t n_calls, int64_t first,
                      int64_t last)
 {
     const uint64_t before = flush_denormals();
-    const int64_t status = run_batches(ctx, calls, n_calls, first, last);
+    ctx->calls = calls;
+    ctx->n_calls = n_calls;
+    ctx->first = first;
+    ctx->last = last;
+    int64_t status;
+    if (ctx->threads > 1 && ctx->launch) {
+        reset_team(ctx->team);
+        status = ctx->launch(walk, ctx, ctx->threads);
+    } else {
+        status = walk(ctx, 0, 1);
+    }
     restore_denormals(before);
     return status;
 }

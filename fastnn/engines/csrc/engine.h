@@ -5,6 +5,7 @@
 
 #include "denormals.h"
 #include "launcher.h"
+#include "team.h"
 #include "simd.h"
 
 #define SINGLE
@@ -39,6 +40,7 @@ typedef double number_d;
 
 static const struct symbol symbols[] = {
     SYMBOL(drive)
+    SYMBOL(walk)
     SYMBOL_OF("launch", fastnn_launch)
     SYMBOL(product)
     OPERATION_SYMBOLS

@@ -52,26 +52,30 @@ struct context;
 /* A kernel does the share `part` of `parts` of one call; it returns a status. */
 typedef int64_t kernel_function(struct context *context, int64_t part, int64_t parts);
 
-/* Runs the parts of a kernel side by side; returns the largest of their statuses. */
-typedef int64_t launch_function(kernel_function *kernel, struct context *context, int64_t parts);
+/* Calls a function with (context, thread, threads) on so many threads, or on fewer, side by side;
+   returns the largest status. */
+typedef int64_t launch_function(kernel_function *function, struct context *context,
+                                int64_t threads);
 
-/* One entry of a bound program: call `kernel` for operation `op`, split by its cost. */
+/* One entry of a bound program: call `kernel` for operation `op`. */
 #define CALL_FIELDS(FIELD)                                                                        \
     FIELD(kernel_function *, kernel)                                                              \
     FIELD(void *, inner)         /* elementwise epilogue called per tile, or NULL */              \
     FIELD(int64_t, op)           /* index of the operation */                                     \
-    FIELD(double, fixed)         /* cost of the call in arithmetic operations ... */              \
-    FIELD(double, per_row)       /* ... and what each row of the batch adds */
+    FIELD(int64_t, split)        /* SPLIT_... */                                                  \
+    FIELD(int64_t, meets)        /* 1: the threads meet before it, since data cross */
 
 struct call {
     CALL_FIELDS(FIELD_OF_STRUCT)
 };
 
-/* Everything that kernels see. The driver sets the first two groups, Python the rest. */
+/* Everything that kernels see. Each thread has its own copy, in which the driver sets the first two
+   groups; Python sets the rest. */
 #define CONTEXT_FIELDS(FIELD)                                                                     \
     /* per call of a kernel */                                                                    \
     FIELD(const struct op *, op)                                                                  \
     FIELD(void *, inner)                                                                          \
+    FIELD(int64_t, split)                                                                         \
     /* per batch */                                                                               \
     FIELD(void *, input)           /* (m, n_inputs) */                                            \
     FIELD(int64_t, start)          /* first row of the batch */                                   \
@@ -98,7 +102,6 @@ struct call {
     FIELD(void *, scratch)                                                                        \
     FIELD(double *, row_loss)      /* (capacity,) */                                              \
     FIELD(double *, row_correct)   /* (capacity,) */                                              \
-    FIELD(double *, row_weight)    /* (capacity,) the batch's weights, if there are any */        \
     /* per call of the driver */                                                                  \
     FIELD(const double *, hyper)   /* (hyper_columns,) of this step */                            \
     FIELD(int64_t, hyper_columns)                                                                 \
@@ -122,16 +125,25 @@ struct call {
     FIELD(int64_t, step)           /* number of the step, from 0 over the whole training */       \
     FIELD(int64_t, training)       /* 1: a training program, 0: prediction or evaluation */       \
     FIELD(char *, pack)            /* PACK_BYTES for each part: the packing buffers */            \
-    FIELD(launch_function *, launch) /* the parallel launcher, or NULL for a plain loop */        \
-    FIELD(int64_t, parts)          /* most parts a call is split into */                          \
-    FIELD(double, grain)           /* arithmetic operations that are worth a part */              \
+    FIELD(launch_function *, launch) /* the launcher, or NULL for one thread */                   \
+    FIELD(int64_t, threads)        /* threads to launch; afterwards, those that ran */            \
+    FIELD(int64_t, parts)          /* parts of each call that is split */                         \
+    /* set by the driver, for all threads */                                                      \
+    FIELD(const struct call *, calls) /* the program: n_calls entries ... */                      \
+    FIELD(int64_t, n_calls)                                                                       \
+    FIELD(int64_t, first)          /* ... and the batches to run it on: first, ..., last-1 */     \
+    FIELD(int64_t, last)                                                                          \
     /* the machine */                                                                             \
     FIELD(const void *, one)       /* the number 1 in the network's type */                       \
     FIELD(const void *, zeros)     /* MAX_NC zeros in the network's type */                       \
     FIELD(void *, product)         /* the matrix product, for kernels that are compiled apart */  \
-    FIELD(int64_t *, ran)          /* (MOST_PARTS,) how often each part has run */                \
-    FIELD(int64_t *, statuses)     /* (MOST_PARTS,) what each part returned */                    \
-    FIELD(int64_t *, ran_on)       /* (MOST_PARTS,) the thread of the pool that ran it last */
+    FIELD(kernel_function *, walk) /* what every thread of a run calls */                         \
+    FIELD(struct team *, team)     /* where the threads of a run meet */                          \
+    FIELD(void *, yields)          /* gives the core away, or NULL */                             \
+    FIELD(int64_t *, ran)          /* (MOST_PARTS,) how many split calls each part has run */     \
+    FIELD(int64_t *, ran_on)       /* (MOST_PARTS,) the thread that ran it last; -1: the only one */
+
+struct team;
 
 struct context {
     CONTEXT_FIELDS(FIELD_OF_STRUCT)
@@ -152,6 +164,13 @@ struct context {
     CODE(SLAB_ROWS, 2048)                                                                         \
     CODE(MOST_SLABS, 32)                                                                          \
     CODE(MOST_PARTS, 256)                                                                         \
+    CODE(TEAM_WORDS, 96)                                                                          \
+    CODE(TEAM_STEP, 16)                                                                           \
+    CODE(SPLIT_rows, 0)                                                                           \
+    CODE(SPLIT_columns, 1)                                                                        \
+    CODE(SPLIT_blocks, 2)                                                                         \
+    CODE(SPLIT_alone, 3)                                                                          \
+    CODE(SPLIT_each, 4)                                                                           \
     CODE(LOSS_mse, 0)                                                                             \
     CODE(STATUS_OK, 0)                                                                            \
     CODE(STATUS_NOT_FINITE, 1)                                                                    \

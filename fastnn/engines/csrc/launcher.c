@@ -5,14 +5,13 @@
    and workers may spin long after a region. This pool needs nothing beyond libc's threads and does
    three things:
 
-   - A job is a kernel, a context and a number of parts. Part p runs on thread p threads / parts, a
-     fixed share, so that a part finds its rows in the cache of the core that wrote them.
+   - A job is a function that all threads call at once, thread t with (context, t, threads): the
+     share of a whole run. So workers are woken once a run, not once a call.
    - A worker waits for its next job by polling a counter for SPIN_NANOSECONDS, then it sleeps.
-     Within a run of minibatches calls follow so closely that it seldom sleeps; between runs nobody
-     spins.
+     Runs follow each other closely within a fit; after one nobody spins.
    - A forked child has the memory of the pool but none of its threads: its first job starts the
-     pool anew. If two Python threads launch at once, the second finds the pool busy and runs its
-     parts in a loop.
+     pool anew. If two Python threads launch at once, the second finds the pool busy and runs
+     alone.
 
    Workers block all signals, so that Ctrl-C reaches Python's main thread. */
 
@@ -20,29 +19,12 @@
 #include "launcher.h"
 
 #include "denormals.h"
+#include "team.h"
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <time.h>
 
-enum { SPIN_NANOSECONDS = 50000, PAUSES_PER_LOOK = 16 };
-
-static void pause_thread(void)
-{
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-static int64_t nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
+enum { SPIN_NANOSECONDS = 100000 };
 
 /* A counter that only grows, and that one thread can wait for. */
 struct gate {
@@ -98,29 +80,17 @@ static struct {
     int workers;          /* threads started; thread 0 is the caller */
     struct gate go[MOST_PARTS], done;
     int64_t finished; /* jobs of all workers, up to the current one */
-    kernel_function *kernel;
+    kernel_function *function;
     struct context *ctx;
-    int64_t parts;
     int threads;
+    int64_t statuses[MOST_PARTS];
 } pool = {.busy = PTHREAD_MUTEX_INITIALIZER};
 
-static _Thread_local int threads_to_use = 1;
-
-int fastnn_use_threads(int threads)
-{
-    const int before = threads_to_use;
-    threads_to_use = threads < 1 ? 1 : threads > MOST_PARTS ? MOST_PARTS : threads;
-    return before;
-}
-
-/* Run a thread's parts of the current job. */
+/* Run a thread's share of the current job. */
 static void run_share(int thread)
 {
-    const int64_t parts = pool.parts;
     const uint64_t before = flush_denormals();
-    for (int64_t part = thread * parts / pool.threads; part < (thread + 1) * parts / pool.threads;
-         part++)
-        run_part(pool.kernel, pool.ctx, part, parts, thread);
+    pool.statuses[thread] = pool.function(pool.ctx, thread, pool.threads);
     restore_denormals(before);
 }
 
@@ -169,19 +139,20 @@ static int start_workers(int wanted)
     return pool.workers + 1;
 }
 
-int64_t fastnn_launch(kernel_function *kernel, struct context *ctx, int64_t parts)
+int64_t fastnn_launch(kernel_function *function, struct context *ctx, int64_t threads)
 {
-    const int wanted = parts < threads_to_use ? (int)parts : threads_to_use;
-    if (wanted < 2 || pthread_mutex_trylock(&pool.busy) != 0)
-        return run_parts_in_a_loop(kernel, ctx, parts);
+    const int wanted = threads < MOST_PARTS ? (int)threads : MOST_PARTS;
+    if (wanted < 2 || pthread_mutex_trylock(&pool.busy) != 0) return function(ctx, 0, 1);
     pool.threads = start_workers(wanted);
-    pool.kernel = kernel;
+    pool.function = function;
     pool.ctx = ctx;
-    pool.parts = parts;
     for (int thread = 1; thread < pool.threads; thread++) pass(&pool.go[thread]);
     run_share(0);
     pool.finished += pool.threads - 1;
     wait_for(&pool.done, pool.finished);
+    int64_t worst = STATUS_OK;
+    for (int thread = 0; thread < pool.threads; thread++)
+        if (pool.statuses[thread] > worst) worst = pool.statuses[thread];
     pthread_mutex_unlock(&pool.busy);
-    return worst_status(ctx, parts);
+    return worst;
 }

@@ -10,10 +10,10 @@ enum {
     SOME_LOSSES = 4096, /* losses of logits that are stored before they are added */
 };
 
-/* The weight of row i of the batch. */
+/* The weight of row i of the batch, whose targets have been gathered. */
 INLINE double weight_of(const struct context *ctx, int64_t i)
 {
-    return ctx->weights ? ctx->row_weight[i] : 1.0;
+    return ctx->weights ? ctx->weights[sample_of(ctx, i)] : 1.0;
 }
 
 /* A kernel that calls rows_of(ctx, part, first, rows) for blocks of rows, and turns their da into
@@ -22,7 +22,7 @@ INLINE double weight_of(const struct context *ctx, int64_t i)
     static int64_t name(struct context *ctx, int64_t part, int64_t parts)                         \
     {                                                                                             \
         const struct op *op = ctx->op;                                                            \
-        const struct range mine = share_of(ctx->m, 1, part, parts);                               \
+        const struct range mine = rows_of_part(ctx, part, parts);                               \
         for (int64_t i = mine.begin; i < mine.end; i += HEAD_ROWS) {                              \
             const struct range block = {i, smaller_of(i + HEAD_ROWS, mine.end)};                  \
             rows_of(ctx, part, i, block.end - i);                                                 \
@@ -196,13 +196,12 @@ static void cross_entropy_of_rows(const struct context *ctx, int64_t part, int64
 
 HEAD(cross_entropy, cross_entropy_of_rows)
 
-/* result = (sum of row_loss, sum of row_correct), or a continued piece adds them; part 0 works.
+/* result = (sum of row_loss, sum of row_correct), or a continued piece adds them; not split.
 
    Returns STATUS_NOT_FINITE if the loss is infinite or not a number. */
 static int64_t sum_rows(struct context *ctx, int64_t part, int64_t parts)
 {
-    (void)parts;
-    if (part > 0) return STATUS_OK;
+    (void)part, (void)parts;
     double *result = ctx->result;
     const bool continued = is_continued(ctx);
     double n_correct = continued ? result[1] : 0.0;

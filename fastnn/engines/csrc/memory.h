@@ -21,6 +21,14 @@ INLINE bool is_last_piece(const struct context *ctx)
     return !ctx->accumulates || ctx->start + ctx->m == ctx->n_rows;
 }
 
+/* The sample that row i of the batch is, or -1 if the order's entry is out of range. */
+INLINE int64_t sample_of(const struct context *ctx, int64_t i)
+{
+    if (!ctx->order) return ctx->start + i;
+    const int64_t sample = ctx->order[ctx->start + i];
+    return sample < 0 || sample >= ctx->n_samples ? -1 : sample;
+}
+
 INLINE int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -38,10 +46,19 @@ struct range {
     int64_t begin, end;
 };
 
+enum { ROW_STEP = 8 }; /* rows of a batch are split at multiples of it if there are enough */
+
 /* The items of a part. */
 INLINE struct range share_of(int64_t count, int64_t step, int64_t part, int64_t parts)
 {
     return (struct range){share(count, step, part, parts), share(count, step, part + 1, parts)};
+}
+
+/* The rows of the batch that belong to a part: the same ones in all calls that are split by rows,
+   which therefore need no meeting in between. */
+INLINE struct range rows_of_part(const struct context *ctx, int64_t part, int64_t parts)
+{
+    return share_of(ctx->m, ctx->m >= 2 * ROW_STEP * parts ? ROW_STEP : 1, part, parts);
 }
 
 /* out = source. */

@@ -84,14 +84,6 @@ static PyObject *addresses(PyObject *self, PyObject *args)
     return NULL;
 }
 
-static PyObject *use_threads(PyObject *self, PyObject *args)
-{
-    int threads;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "i", &threads)) return NULL;
-    return PyLong_FromLong(fastnn_use_threads(threads));
-}
-
 #define PUT_FIELD(type, name)                                                                     \
     failed = failed || put(found, #name, PyLong_FromSize_t(offsetof(struct STRUCT, name)));
 #define PUT_CODE(name, value) failed = failed || put(found, #name, PyLong_FromLong(value));
@@ -128,8 +120,6 @@ static PyMethodDef methods[] = {
      "levels()\n--\n\nLevels of vector instructions that are built and can run here, best first."},
     {"addresses", addresses, METH_VARARGS,
      "addresses(level, dtype)\n--\n\nThe address of every function by name."},
-    {"use_threads", use_threads, METH_VARARGS,
-     "use_threads(n)\n--\n\nLimit the calls from this thread to n threads; returns the old limit."},
     {"layout", layout, METH_NOARGS,
      "layout()\n--\n\nOffsets of all fields, and all codes, as the C sources have them."},
     {NULL, NULL, 0, NULL},

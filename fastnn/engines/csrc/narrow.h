@@ -32,7 +32,7 @@ static int64_t narrow_forward(struct context *ctx, int64_t part, int64_t parts)
     real *z = buffer(ctx, op->z), *a = buffer(ctx, op->a);
     const real *w = (const real *)ctx->params + op->w, *b = biases_at(ctx, 0);
     real *column = pack_of(ctx, part), *sums = column + KC;
-    const struct range mine = share_of(ctx->m, 8, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     for (int64_t i = mine.begin; i < mine.end; i += MC) {
         const int64_t rows = smaller_of(MC, mine.end - i), at = i * n_out;
         for (int64_t j = 0; j < n_out; j++) {

@@ -35,12 +35,12 @@ static int64_t penalise(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* result[0] += the sum of what penalise wrote, times the weight of the batch; part 0 works. */
+/* result[0] += the sum of what penalise wrote, times the weight of the batch; not split. */
 static int64_t add_penalty(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    (void)parts;
-    if (part > 0 || !is_last_piece(ctx)) return STATUS_OK;
+    (void)part, (void)parts;
+    if (!is_last_piece(ctx)) return STATUS_OK;
     const double weight = ctx->mean ? ctx->weight_sum : ctx->penalty_scale;
     ctx->result[0] = ctx->result[0] + weight * sum_in_blocks(0.0, ctx->batch + op->batch, op->n_in);
     return status_of_loss(ctx->result[0]);

@@ -22,7 +22,7 @@ static void prelu_of_rows(const struct context *ctx, const real *x, const real *
 static int64_t prelu_forward(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     const int64_t at = mine.begin * op->n_out;
     prelu_of_rows(ctx, buffer(ctx, op->x) + at, buffer(ctx, op->x) + at, buffer(ctx, op->a) + at,
                   mine.end - mine.begin, false);
@@ -34,7 +34,7 @@ static int64_t prelu_forward(struct context *ctx, int64_t part, int64_t parts)
 static int64_t prelu_inputs(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     const int64_t at = mine.begin * op->n_out;
     prelu_of_rows(ctx, buffer(ctx, op->x) + at, buffer(ctx, op->da) + at, buffer(ctx, op->dx) + at,
                   mine.end - mine.begin, op->adds);
@@ -91,12 +91,11 @@ static int64_t prelu_slopes(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* The gradient of a shared slope: the sum of the totals of prelu_slopes; part 0 works. */
+/* The gradient of a shared slope: the sum of the totals of prelu_slopes; not split. */
 static int64_t prelu_shared_slope(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    (void)parts;
-    if (part > 0) return STATUS_OK;
+    (void)part, (void)parts;
     const double *totals = ctx->batch + op->batch;
     ((real *)ctx->grad)[op->w] = (real)sum_of_doubles(totals, op->n_out);
     return STATUS_OK;

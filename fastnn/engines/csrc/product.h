@@ -175,18 +175,35 @@ struct area {
     int64_t i, i_end, j, j_end;
 };
 
-/* The block of a result (rows, columns) that a part computes.
+/* The columns of a matrix that belong to a part. */
+INLINE struct range columns_of_part(int64_t columns, int64_t part, int64_t parts)
+{
+    return share_of(columns, columns >= 8 * NR * parts ? NR : LANES, part, parts);
+}
+
+/* The block of a matrix (rows, columns) that a part computes.
 
    By columns where these suffice for wide micro-panels, so that one part alone reads an element of
    B; else by rows; a matrix with few of both by columns again. */
-static inline struct area share_of_matrix(int64_t rows, int64_t columns, int64_t part,
-                                          int64_t parts)
+static inline struct area block_of_part(int64_t rows, int64_t columns, int64_t part, int64_t parts)
 {
     if (columns >= 2 * NR * parts || rows < MR * parts) {
-        const int64_t step = columns >= 8 * NR * parts ? NR : LANES;
-        const struct range j = share_of(columns, step, part, parts);
+        const struct range j = columns_of_part(columns, part, parts);
         return (struct area){0, rows, j.begin, j.end};
     }
     const struct range i = share_of(rows, MR, part, parts);
+    return (struct area){i.begin, i.end, 0, columns};
+}
+
+/* The block of a value (m, columns) that a part computes: its rows, or its columns, as the call
+   says. */
+static inline struct area rows_or_columns(const struct context *ctx, int64_t columns, int64_t part,
+                                          int64_t parts)
+{
+    if (ctx->split == SPLIT_columns) {
+        const struct range j = columns_of_part(columns, part, parts);
+        return (struct area){0, ctx->m, j.begin, j.end};
+    }
+    const struct range i = rows_of_part(ctx, part, parts);
     return (struct area){i.begin, i.end, 0, columns};
 }

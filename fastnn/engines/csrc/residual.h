@@ -5,7 +5,7 @@ static int64_t residual_forward(struct context *ctx, int64_t part, int64_t parts
 {
     const struct op *op = ctx->op;
     const int64_t n = op->n_out;
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     const int64_t rows = mine.end - mine.begin, at = mine.begin * n;
     const real *x = buffer(ctx, op->x) + at, *x2 = buffer(ctx, op->x2) + at;
     real *z = buffer(ctx, op->z) + at, *a = buffer(ctx, op->a) + at;
@@ -19,7 +19,7 @@ static int64_t residual_forward(struct context *ctx, int64_t part, int64_t parts
 static int64_t residual_inputs(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    pass_gradient(ctx, op->dx, op->adds, op->below, share_of(ctx->m, 1, part, parts));
+    pass_gradient(ctx, op->dx, op->adds, op->below, rows_of_part(ctx, part, parts));
     return STATUS_OK;
 }
 
@@ -27,7 +27,7 @@ static int64_t residual_inputs(struct context *ctx, int64_t part, int64_t parts)
 static int64_t residual_shortcut(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    pass_gradient(ctx, op->dx2, op->adds2, op->below2, share_of(ctx->m, 1, part, parts));
+    pass_gradient(ctx, op->dx2, op->adds2, op->below2, rows_of_part(ctx, part, parts));
     return STATUS_OK;
 }
 

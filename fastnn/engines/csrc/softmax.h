@@ -38,7 +38,7 @@ static int64_t softmax_forward(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
     const int64_t n = op->n_out;
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     softmax_of_rows(pack_of(ctx, part), buffer(ctx, op->x) + mine.begin * n,
                     buffer(ctx, op->a) + mine.begin * n, mine.end - mine.begin, n);
     return STATUS_OK;
@@ -53,7 +53,7 @@ static int64_t softmax_inputs(struct context *ctx, int64_t part, int64_t parts)
     const int64_t n = op->n_out;
     const real *a = buffer(ctx, op->a), *da = buffer(ctx, op->da);
     real *dx = buffer(ctx, op->dx);
-    const struct range mine = share_of(ctx->m, 1, part, parts);
+    const struct range mine = rows_of_part(ctx, part, parts);
     for (int64_t at = mine.begin * n; at < mine.end * n; at += n) {
         const vec total = set((real)dot_of(da + at, a + at, n));
         FOR_VECTORS(j, some, n,

@@ -1,0 +1,162 @@
+"""How many threads a program runs in, chosen by measuring it while it runs.
+
+Machines differ, and another process can take a core away at any moment, so no constant says from
+which size on a second thread helps. Instead the same program runs some batches in another number of
+threads now and then, and the faster one is kept. This is safe because the number of threads changes
+no bit of the result.
+"""
+
+from __future__ import annotations
+
+import math
+
+#: Seconds of a run that measures one number of threads.
+TRIAL = 0.001
+#: Seconds of a run between two measurements if it has several threads: what is slow is noticed soon.
+SLICE = 0.02
+#: Seconds from one comparison to the next: the first, and the longest; each is twice the last one.
+SOONEST, LATEST = 0.25, 4.0
+#: Largest share of the time that may be lost by trying what turns out to be slower.
+MOST_LOST = 0.01
+#: More threads must be this much faster to be chosen; fewer need not be slower than this.
+GAIN = 0.97
+#: A run that takes this much longer than expected calls for a comparison, but only so many seconds
+#: after the last one.
+SLOWER, PATIENCE = 1.2, 0.05
+#: A first run this much slower ends the comparison.
+HOPELESS = 1.5
+
+
+class Tuner:
+    """The number of threads of one program, for batches of one size.
+
+    Parameters
+    ----------
+    limit : int
+        Most threads.
+    guess : int
+        The number to begin with.
+
+    Attributes
+    ----------
+    threads : int
+        The number that is best so far.
+    """
+
+    def __init__(self, limit: int, guess: int = 1):
+        self.threads = max(1, min(guess, limit))
+        powers = [1 << i for i in range(limit.bit_length()) if 1 << i < limit]
+        self._candidates = [*powers, limit]
+        if self.threads not in self._candidates:
+            self.threads = max(n for n in self._candidates if n <= self.threads)
+        self._expected = math.nan  # seconds per batch in `threads`
+        self._ran = self._lost = 0.0  # seconds of all runs, and those lost by trying
+        self._interval, self._next, self._last = SOONEST, 2 * TRIAL, -math.inf
+        self._trial: _Trial | None = None
+        self._upwards = True
+
+    def next(self, batches: int) -> tuple[int, int]:
+        """(threads, batches) of the next run; `batches` are left."""
+        if self._trial is None and self._may_compare():
+            other = self._other()
+            if other is not None:
+                self._trial = _Trial(self.threads, other, self._expected)
+        if self._trial is not None:
+            threads, wanted = self._trial.next()
+            return threads, min(wanted, batches)
+        if math.isnan(self._expected):
+            return self.threads, 1
+        if self.threads == 1 and len(self._candidates) == 1:
+            return 1, batches
+        seconds = SLICE if self.threads > 1 else max(SLICE, self._next - self._ran)
+        return self.threads, min(batches, max(1, int(seconds / self._expected)))
+
+    def record(self, threads: int, batches: int, seconds: float) -> None:
+        """Note how long a run of :meth:`next` took."""
+        self._ran += seconds
+        each = seconds / batches
+        trial = self._trial
+        if trial is not None:
+            if threads != trial.best:
+                self._lost += max(0.0, seconds - batches * trial.expected)
+            trial.record(threads, batches, each)
+            if trial.is_over:
+                self._decide(trial)
+        elif threads == self.threads:
+            if not each >= self._expected:
+                self._expected = each
+            elif each > SLOWER * self._expected and threads > 1:
+                self._next = min(self._next, max(self._ran, self._last + PATIENCE))
+
+    def _may_compare(self) -> bool:
+        if math.isnan(self._expected) or self._ran < self._next:
+            return False
+        return self._lost <= MOST_LOST * self._ran or self._last < 0
+
+    def _other(self) -> int | None:
+        """The candidate next to the best one, above and below in turns."""
+        at = self._candidates.index(self.threads)
+        neighbours = [self._candidates[i] for i in (at + 1, at - 1) if 0 <= i < self._count]
+        if not neighbours:
+            return None
+        self._upwards = not self._upwards
+        return neighbours[self._upwards % len(neighbours)]
+
+    @property
+    def _count(self) -> int:
+        return len(self._candidates)
+
+    def _decide(self, trial: _Trial) -> None:
+        best, other = trial.seconds
+        self._trial, self._last = None, self._ran
+        if other < best * (GAIN if trial.other > trial.best else 1.0):
+            self.threads, self._expected = trial.other, other
+            self._interval = SOONEST
+            soon = TRIAL  # perhaps the next candidate is better still
+        else:
+            self._expected = best
+            soon = self._interval
+            self._interval = min(2 * self._interval, LATEST)
+        self._next = self._ran + (soon if self._count > 2 else self._interval)
+
+
+class _Trial:
+    """Runs in the best and in another number of threads, in turns."""
+
+    def __init__(self, best: int, other: int, expected: float):
+        self.best, self.other, self.expected = best, other, expected
+        self._times: dict[int, list[float]] = {best: [], other: []}
+        batches = max(1, int(TRIAL / expected))
+        # The first run in another number moves data between the cores: it only shows what is
+        # hopeless, unless a batch takes so long that this does not count.
+        self._warm_up = 2 if batches > 2 else 0
+        self._plan = [(best, batches), (other, batches)] * 2
+        if self._warm_up:
+            self._plan.insert(1, (other, self._warm_up))
+        self.is_over = False
+
+    def next(self) -> tuple[int, int]:
+        return self._plan[0]
+
+    def record(self, threads: int, batches: int, each: float) -> None:
+        _, wanted = self._plan.pop(0)
+        first = threads == self.other and not self._times[self.other]
+        if first and self._warm_up:
+            self._warm_up = 0
+            if each > HOPELESS * 2 * self.expected:
+                self._times[self.other].append(each)
+                self.is_over = True
+        else:
+            self._times[threads].append(each)
+            if first and each > HOPELESS * self.seconds[0]:
+                self.is_over = True
+        if not self._plan:
+            self.is_over = True
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """The least seconds per batch of the best and of the other number."""
+        return tuple(  # type: ignore[return-value]
+            min(self._times[n], default=self.expected if n == self.best else math.inf)
+            for n in (self.best, self.other)
+        )
