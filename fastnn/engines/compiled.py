@@ -220,7 +220,7 @@ class CompiledEngine:
         else:
             table = program.address(1 if PARTS is None else PARTS, rows)
             bound.status = context.drive(context.address, table, program.n_calls, first, last)
-            bound.count(1, last - first)
+            bound.threads_used[1] += last - first
         if bound.status not in _EXPECTED:
             raise EngineError(_error_message(self.name, bound.status, task))
         return bound
@@ -241,7 +241,7 @@ class CompiledEngine:
             status = context.drive(context.address, table, program.n_calls, first, first + count)
             if PARTS is None:
                 tuner.record(n_threads, count, time.perf_counter() - began)
-            bound.count(context["threads"], count)
+            bound.threads_used[context["threads"]] += count
             if status:
                 return status
             first += count
@@ -261,7 +261,7 @@ class CompiledEngine:
             product=self.address("product", dtype), walk=self.address("walk", dtype),
             team=ws.team, yields=threads.yield_address(),
         )  # fmt: skip
-        bound = ws.programs[self.name] = _Bound(context)
+        bound = ws.programs[self.name] = _Bound(context, ws.threads_used)
         return bound
 
     def _bind(self, ws, bound: _Bound, variant: Variant) -> _Program:
@@ -461,14 +461,10 @@ class _Bound:
     """The context and the programs of an engine for the arrays of a workspace."""
 
     context: _Context
+    threads_used: Counter[int]
     programs: dict[Variant, _Program] = field(default_factory=dict)
     few: dict[str, _FewRows] = field(default_factory=dict)
     status: int = 0
-    threads_used: Counter[int] = field(default_factory=Counter)
-
-    def count(self, n_threads: int, batches: int) -> None:
-        """Count batches by the number of threads that ran them."""
-        self.threads_used[n_threads] += batches
 
 
 class _FewRows:
