@@ -19,7 +19,7 @@ import functools
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import EngineError
 from ..ops import BY_KIND
-from ..ops.operation import CORRECT, EXP, MOVE, Access, Call
+from ..ops.operation import CORRECT, EXP, MOVE, RESULT, Access, Call
 from ..tables import (
     CALL,
     CALL_FIELDS,
@@ -280,7 +280,7 @@ class CompiledEngine:
         for entry, call in zip(table, calls, strict=True):
             entry["kernel"] = self.address(call.kernel, dtype)
             entry["inner"] = self.address(call.inner, dtype) if call.inner else 0
-            entry["op"] = call.op
+            entry["op"], entry["begin"], entry["end"] = call.op, call.begin, call.end
         program = bound.programs[variant] = _Program(calls, table)
         return program
 
@@ -298,7 +298,7 @@ def _gathers(ws, data) -> np.dtype | None:
 def _calls(ws, variant: Variant) -> Iterator[Call]:
     plan, table = ws.plan, ws.table
     if variant.task is Task.UPDATE:
-        yield _update(plan, variant.rule)
+        yield from _steps(plan, variant.rule)
         return
     gathered = table.value(table.gathered, plan.n_inputs)
     targets = table.value(table.targets, plan.n_outputs)
@@ -330,18 +330,29 @@ def _calls(ws, variant: Variant) -> Iterator[Call]:
         yield from homes[index].penalty(table, index)
     if variant.task is Task.EVALUATE:
         return
+    trains = variant.task is Task.TRAIN
+    step = Rule(variant.rule).name if trains else None
+    backward: list[Call] = []
     for index in reversed(body):
         if table[index].da != NONE:
-            yield from homes[index].backward(table, index)
-    if variant.task is Task.TRAIN:
-        yield _update(plan, variant.rule)
+            backward += homes[index].backward(table, index, step)
+    yield from backward
+    if trains:
+        yield from _steps(plan, variant.rule, backward)
 
 
-def _update(plan, rule) -> Call:
-    n = plan.n_params
-    written = Access("params", 0, n), Access("slots", 0, n)
-    reads = (Access("grad", 0, n),)
-    return Call(Rule(rule).name, None, 0, _STEP[rule] * n, 0.0, Split.blocks, reads, written)
+def _steps(plan, rule, backward: Iterable[Call] = ()) -> Iterator[Call]:
+    """Optimizer steps on the parameters that no call of the backward pass has changed."""
+    done = sorted(access for call in backward for access in call.writes if access.space == "params")
+    begin = 0
+    for access in (*done, Access("params", plan.n_params, plan.n_params)):
+        if access.begin > begin:
+            whole = [Access(space, begin, access.begin) for space in ("params", "slots", "grad")]
+            yield Call(
+                Rule(rule).name, None, 0, _STEP[rule] * (access.begin - begin), 0.0, Split.blocks,
+                (*whole, RESULT), tuple(whole), begin=begin, end=access.begin,
+            )  # fmt: skip
+        begin = max(begin, access.end)
 
 
 def meetings(calls: list[Call]) -> list[bool]:
