@@ -111,7 +111,8 @@ def _measured_threads(available) -> Iterator[str]:
         X = rng.standard_normal((n_rows, sizes[0]), np.float32)
         y = rng.integers(0, sizes[-1], n_rows)
         used: Counter[int] = Counter()
-        seconds, end = [], time.perf_counter() + _MEASURED_SECONDS
+        seconds: list[float] = []
+        end = time.perf_counter() + _MEASURED_SECONDS
         with engines.use_engine(engine):
             while not seconds or time.perf_counter() < end:
                 history = net.fit(X, y, epochs=1, batch_size=batch_size, progress=False)
@@ -119,8 +120,10 @@ def _measured_threads(available) -> Iterator[str]:
                 used = Counter(history.threads_used)
         n_threads = max(used, key=lambda n: used[n])
         yield (
-            f"{'-'.join(map(str, sizes))} with batch {batch_size}: {1e6 * min(seconds) / 20:.0f} us "
-            f"a step, in {n_threads} thread" + "s" * (n_threads > 1)
+            f"{'-'.join(map(str, sizes))} with batch {batch_size}: "
+            f"{1e6 * min(seconds) / 20:.0f} us a step, in {n_threads} thread"
+            + "s"
+            * (n_threads > 1)
         )
 
 

@@ -139,7 +139,7 @@ class _Trial:
         return self._plan[0]
 
     def record(self, threads: int, batches: int, each: float) -> None:
-        _, wanted = self._plan.pop(0)
+        self._plan.pop(0)
         first = threads == self.other and not self._times[self.other]
         if first and self._warm_up:
             self._warm_up = 0

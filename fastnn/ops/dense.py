@@ -12,6 +12,7 @@ from ..tables import (
     Split,
 )
 from .operation import (
+    BY_COLUMNS,
     BY_EITHER,
     BY_ROWS,
     LOAD,
@@ -151,17 +152,18 @@ class Dense(Operation):
         if step is not None:
             reads.append(RESULT)  # no step is made before the loss is known to be finite
             writes += [*_parameters("params", op), *_parameters("slots", op)]
+        narrow = op.n_out <= FEW_OUTPUTS
         yield Call(
-            "narrow_weights" if op.n_out <= FEW_OUTPUTS else "dense_weights",
+            "narrow_weights" if narrow else "dense_weights",
             None if step is None else f"{step}_of", index, 0.0, size, Split.blocks,
-            tuple(reads), tuple(writes),
+            tuple(reads), tuple(writes), columns=0 if narrow else op.n_out,
         )  # fmt: skip
 
 
 def _parameters(space: str, op) -> tuple[Access, ...]:
     """The weights and biases of an operation, in the space "params" or "grad"."""
-    found = (Access(space, op.w, op.w + op.n_in * op.n_out),)
-    return found if op.b == NONE else (*found, Access(space, op.b, op.b + op.n_out))
+    found = (Access(space, op.w, op.w + op.n_in * op.n_out, BY_COLUMNS),)
+    return found if op.b == NONE else (*found, Access(space, op.b, op.b + op.n_out, BY_COLUMNS))
 
 
 def _is_penalised(op) -> bool:

@@ -24,7 +24,8 @@ EDGES = (("x", "dx", "adds", "below"), ("x2", "dx2", "adds2", "below2"))
 
 
 #: The splits with which a part reads or writes only its own share of a range.
-BY_ROWS, BY_EITHER = (Split.rows,), (Split.rows, Split.columns)
+BY_ROWS, BY_COLUMNS = (Split.rows,), (Split.columns,)
+BY_EITHER = (Split.rows, Split.columns)
 
 
 class Access(NamedTuple):
@@ -74,7 +75,7 @@ class Call(NamedTuple):
         How its parts share the work.
     reads, writes : tuple of Access
     columns : int
-        Columns of the result if it can be split by them as well as by rows, else 0.
+        Columns of the result if it can be split by them as well, else 0.
     begin, end : int
         The parameters that a call of an optimizer step is for.
     """
@@ -131,9 +132,7 @@ class Table:
         Per-sample offsets of the gathered batch and of its targets, or NONE.
     """
 
-    def __init__(
-        self, ops: np.ndarray, capacity: int, gathered: int = NONE, targets: int = NONE
-    ):
+    def __init__(self, ops: np.ndarray, capacity: int, gathered: int = NONE, targets: int = NONE):
         self.records = [Record(*values) for values in ops.tolist()]
         self.capacity = capacity
         self.gathered, self.targets = gathered, targets
