@@ -142,7 +142,7 @@ def busy_processes(count: int):
 
 
 def goal(us_one: float, busy: int) -> float:
-    """The ratio that a workload should reach, by its us/step in one thread."""
+    """The ratio that a workload should reach, by its least us/step in one thread."""
     if busy:
         return BUSY_GOAL
     return next((ratio for least, ratio in GAIN_GOALS if us_one >= least), IDLE_GOAL)
@@ -161,7 +161,7 @@ def measure(peer: Peer, workload: Workload, epochs: int, busy: int, options) -> 
         "rows": workload.rows, "epochs_of_a_turn": epochs, "threads": options.threads,
         "us_one": us_one, "us_all": us_all, "ratio": us_one / us_all,
         "us_one_min": min(one), "us_all_min": min(several), "ratio_min": min(one) / min(several),
-        "goal": goal(us_one, busy), "used": found["used"], "same": found["same"],
+        "goal": goal(min(one), busy), "used": found["used"], "same": found["same"],
         "others": found["others"], "turns_one": one, "turns_all": several,
     }  # fmt: skip
     others = "-" if found["others"] is None else f"{max(0.0, found['others']):.2f}"
