@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from workloads import WORKLOADS, make_data, make_network, make_optimizer
+from workloads import THREADED, WORKLOADS, make_data, make_network, make_optimizer
 
 from fastnn import losses
 from fastnn.engines.program import Program, Task, Variant, calls_of
@@ -18,13 +18,16 @@ from fastnn.printing import program_table
 from fastnn.tables import CALL, SLOTS
 
 
+_ALL = {**WORKLOADS, **THREADED}
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("--parts", type=int, default=2, help="parts of each call (default 2)")
     options = parser.parse_args()
-    workload = WORKLOADS[options.workload]
+    workload = _ALL[options.workload]
     net = make_network(workload)
     plan = net.lower(losses.get(workload.loss), workload.sizes[0])
     dtype = np.dtype(workload.dtype)
