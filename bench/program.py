@@ -17,7 +17,6 @@ from fastnn.engines.workspace import Workspace
 from fastnn.printing import program_table
 from fastnn.tables import CALL, SLOTS
 
-
 _ALL = {**WORKLOADS, **THREADED}
 
 

@@ -119,8 +119,6 @@ CALL = np.dtype(
         ("op", "i8"),  # index of the operation
         ("split", "i8"),  # a Split
         ("meets", "i8"),  # 1: the threads meet before it, since data cross between them
-        ("begin", "i8"),  # an optimizer step is for the parameters begin, ..., end-1
-        ("end", "i8"),
     ]
 )
 
@@ -132,8 +130,6 @@ CONTEXT = np.dtype(
         ("op", "u8"),  # address of the operation
         ("inner", "u8"),
         ("split", "i8"),
-        ("begin", "i8"),
-        ("end", "i8"),
         # per batch
         ("input", "u8"),  # (m, n_inputs)
         ("start", "i8"),  # first row of the batch

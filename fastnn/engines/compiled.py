@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import EngineError
-from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Rule, Status
+from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, threads
 from .program import GUESS, Program, Task, Variant, calls_of, meetings
 from .workspace import Data, Steps
 
 __all__ = ["CompiledEngine", "meetings"]
 
-#: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in which
-#: the threads would meet several times.
+#: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in
+#: which the threads would meet several times.
 LEAST_WORK = 100_000.0
 
 #: Parts of each call, for tests; None takes the number of threads.
@@ -202,7 +202,7 @@ class CompiledEngine:
         for entry, call in zip(table, calls, strict=True):
             entry["kernel"] = self.address(call.kernel, dtype)
             entry["inner"] = self.address(call.inner, dtype) if call.inner else 0
-            entry["op"], entry["begin"], entry["end"] = call.op, call.begin, call.end
+            entry["op"] = call.op
         program = bound.programs[variant] = Program(calls, table)
         return program
 

@@ -12,14 +12,14 @@ before which of them the threads must meet, and how much memory crosses between 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 
 from ..ops import BY_KIND
-from ..ops.operation import CORRECT, EXP, MOVE, RESULT, Access, Call
+from ..ops.operation import CORRECT, EXP, MOVE, Access, Call
 from ..tables import NONE, Rule, Split
 from .tuning import Tuner
 
@@ -85,7 +85,7 @@ class Variant(NamedTuple):
 def calls_of(ws, variant: Variant) -> Iterator[Call]:
     plan, table = ws.plan, ws.table
     if variant.task is Task.UPDATE:
-        yield from _steps(plan, variant.rule)
+        yield _update(plan, variant.rule)
         return
     gathered = table.value(table.gathered, plan.n_inputs)
     targets = table.value(table.targets, plan.n_outputs)
@@ -117,29 +117,19 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
         yield from homes[index].penalty(table, index)
     if variant.task is Task.EVALUATE:
         return
-    trains = variant.task is Task.TRAIN
-    step = Rule(variant.rule).name if trains and variant.rule is not None else None
-    backward: list[Call] = []
     for index in reversed(body):
         if table[index].da != NONE:
-            backward += homes[index].backward(table, index, step)
-    yield from backward
-    if trains:
-        yield from _steps(plan, variant.rule, backward)
+            yield from homes[index].backward(table, index)
+    if variant.task is Task.TRAIN:
+        yield _update(plan, variant.rule)
 
 
-def _steps(plan, rule, backward: Iterable[Call] = ()) -> Iterator[Call]:
-    """Optimizer steps on the parameters that no call of the backward pass has changed."""
-    done = sorted(access for call in backward for access in call.writes if access.space == "params")
-    begin = 0
-    for access in (*done, Access("params", plan.n_params, plan.n_params)):
-        if access.begin > begin:
-            whole = [Access(space, begin, access.begin) for space in ("params", "slots", "grad")]
-            yield Call(
-                Rule(rule).name, None, 0, _STEP[rule] * (access.begin - begin), 0.0, Split.blocks,
-                (*whole, RESULT), tuple(whole), begin=begin, end=access.begin,
-            )  # fmt: skip
-        begin = max(begin, access.end)
+def _update(plan, rule) -> Call:
+    whole = {space: Access(space, 0, plan.n_params) for space in ("params", "slots", "grad")}
+    return Call(
+        Rule(rule).name, None, 0, _STEP[rule] * plan.n_params, 0.0, Split.blocks,
+        (whole["grad"],), (whole["params"], whole["slots"]),
+    )  # fmt: skip
 
 
 def meetings(calls: list[Call]) -> list[bool]:

@@ -98,10 +98,10 @@ class Dense(Operation):
             )  # fmt: skip
             yield Call("add_penalty", None, index, 0.0, 0.0, Split.alone, sums, (RESULT,))
 
-    def backward(self, table, index, step=None):
+    def backward(self, table, index):
+        yield from self._weights(table, index)
         if table[index].dx != NONE:
             yield from self._inputs(table, index)
-        yield from self._weights(table, index, step)
 
     def _inputs(self, table, index):
         op = table[index]
@@ -130,7 +130,7 @@ class Dense(Operation):
             columns=op.n_in,
         )  # fmt: skip
 
-    def _weights(self, table, index, step):
+    def _weights(self, table, index):
         op = table[index]
         size = float(op.n_in * op.n_out)
         reads = [table.value(op.x, op.n_in, ()), table.value(op.da, op.n_out, ())]
@@ -148,15 +148,10 @@ class Dense(Operation):
                 (kept, *_parameters("params", op)), gradient,
             )  # fmt: skip
             return
-        writes = [*gradient]
-        if step is not None:
-            reads.append(RESULT)  # no step is made before the loss is known to be finite
-            writes += [*_parameters("params", op), *_parameters("slots", op)]
         narrow = op.n_out <= FEW_OUTPUTS
         yield Call(
-            "narrow_weights" if narrow else "dense_weights",
-            None if step is None else f"{step}_of", index, 0.0, size, Split.blocks,
-            tuple(reads), tuple(writes), columns=0 if narrow else op.n_out,
+            "narrow_weights" if narrow else "dense_weights", None, index, 0.0, size, Split.blocks,
+            tuple(reads), gradient, columns=0 if narrow else op.n_out,
         )  # fmt: skip
 
 

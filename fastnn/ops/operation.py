@@ -76,8 +76,6 @@ class Call(NamedTuple):
     reads, writes : tuple of Access
     columns : int
         Columns of the result if it can be split by them as well, else 0.
-    begin, end : int
-        The parameters that a call of an optimizer step is for.
     """
 
     kernel: str
@@ -89,8 +87,6 @@ class Call(NamedTuple):
     reads: tuple[Access, ...] = ()
     writes: tuple[Access, ...] = ()
     columns: int = 0
-    begin: int = 0
-    end: int = 0
 
     def conflicts(self, before: Call) -> bool:
         """Whether it must not begin before all parts of an earlier call have ended."""
@@ -264,12 +260,8 @@ class Operation:
         """The calls that add to the loss."""
         yield from ()
 
-    def backward(self, table: Table, index: int, step: str | None = None) -> Iterator[Call]:
-        """The calls of the backward pass: gradients of the values read and of parameters.
-
-        If `step` is the name of an optimizer's step, a call that writes the gradient of parameters
-        may have the step on them as its epilogue; it then says that it writes them and their slots.
-        """
+    def backward(self, table: Table, index: int) -> Iterator[Call]:
+        """The calls of the backward pass: gradients of parameters, then of the values read."""
         raise TypeError(f"{type(self).__name__} must say which calls its backward pass is")
 
 

@@ -37,7 +37,7 @@ class PReLU(Operation):
             writes=(table.value(op.a, op.n_out),),
         )  # fmt: skip
 
-    def backward(self, table, index, step=None):
+    def backward(self, table, index):
         op = table[index]
         sums = Access("batch", op.batch, op.batch + self.per_batch(op))
         gradient = _slopes_in("grad", op)

@@ -27,7 +27,7 @@ class Residual(Operation):
             writes=(table.value(op.z, op.n_out), table.value(op.a, op.n_out)),
         )  # fmt: skip
 
-    def backward(self, table, index, step=None):
+    def backward(self, table, index):
         op = table[index]
         kernels = "residual_inputs", "residual_shortcut"
         for number, kernel in enumerate(kernels):

@@ -26,7 +26,7 @@ class Softmax(Operation):
             reads=(table.value(op.x, op.n_in),), writes=(table.value(op.a, op.n_out),),
         )  # fmt: skip
 
-    def backward(self, table, index, step=None):
+    def backward(self, table, index):
         op = table[index]
         yield Call(
             "softmax_inputs", table.derivative(index), index, 0.0, float(op.n_out),

@@ -38,15 +38,11 @@ static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* Gradients that stay in L2 until the step on them. */
-enum { STEP_ELEMENTS = 1 << 16 };
-
 /* Where the sums over the rows first, ..., last-1 of a batch go. */
 struct gradient {
     real *dw, *db;       /* (n_in, n_out); (n_out,) or NULL */
     bool adds_w, adds_b; /* they are added to what dw and db hold */
     int64_t first, last;
-    bool steps; /* an optimizer step follows block by block, while the gradient is in the cache */
 };
 
 /* The operation's part of the flat gradient, for all rows of the batch. A continued piece adds to
@@ -59,7 +55,6 @@ static inline struct gradient gradient_of_batch(const struct context *ctx)
         .dw = (real *)ctx->grad + op->w,
         .db = op->b == NONE ? NULL : (real *)ctx->grad + op->b,
         .adds_w = continued || is_penalised(op), .adds_b = continued, .last = ctx->m,
-        .steps = ctx->inner != NULL,
     };
 }
 
@@ -97,13 +92,11 @@ static void weights_of_rows(const struct context *ctx, int64_t part, const struc
             .n = smaller_of(NC, mine.j_end - j), .k = 0, .adds = to->adds_w,
             .pack = pack_of(ctx, part),
         };
-        const int64_t block = to->steps ? larger_of(MC, STEP_ELEMENTS / g.n / MC * MC) : BLOCK_ROWS;
-        for (int64_t k = mine.i; k < mine.i_end; k += block) {
+        for (int64_t k = mine.i; k < mine.i_end; k += BLOCK_ROWS) {
             g.c = to->dw + k * n_out + j;
             g.a = x + k;
-            g.m = smaller_of(block, mine.i_end - k);
+            g.m = smaller_of(BLOCK_ROWS, mine.i_end - k);
             sum_over_rows(&g, to->first, to->last);
-            if (to->steps) step_on_block(ctx, op->w + k * n_out + j, g.m, g.n, n_out);
         }
         if (mine.i == 0 && mine.i_end > 0 && to->db) {
             g.c = to->db + j;
@@ -112,13 +105,11 @@ static void weights_of_rows(const struct context *ctx, int64_t part, const struc
             g.m = 1;
             g.adds = to->adds_b;
             sum_over_rows(&g, to->first, to->last);
-            if (to->steps) step_on_block(ctx, op->b + j, 1, g.n, g.n);
         }
     }
 }
 
-/* dW = xt dz and db = the column sums of dz, both summed over the rows of the batch; then the
-   optimizer's step on them by the epilogue, if the call has one.
+/* dW = xt dz and db = the column sums of dz, both summed over the rows of the batch.
 
    x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out). dW begins with
    the derivative of the penalties. */

@@ -32,8 +32,6 @@ static int64_t run_call(struct context *ctx, const struct call *call, struct wal
     ctx->op = ctx->ops + call->op;
     ctx->inner = call->inner;
     ctx->split = call->split;
-    ctx->begin = call->begin;
-    ctx->end = call->end;
     if (call->split == SPLIT_alone) return walker->thread ? STATUS_OK : call->kernel(ctx, 0, 1);
     if (call->split == SPLIT_each) return call->kernel(ctx, walker->thread, walker->threads);
     int64_t worst = STATUS_OK;

@@ -63,9 +63,7 @@ typedef int64_t launch_function(kernel_function *function, struct context *conte
     FIELD(void *, inner)         /* elementwise epilogue called per tile, or NULL */              \
     FIELD(int64_t, op)           /* index of the operation */                                     \
     FIELD(int64_t, split)        /* SPLIT_... */                                                  \
-    FIELD(int64_t, meets)        /* 1: the threads meet before it, since data cross */            \
-    FIELD(int64_t, begin)        /* an optimizer step is for the parameters begin, ..., end-1 */  \
-    FIELD(int64_t, end)
+    FIELD(int64_t, meets)        /* 1: the threads meet before it, since data cross */
 
 struct call {
     CALL_FIELDS(FIELD_OF_STRUCT)
@@ -78,8 +76,6 @@ struct call {
     FIELD(const struct op *, op)                                                                  \
     FIELD(void *, inner)                                                                          \
     FIELD(int64_t, split)                                                                         \
-    FIELD(int64_t, begin)                                                                         \
-    FIELD(int64_t, end)                                                                           \
     /* per batch */                                                                               \
     FIELD(void *, input)           /* (m, n_inputs) */                                            \
     FIELD(int64_t, start)          /* first row of the batch */                                   \

@@ -109,19 +109,6 @@ static inline void epilogue(const struct context *ctx, const real *z, real *a, r
         inner(z + r * stride, a + r * stride, da + r * stride, columns, op);
 }
 
-/* An optimizer step on a block of parameters whose gradient is there: `rows` rows of `columns`
-   elements that begin `stride` elements apart, the first one at `at`. */
-typedef int64_t step_function(const struct context *ctx, int64_t at, int64_t rows, int64_t columns,
-                              int64_t stride);
-
-/* Step, if the call has that epilogue. */
-static inline void step_on_block(const struct context *ctx, int64_t at, int64_t rows,
-                                 int64_t columns, int64_t stride)
-{
-    step_function *step = (step_function *)ctx->inner;
-    if (step) step(ctx, at, rows, columns, stride);
-}
-
 /* Turn some rows of da (m, n), the gradient of the output of operation number `index`, into its dz,
    if the call has an epilogue. */
 static inline void apply_derivative(const struct context *ctx, int64_t index, real *da, int64_t n,

@@ -61,10 +61,7 @@ static void narrow_weights_of_rows(const struct context *ctx, int64_t part,
         .a_col = 0, .b = dz, .b_row = n_out, .m = 1, .n = n_out, .k = 0, .adds = to->adds_b,
         .pack = dwt,
     };
-    if (mine.begin == 0 && mine.end > 0 && to->db) {
-        sum_over_rows(&g, to->first, to->last);
-        if (to->steps) step_on_block(ctx, op->b, 1, n_out, n_out);
-    }
+    if (mine.begin == 0 && mine.end > 0 && to->db) sum_over_rows(&g, to->first, to->last);
     g.a = dz;
     g.a_col = g.m = n_out;
     g.b_row = n_in;
@@ -77,7 +74,6 @@ static void narrow_weights_of_rows(const struct context *ctx, int64_t part,
         if (g.c != dw && g.adds) transpose(dwt, g.n, dw, n_out, g.n, n_out);
         sum_over_rows(&g, to->first, to->last);
         if (g.c != dw) transpose(dw, n_out, dwt, g.n, n_out, g.n);
-        if (to->steps) step_on_block(ctx, op->w + k * n_out, g.n, n_out, n_out);
     }
 }
 
