@@ -23,7 +23,7 @@ _ALL = {**WORKLOADS, **THREADED}
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("workload", choices=_ALL)
     parser.add_argument("--parts", type=int, default=2, help="parts of each call (default 2)")
     options = parser.parse_args()
     workload = _ALL[options.workload]
