@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import get_num_threads, prange, set_num_threads
+from numba import prange
 
 from ...tables import CALL, OP, Split, Status
 from .context import share
 from .kernels import driver, kernel, launcher, subroutine
 from .memory import address_of, call_kernel, call_launch, integers, reals
+from .pool import pool_size, set_pool_size
 from .simd import flush_denormals, restore_denormals
 from .team import copy_of, join_team, meet, note_status, reset_team, tell_failure, worst_status
 
@@ -60,12 +61,12 @@ def launch(function, ctx, threads):
 
     There are no more threads than the pool has; it may also run them one after another.
     """
-    before = get_num_threads()
+    before = pool_size()
     threads = min(threads, before)
-    set_num_threads(threads)
+    set_pool_size(threads)
     for thread in prange(threads):
         run_thread(function, ctx, thread, threads)
-    set_num_threads(before)
+    set_pool_size(before)
     return worst_status(ctx)
 
 
