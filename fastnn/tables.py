@@ -101,7 +101,6 @@ OP = np.dtype(
 )
 
 
-
 class Split(IntEnum):
     """How the parts of a call share its work."""
 

@@ -126,9 +126,7 @@ def fuzz(count):
             spaces = [Workspace(plan, params, state, 20, n) for n in (None, SLOTS[Rule.adam])]
             for ws in spaces:
                 ws.layout = dataclasses.replace(ws.layout, ops=damage(ws.layout.ops, rng), **change)
-                ws.table = Table(
-                    ws.layout.ops, ws.capacity, ws.layout.gathered, ws.layout.targets
-                )
+                ws.table = Table(ws.layout.ops, ws.capacity, ws.layout.gathered, ws.layout.targets)
                 for name in ("work", "batch", "scratch", "row_loss", "row_correct", "grad",
                              "slots"):  # fmt: skip
                     setattr(ws, name, like(getattr(ws, name), "end"))

@@ -13,7 +13,7 @@ import naive
 import numpy as np
 import pytest
 from cases import flat, make_case, relative_error
-from conftest import COMPILED, DTYPES, only, poison, table
+from conftest import COMPILED, DTYPES, NUMBAS_THREADS, POOLS, only, poison, table, threads_used
 
 import fastnn
 from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, engines, run
@@ -98,43 +98,6 @@ def _kernels(ws):
     """The names of all kernels that are bound for a workspace."""
     programs = [program for bound in ws.programs.values() for program in bound.programs.values()]
     return {call.kernel for program in programs for call in program.calls}
-
-
-#: The compiled engines, and Numba's kernels on its own threads, as without the C module.
-NUMBAS_THREADS = "numba on its own threads"
-POOLS = [*COMPILED, *([NUMBAS_THREADS] if "numba" in COMPILED else [])]
-
-
-def use_numbas_threads(monkeypatch):
-    """Let the Numba engine launch its parts as it does where the C module is missing."""
-    from fastnn.engines import jit
-
-    engine = compiled_module.CompiledEngine("numba", jit.address, jit.launch)
-    monkeypatch.setattr(engines, "_numba", lambda: engine)
-
-
-@pytest.fixture(params=POOLS)
-def pool(request, monkeypatch):
-    """Each compiled engine with each pool of threads that it can have; gives the engine."""
-    if request.param == NUMBAS_THREADS:
-        use_numbas_threads(monkeypatch)
-    with only(request.param.split()[0]):
-        yield request.param.split()[0]
-
-
-@pytest.fixture
-def numbas_threads(monkeypatch):
-    """Numba's kernels on its own threads."""
-    pytest.importorskip("numba")
-    use_numbas_threads(monkeypatch)
-    with only("numba"):
-        yield
-
-
-def threads_used(ws):
-    """How many batches have run in how many threads, in a workspace of one engine."""
-    (bound,) = ws.programs.values()
-    return bound.threads_used
 
 
 def test_the_parts_run_on_different_threads_of_the_pool(pool, workspaces, monkeypatch):

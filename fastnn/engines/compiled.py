@@ -45,8 +45,8 @@ from . import boundary, threads
 from .tuning import Tuner
 from .workspace import Data, Steps
 
-#: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in which
-#: the threads would meet several times.
+#: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in
+#: which the threads would meet several times.
 LEAST_WORK = 100_000.0
 
 #: Multiply-adds of a batch for each thread with which measuring begins.

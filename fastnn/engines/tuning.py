@@ -12,7 +12,7 @@ import math
 
 #: Seconds of a run that measures one number of threads.
 TRIAL = 0.001
-#: Seconds of a run between two measurements if it has several threads: what is slow is noticed soon.
+#: Seconds of a run between two measurements if it has several threads: slowness is noticed soon.
 SLICE = 0.02
 #: Seconds from one comparison to the next: the first, and the longest; each is twice the last one.
 SOONEST, LATEST = 0.25, 4.0
@@ -139,7 +139,7 @@ class _Trial:
         return self._plan[0]
 
     def record(self, threads: int, batches: int, each: float) -> None:
-        _, wanted = self._plan.pop(0)
+        self._plan.pop(0)
         first = threads == self.other and not self._times[self.other]
         if first and self._warm_up:
             self._warm_up = 0

@@ -127,9 +127,7 @@ class Table:
         Per-sample offsets of the gathered batch and of its targets, or NONE.
     """
 
-    def __init__(
-        self, ops: np.ndarray, capacity: int, gathered: int = NONE, targets: int = NONE
-    ):
+    def __init__(self, ops: np.ndarray, capacity: int, gathered: int = NONE, targets: int = NONE):
         self.records = [Record(*values) for values in ops.tolist()]
         self.capacity = capacity
         self.gathered, self.targets = gathered, targets

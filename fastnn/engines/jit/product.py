@@ -261,7 +261,7 @@ def block_of_part(ctx, rows, columns, part, parts):
 
 @subroutine
 def rows_or_columns(ctx, columns, part, parts):
-    """The Area of a value (m, columns) that a part computes: by rows or columns, as the call says."""
+    """The Area of a value (m, columns) that a part computes: rows or columns, as the call says."""
     if ctx.split == _COLUMNS:
         j, j_end = columns_of_part(ctx, columns, part, parts)
         return Area(0, ctx.m, j, j_end)
