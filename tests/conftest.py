@@ -102,6 +102,44 @@ def compiled(request):
         yield request.param
 
 
+#: The compiled engines, and Numba's kernels on its own threads, as without the C module.
+NUMBAS_THREADS = "numba on its own threads"
+POOLS = [*COMPILED, *([NUMBAS_THREADS] if "numba" in COMPILED else [])]
+
+
+def use_numbas_threads(monkeypatch):
+    """Let the Numba engine launch its parts as it does where the C module is missing."""
+    from fastnn.engines import jit
+    from fastnn.engines.compiled import CompiledEngine
+
+    engine = CompiledEngine("numba", jit.address, jit.launch)
+    monkeypatch.setattr(engines, "_numba", lambda: engine)
+
+
+@pytest.fixture(params=POOLS)
+def pool(request, monkeypatch):
+    """Each compiled engine with each pool of threads that it can have; gives the engine."""
+    if request.param == NUMBAS_THREADS:
+        use_numbas_threads(monkeypatch)
+    with only(request.param.split()[0]):
+        yield request.param.split()[0]
+
+
+@pytest.fixture
+def numbas_threads(monkeypatch):
+    """Numba's kernels on its own threads."""
+    pytest.importorskip("numba")
+    use_numbas_threads(monkeypatch)
+    with only("numba"):
+        yield
+
+
+def threads_used(ws):
+    """How many batches have run in how many threads, in a workspace of one engine."""
+    (bound,) = ws.programs.values()
+    return bound.threads_used
+
+
 def poison(ws):
     """Fill everything of a workspace whose contents no call may rely on with NaN, bit by bit."""
     arrays = (ws.grad, *ws.temporary())

@@ -53,7 +53,7 @@ def like(array, side):
 def guard_everything(side):
     """Let every array that engines see be a guarded one."""
 
-    def zeros(size, dtype):
+    def zeros(size, dtype, alignment=64):
         return guarded(size, dtype, side)
 
     workspace.aligned_zeros = network.aligned_zeros = zeros
@@ -126,9 +126,9 @@ def fuzz(count):
             spaces = [Workspace(plan, params, state, 20, n) for n in (None, SLOTS[Rule.adam])]
             for ws in spaces:
                 ws.layout = dataclasses.replace(ws.layout, ops=damage(ws.layout.ops, rng), **change)
-                ws.table = Table(ws.layout.ops, ws.capacity)
-                for name in ("work", "batch", "scratch", "row_loss", "row_correct", "row_weight",
-                             "grad", "slots"):  # fmt: skip
+                ws.table = Table(ws.layout.ops, ws.capacity, ws.layout.gathered, ws.layout.targets)
+                for name in ("work", "batch", "scratch", "row_loss", "row_correct", "grad",
+                             "slots"):  # fmt: skip
                     setattr(ws, name, like(getattr(ws, name), "end"))
             data = Data(
                 like(np.ones((20, net.n_inputs), np.float32), "end"),

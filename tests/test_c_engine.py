@@ -400,7 +400,7 @@ def test_bad_arrays_are_refused(compiled, what):
 
 
 @pytest.mark.parametrize("name", ["params", "grad", "slots", "work", "batch", "row_loss",
-                                  "row_correct", "row_weight"])  # fmt: skip
+                                  "row_correct"])  # fmt: skip
 @pytest.mark.parametrize("fault", ["small", "type", "misaligned", "read-only"])
 def test_a_bad_workspace_is_refused(compiled, name, fault):
     ws = make_workspace()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..constants import SELU_ALPHA, SELU_SCALE
 from . import elementary
-from .context import add_to_gradient, apply_epilogue, buffer, op_of, share
+from .context import add_to_gradient, apply_epilogue, buffer, op_of, rows_of_part
 from .elementary import exp, expm1, log1p, normal_cdf, normal_density
 from .kernels import epilogue, kernel
 from .memory import like
@@ -22,7 +22,7 @@ def activation_forward(ctx, part, parts):
     """a = act(x) by the epilogue; x and a are (m, n_out); split by rows of the batch."""
     op = op_of(ctx)
     n = op.n_out
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     x, a = buffer(ctx, op.x) + begin * n, buffer(ctx, op.a) + begin * n
     for i in range((end - begin) * n):
         a[i] = x[i]

@@ -5,24 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from ...tables import FEATURE_TYPES, Status
-from .context import buffer, share
+from .context import buffer, rows_of_part, sample_of
 from .conversion import convert
 from .elementary import sigmoid
 from .kernels import kernel, subroutine
-from .memory import doubles, elements_of, integers, labels32, like, reals
+from .memory import doubles, elements_of, labels32, like, reals
 from .reductions import maximum_of
 from .softmax import softmax
 
 _BAD_INDEX = int(Status.BAD_INDEX)
-
-
-@subroutine
-def sample_of(ctx, i):
-    """The sample in row i of the batch; -1 if the order's entry is out of range."""
-    if not ctx.order:
-        return ctx.start + i
-    sample = integers(ctx, ctx.order)[ctx.start + i]
-    return sample if 0 <= sample < ctx.n_samples else -1
 
 
 @subroutine
@@ -46,7 +37,7 @@ def make_gather(name):
         n = ctx.n_inputs
         source, out = elements(ctx, ctx.X), reals(ctx, ctx.input)
         factor = like(out, ctx.input_scale)
-        begin, end = share(ctx.m, 1, part, parts)
+        begin, end = rows_of_part(ctx, part, parts)
         for i in range(begin, end):
             sample = sample_of(ctx, i)
             if sample < 0:
@@ -67,7 +58,7 @@ def gather_targets(ctx, part, parts):
     """targets[i] = Y[order[start + i]], or the one-hot code of the label; split by rows."""
     n = ctx.n_outputs
     targets, labels = buffer(ctx, ctx.targets), labels32(ctx, ctx.labels)
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin, end):
         sample = sample_of(ctx, i)
         if sample < 0:
@@ -86,25 +77,20 @@ def gather_targets(ctx, part, parts):
 
 
 @kernel
-def gather_weights(ctx, part, parts):
-    """row_weight[i] = weights[order[start + i]]; their sum, and the scale; part 0 works.
-
-    A piece of a batch leaves the sum and the scale as they are, those of the whole batch.
-    """
-    if part > 0:
+def sum_weights(ctx, thread, threads):
+    """Unless the batch is a piece: weight_sum and scale, in every thread's context."""
+    if ctx.accumulates:
         return 0
-    weights, gathered = doubles(ctx, ctx.weights), doubles(ctx, ctx.row_weight)
+    weights = doubles(ctx, ctx.weights)
     weight_sum = 0.0
     for i in range(ctx.m):
         sample = sample_of(ctx, i)
         if sample < 0:
             return _BAD_INDEX
-        gathered[i] = weights[sample]
-        weight_sum += gathered[i]
-    if not ctx.accumulates:
-        ctx.weight_sum = weight_sum
-        if ctx.mean:
-            ctx.scale = 1.0 / weight_sum if weight_sum > 0.0 else 0.0
+        weight_sum += weights[sample]
+    ctx.weight_sum = weight_sum
+    if ctx.mean:
+        ctx.scale = 1.0 / weight_sum if weight_sum > 0.0 else 0.0
     return 0
 
 
@@ -113,7 +99,7 @@ def store_output(ctx, part, parts):
     """out[start + i] = the output buffer's row i; split by rows."""
     n = ctx.n_outputs
     source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin * n, end * n):
         out[i] = source[i]
     return 0
@@ -124,7 +110,7 @@ def store_sigmoid(ctx, part, parts):
     """out[start + i] = sigmoid of the output buffer's row i; split by rows."""
     n = ctx.n_outputs
     source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin * n, end * n):
         out[i] = sigmoid(source[i])
     return 0
@@ -135,7 +121,7 @@ def store_softmax(ctx, part, parts):
     """out[start + i] = softmax of the output buffer's row i; split by rows."""
     n = ctx.n_outputs
     source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     softmax(ctx, part, source + begin * n, out + begin * n, end - begin, n)
     return 0
 
@@ -146,7 +132,7 @@ def mark_correct_by_class(ctx, part, parts):
     n = ctx.n_outputs
     output, targets = buffer(ctx, ctx.output), buffer(ctx, ctx.targets)
     correct = doubles(ctx, ctx.row_correct)
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin, end):
         z, t = output + i * n, targets + i * n
         correct[i] = 1.0 if place_of_maximum(z, n) == place_of_maximum(t, n) else 0.0
@@ -177,7 +163,7 @@ def mark_correct_by_sign(ctx, part, parts):
     output, targets = buffer(ctx, ctx.output), buffer(ctx, ctx.targets)
     correct = doubles(ctx, ctx.row_correct)
     zero, half = like(output, 0), like(output, 0.5)
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin, end):
         z, t = output + i * n, targets + i * n
         all_correct = 1.0

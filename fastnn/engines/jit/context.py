@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from ...tables import INPUT, OP, PACK_BYTES
 from .kernels import subroutine
-from .memory import address_of, call_epilogue, op_at, reals
+from .memory import address_of, call_epilogue, integers, op_at, reals
 
 _OP_BYTES = OP.itemsize
+#: Rows of a batch are split at multiples of it if there are enough.
+_ROW_STEP = 8
 
 
 @subroutine
@@ -47,6 +49,25 @@ def share(count, step, part, parts):
     steps = (count + step - 1) // step
     begin, end = steps * part // parts * step, steps * (part + 1) // parts * step
     return min(count, begin), min(count, end)
+
+
+@subroutine
+def rows_of_part(ctx, part, parts):
+    """(begin, end): the rows of the batch that belong to a part.
+
+    They are the same ones in all calls that are split by rows, which therefore need no meeting in
+    between.
+    """
+    return share(ctx.m, _ROW_STEP if ctx.m >= 2 * _ROW_STEP * parts else 1, part, parts)
+
+
+@subroutine
+def sample_of(ctx, i):
+    """The sample in row i of the batch; -1 if the order's entry is out of range."""
+    if not ctx.order:
+        return ctx.start + i
+    sample = integers(ctx, ctx.order)[ctx.start + i]
+    return sample if 0 <= sample < ctx.n_samples else -1
 
 
 @subroutine
@@ -101,7 +122,7 @@ def add_to_gradient(ctx, dx, da, adds, below, part, parts):
     dx and da are offsets of (m, n_out) of the current operation.
     """
     n = op_of(ctx).n_out
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     source, out = buffer(ctx, da), buffer(ctx, dx)
     if adds:
         for i in range(begin * n, end * n):

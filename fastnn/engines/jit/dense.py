@@ -21,7 +21,7 @@ from .context import (
 from .kernels import kernel, subroutine
 from .memory import doubles, like, reals
 from .microkernel import Matrix, Strided, from_row, from_step
-from .product import BLOCK_ROWS, MR, Size, block_columns, multiply, share_of_matrix
+from .product import BLOCK_ROWS, MR, Size, block_columns, block_of_part, multiply, rows_or_columns
 from .reductions import dot_of, size_of, sum_in_blocks
 from .transpose import transpose
 
@@ -38,7 +38,7 @@ def dense_forward(ctx, part, parts):
     n_in, n_out = op.n_in, op.n_out
     x, z, a = buffer(ctx, op.x), buffer(ctx, op.z), buffer(ctx, op.a)
     w = reals(ctx, ctx.params) + op.w
-    area = share_of_matrix(ctx, ctx.m, n_out, part, parts)
+    area = rows_or_columns(ctx, n_out, part, parts)
     j = area.j
     while j < area.j_end:
         columns = min(block_columns(x), area.j_end - j)
@@ -111,7 +111,7 @@ def dense_weights(ctx, part, parts):
     with the derivative of the penalties. The split changes no bit of the sums.
     """
     op = op_of(ctx)
-    area = share_of_matrix(ctx, op.n_in, op.n_out, part, parts)
+    area = block_of_part(ctx, op.n_in, op.n_out, part, parts)
     at = area.i * op.n_out + area.j
     if starts_with_penalty(ctx, op):
         write_penalty_derivative(ctx, op, at, area.i_end - area.i, area.j_end - area.j)
@@ -195,7 +195,7 @@ def dense_inputs(ctx, part, parts):
     below = op_number(ctx, op.below)
     z, a = buffer(ctx, below.z), buffer(ctx, below.a)
     zeros = Matrix(reals(ctx, ctx.zeros), 0)
-    area = share_of_matrix(ctx, ctx.m, n_in, part, parts)
+    area = rows_or_columns(ctx, n_in, part, parts)
     k = area.j
     while k < area.j_end:
         columns = min(block_columns(dz), area.j_end - k)
@@ -281,11 +281,11 @@ def penalise(ctx, part, parts):
 
 @kernel
 def add_penalty(ctx, part, parts):
-    """result[0] += the penalty of an operation times weight_sum or penalty_scale; part 0 works.
+    """result[0] += the penalty of an operation times weight_sum or penalty_scale; not split.
 
     For the last piece of a batch only.
     """
-    if part > 0 or not is_last_piece(ctx):
+    if not is_last_piece(ctx):
         return 0
     op = op_of(ctx)
     weight = ctx.weight_sum if ctx.mean else ctx.penalty_scale

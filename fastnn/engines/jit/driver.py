@@ -1,23 +1,28 @@
-"""The driver walks a bound program over a range of minibatches; the launcher splits a call.
+"""The driver runs a bound program over a range of minibatches, on one thread or on several.
 
-Only these two know about parallelism. A kernel sees (context, part, parts) and does its share;
-whether the parts run side by side or one after another changes no bit of the result.
+A kernel sees (context, part, parts) and does its share. Every thread walks the whole program with a
+context of its own. How many threads and parts there are cannot change a bit of the result.
 """
 
 from __future__ import annotations
 
-from numba import get_thread_id, prange
+from typing import NamedTuple
 
-from ...tables import CALL, MOST_PARTS, OP, Status
-from .kernels import driver, launcher, subroutine
-from .memory import address_of, call_kernel, call_launch, doubles, integers, reals
+from numba import prange
+
+from ...tables import CALL, OP, Split, Status
+from .context import share
+from .kernels import driver, kernel, launcher, subroutine
+from .memory import address_of, call_kernel, call_launch, integers, reals
+from .pool import pool_size, set_pool_size
 from .simd import flush_denormals, restore_denormals
+from .team import copy_of, join_team, meet, note_status, reset_team, tell_failure, worst_status
 
 _CALL_BYTES = CALL.itemsize
 _OP_BYTES = OP.itemsize
 _RESULT_BYTES = 2 * 8
 _OK = int(Status.OK)
-_MOST = MOST_PARTS
+_ALONE, _EACH = int(Split.alone), int(Split.each)
 
 
 def _place(field):
@@ -26,51 +31,43 @@ def _place(field):
 
 
 _KERNEL, _INNER, _OP = _place("kernel"), _place("inner"), _place("op")
-_FIXED, _PER_ROW = _place("fixed"), _place("per_row")
+_SPLIT, _MEETS = _place("split"), _place("meets")
+
+
+class Walker(NamedTuple):
+    """A thread of a run, and its parts of every split call: part, ..., end-1."""
+
+    thread: int
+    threads: int
+    part: int
+    end: int
 
 
 @subroutine
-def run_part(kernel, ctx, part, parts, thread):
-    """Call a kernel for one part; record its status, and that and where it ran.
+def run_thread(function, ctx, thread, threads):
+    """Call a function on a thread of the pool, whose floating-point mode is unknown.
 
     This is a separate function because Numba removes stores through our pointers as dead code when
     they stand in a parallel loop.
     """
-    ran, ran_on = integers(ctx, ctx.ran), integers(ctx, ctx.ran_on)
-    ran[part] = ran[part] + 1
-    ran_on[part] = thread
-    status = call_kernel(kernel, (address_of(ctx), part, parts))
-    integers(ctx, ctx.statuses)[part] = status
-    return status
-
-
-@subroutine
-def run_part_on_thread(kernel, ctx, part, parts, thread):
-    """:func:`run_part` on a thread of the pool, whose floating-point mode is unknown."""
     before = flush_denormals()
-    run_part(kernel, ctx, part, parts, thread)
+    note_status(ctx, call_kernel(function, (address_of(ctx), thread, threads)))
     restore_denormals(before)
 
 
-@subroutine
-def worst_status(ctx, parts):
-    """The largest status of the parts; 0 if all succeeded."""
-    statuses = integers(ctx, ctx.statuses)
-    status = 0
-    for part in range(parts):
-        status = max(status, statuses[part])
-    return status
-
-
 @launcher
-def launch(kernel, ctx, parts):
-    """Run the parts of a kernel on the threads of Numba's pool; the worst of their statuses.
+def launch(function, ctx, threads):
+    """Call a function with (ctx, thread, threads) on threads of Numba's pool; the worst status.
 
-    Each part writes its own status: a reduction in the loop would allocate memory.
+    There are no more threads than the pool has; it may also run them one after another.
     """
-    for part in prange(parts):
-        run_part_on_thread(kernel, ctx, part, parts, get_thread_id())
-    return worst_status(ctx, parts)
+    before = pool_size()
+    threads = min(threads, before)
+    set_pool_size(threads)
+    for thread in prange(threads):
+        run_thread(function, ctx, thread, threads)
+    set_pool_size(before)
+    return worst_status(ctx)
 
 
 @subroutine
@@ -92,50 +89,120 @@ def begin_batch(ctx, batch):
 
 
 @subroutine
-def run_call(ctx, call):
-    """Run one entry of a program, in as many parts as its cost is worth; its status."""
-    entry, cost = integers(ctx, call), doubles(ctx, call)
+def run_call(ctx, call, walker):
+    """Run a thread's share of one entry of a program; the worst status."""
+    entry = integers(ctx, call)
+    function, split = entry[_KERNEL], entry[_SPLIT]
     ctx.op = ctx.ops + entry[_OP] * _OP_BYTES
     ctx.inner = entry[_INNER]
-    parts = min(ctx.parts, _MOST)
-    work = cost[_FIXED] + cost[_PER_ROW] * ctx.m
-    if work < parts * ctx.grain:
-        parts = max(1, int(work / ctx.grain))
-    if parts > 1 and ctx.launch:
-        return call_launch(ctx.launch, (entry[_KERNEL], address_of(ctx), parts))
+    ctx.split = split
+    if split == _ALONE:
+        return _OK if walker.thread else call_kernel(function, (address_of(ctx), 0, 1))
+    if split == _EACH:
+        return call_kernel(function, (address_of(ctx), walker.thread, walker.threads))
     worst = _OK
-    for part in range(parts):
-        worst = max(worst, run_part(entry[_KERNEL], ctx, part, parts, -1))
+    for part in range(walker.part, walker.end):
+        worst = max(worst, call_kernel(function, (address_of(ctx), part, ctx.parts)))
     return worst
 
 
 @subroutine
-def run_batches(ctx, calls, n_calls, first, last):
-    """:func:`drive` without its floating-point mode."""
-    for batch in range(first, last):
+def fail(shared, ctx, walker):
+    """Tell the batch of a status that is not OK.
+
+    The others learn of it at the next meeting; until then this thread only comes to the meetings.
+    """
+    if walker.thread == 0:
+        shared.start = ctx.start
+    if walker.threads > 1:
+        tell_failure(ctx)
+
+
+@subroutine
+def walk_batches(shared, ctx, walker):
+    """Walk the program over all batches: (the thread's worst status, split calls that it ran)."""
+    several, met, ran, worst = walker.threads > 1, 0, 0, _OK
+    for batch in range(ctx.first, ctx.last):
+        rows = ctx.m
         begin_batch(ctx, batch)
-        for index in range(n_calls):
-            status = run_call(ctx, calls + index * _CALL_BYTES)
-            if status != _OK:
-                return status
+        # With another number of rows each thread has others than in the batch before.
+        if several and batch > ctx.first and ctx.m != rows:
+            met += 1
+            if meet(ctx, walker.threads, met):
+                return worst, ran
+        for index in range(ctx.n_calls):
+            call = ctx.calls + index * _CALL_BYTES
+            if several and integers(ctx, call)[_MEETS]:
+                met += 1
+                if meet(ctx, walker.threads, met):
+                    return worst, ran
+            if worst == _OK:
+                worst = run_call(ctx, call, walker)
+                ran += integers(ctx, call)[_SPLIT] < _ALONE
+                if worst != _OK:
+                    fail(shared, ctx, walker)
+                    if not several:
+                        return worst, ran
         if not ctx.accumulates:
             ctx.hyper += ctx.hyper_columns * 8
             ctx.result += _RESULT_BYTES
             ctx.step += 1
-    return _OK
+    return worst, ran
+
+
+@subroutine
+def end_walk(shared, ctx, walker, ran):
+    """Note which parts ran; the first thread leaves the context behind the last batch."""
+    times, places = integers(ctx, ctx.ran), integers(ctx, ctx.ran_on)
+    for part in range(walker.part, walker.end):
+        times[part] = times[part] + ran
+        places[part] = walker.thread if walker.threads > 1 else -1
+    if walker.thread == 0:
+        shared.hyper = ctx.hyper
+        shared.result = ctx.result
+        shared.step = ctx.step
+        shared.threads = walker.threads
+
+
+@kernel
+def walk(shared, thread, threads):
+    """What every thread of a run calls: its share of all batches; its status.
+
+    The copy of the context comes first: when the others have joined, thread 0 may already write.
+    """
+    ctx = copy_of(shared)
+    if threads > 1:
+        threads = join_team(ctx, threads)
+        if threads == 0:
+            return _OK
+        if threads == 1:
+            thread = 0
+    part, end = share(ctx.parts, 1, thread, threads)
+    walker = Walker(thread, threads, part, end)
+    status, ran = walk_batches(shared, ctx, walker)
+    end_walk(shared, ctx, walker, ran)
+    return status
 
 
 @driver
 def drive(ctx, calls, n_calls, first, last):
     """Run a program on the batches first, ..., last-1, with denormals flushed to zero.
 
-    ctx     the context; its per-call and per-batch fields are written here
+    ctx     the context; its threads become those that ran
     calls   address of n_calls entries of CALL
-    Returns 0, or the status of the first call that failed; then ctx.start tells the batch.
+    Returns 0, or the status of a call that failed; then ctx.start tells the batch.
     hyper, result and step are those of batch `first`, and advance with the batches, except over the
     pieces of one batch.
     """
     before = flush_denormals()
-    status = run_batches(ctx, calls, n_calls, first, last)
+    ctx.calls = calls
+    ctx.n_calls = n_calls
+    ctx.first = first
+    ctx.last = last
+    if ctx.threads > 1 and ctx.launch:
+        reset_team(ctx)
+        status = call_launch(ctx.launch, (ctx.walk, address_of(ctx), ctx.threads))
+    else:
+        status = call_kernel(ctx.walk, (address_of(ctx), 0, 1))
     restore_denormals(before)
     return status

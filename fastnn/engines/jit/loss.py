@@ -24,7 +24,15 @@ from .columns import (
     sums_of_columns,
     to_columns,
 )
-from .context import buffer, derivative_below, is_continued, op_of, pack_of, share
+from .context import (
+    buffer,
+    derivative_below,
+    is_continued,
+    op_of,
+    pack_of,
+    rows_of_part,
+    sample_of,
+)
 from .elementary import exp, log, log1p, sigmoid
 from .kernels import kernel, subroutine
 from .memory import address_of, doubles, like, reals
@@ -41,15 +49,15 @@ _HELD = 4096
 
 @subroutine
 def weight_of(ctx, i):
-    """The weight of row i of the batch."""
-    return doubles(ctx, ctx.row_weight)[i] if ctx.weights else 1.0
+    """The weight of row i of the batch, whose targets have been gathered."""
+    return doubles(ctx, ctx.weights)[sample_of(ctx, i)] if ctx.weights else 1.0
 
 
 @kernel
 def squared_error(ctx, part, parts):
     """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out."""
     op = op_of(ctx)
-    i, end = share(ctx.m, 1, part, parts)
+    i, end = rows_of_part(ctx, part, parts)
     while i < end:
         rows = min(_ROWS, end - i)
         squared_error_of_rows(ctx, op, i, rows)
@@ -85,7 +93,7 @@ def squared_error_of_rows(ctx, op, first, rows):
 def binary_cross_entropy(ctx, part, parts):
     """l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits."""
     op = op_of(ctx)
-    i, end = share(ctx.m, 1, part, parts)
+    i, end = rows_of_part(ctx, part, parts)
     while i < end:
         rows = min(_ROWS, end - i)
         binary_cross_entropy_of_rows(ctx, part, op, i, rows)
@@ -143,7 +151,7 @@ def cross_entropy(ctx, part, parts):
     are short.
     """
     op = op_of(ctx)
-    i, end = share(ctx.m, 1, part, parts)
+    i, end = rows_of_part(ctx, part, parts)
     while i < end:
         # A block by columns costs the same with fewer rows.
         if op.n_in <= SHORT and end - i > ROWS // 2:
@@ -254,12 +262,10 @@ def cross_entropy_of_rows(ctx, op, first, rows):
 
 @kernel
 def sum_rows(ctx, part, parts):
-    """result = (sum of row_loss, sum of row_correct), continued from piece to piece; part 0 works.
+    """result = (sum of row_loss, sum of row_correct), continued from piece to piece; not split.
 
     Returns NOT_FINITE if the loss is infinite or not a number.
     """
-    if part > 0:
-        return 0
     result, correct = doubles(ctx, ctx.result), doubles(ctx, ctx.row_correct)
     loss, n_correct = 0.0, 0.0
     if is_continued(ctx):

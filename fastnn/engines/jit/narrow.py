@@ -8,7 +8,7 @@ computed as its transpose.
 from __future__ import annotations
 
 from ...tables import KC, MC, NONE
-from .context import apply_epilogue, buffer, op_of, pack_of, share
+from .context import apply_epilogue, buffer, op_of, pack_of, rows_of_part, share
 from .dense import (
     biases,
     gradient_of,
@@ -38,7 +38,7 @@ def narrow_forward(ctx, part, parts):
     w, b = reals(ctx, ctx.params) + op.w, biases(ctx, op, 0)
     column = reals(ctx, pack_of(ctx, part))
     sums = column + KC
-    i, end = share(ctx.m, 8, part, parts)
+    i, end = rows_of_part(ctx, part, parts)
     while i < end:
         rows = min(MC, end - i)
         for j in range(n_out):

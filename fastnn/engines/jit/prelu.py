@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...tables import KC
-from .context import buffer, derivative_below, is_continued, op_of, share
+from .context import buffer, derivative_below, is_continued, op_of, rows_of_part, share
 from .kernels import kernel, subroutine
 from .memory import doubles, like, reals
 from .reductions import sum_of
@@ -22,7 +22,7 @@ def prelu_forward(ctx, part, parts):
     n = op.n_out
     x, a, slopes = buffer(ctx, op.x), buffer(ctx, op.a), reals(ctx, ctx.params) + op.w
     zero = like(x, 0)
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     if op.arg0 != 0.0:
         slope = slopes[0]
         for i in range(begin * n, end * n):
@@ -47,7 +47,7 @@ def prelu_inputs(ctx, part, parts):
     n = op.n_out
     x, da, dx = buffer(ctx, op.x), buffer(ctx, op.da), buffer(ctx, op.dx)
     slopes = reals(ctx, ctx.params) + op.w
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin, end):
         at = i * n
         if op.arg0 != 0.0:
@@ -123,9 +123,7 @@ def prelu_slopes(ctx, part, parts):
 
 @kernel
 def prelu_shared_slope(ctx, part, parts):
-    """The gradient of a shared slope: the sum over prelu_slopes' columns; part 0 works."""
-    if part > 0:
-        return 0
+    """The gradient of a shared slope: the sum over prelu_slopes' columns; not split."""
     op = op_of(ctx)
     grad = reals(ctx, ctx.grad) + op.w
     grad[0] = like(grad, sum_of(doubles(ctx, ctx.batch) + op.batch, op.n_out))

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 from numba.core import types
 
-from ...tables import KC, MC, NC_PANELS, NR_VECTORS
+from ...tables import KC, MC, NC_PANELS, NR_VECTORS, Split
 from . import isa
-from .context import pack_of, share
+from .context import pack_of, rows_of_part, share
 from .kernels import subroutine, takes_record
 from .memory import Pointer, call_with_record, reals
 from .microkernel import Matrix, Strided, from_column, from_row, from_step, make_micro_kernel
 from .vectors import vector_lanes
+
+_COLUMNS = int(Split.columns)
 
 #: Rows of the tallest micro-kernel.
 MR = isa.mr()
@@ -235,16 +237,32 @@ class Area(NamedTuple):
 
 
 @subroutine
-def share_of_matrix(ctx, rows, columns, part, parts):
-    """The Area of a result (rows, columns) that a part computes.
-
-    The split is by columns where each part gets some wide micro-panels, so that only one part reads
-    each element of b; else by rows; with few rows and few columns it is by columns again.
-    """
+def columns_of_part(ctx, columns, part, parts):
+    """(begin, end): the columns of a matrix that belong to a part."""
     n = vector_lanes(reals(ctx, ctx.params))
     nr = NR_VECTORS * n
-    if columns >= 2 * nr * parts or rows < MR * parts:
-        j, j_end = share(columns, nr if columns >= 8 * nr * parts else n, part, parts)
+    return share(columns, nr if columns >= 8 * nr * parts else n, part, parts)
+
+
+@subroutine
+def block_of_part(ctx, rows, columns, part, parts):
+    """The Area of a matrix (rows, columns) that a part computes.
+
+    Some columns, if the call is split by them, so that one part alone touches an element of b; else
+    some rows, or if there are too few of these, columns.
+    """
+    if ctx.split == _COLUMNS or rows < MR * parts:
+        j, j_end = columns_of_part(ctx, columns, part, parts)
         return Area(0, rows, j, j_end)
     i, i_end = share(rows, MR, part, parts)
+    return Area(i, i_end, 0, columns)
+
+
+@subroutine
+def rows_or_columns(ctx, columns, part, parts):
+    """The Area of a value (m, columns) that a part computes: rows or columns, as the call says."""
+    if ctx.split == _COLUMNS:
+        j, j_end = columns_of_part(ctx, columns, part, parts)
+        return Area(0, ctx.m, j, j_end)
+    i, i_end = rows_of_part(ctx, part, parts)
     return Area(i, i_end, 0, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .context import add_to_gradient, apply_epilogue, buffer, op_of, share
+from .context import add_to_gradient, apply_epilogue, buffer, op_of, rows_of_part
 from .kernels import kernel
 
 
@@ -11,7 +11,7 @@ def residual_forward(ctx, part, parts):
     """z = x + x2, then a = act(z) by the epilogue; all are (m, n_out); split by rows."""
     op = op_of(ctx)
     n = op.n_out
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     x, x2, z, a = buffer(ctx, op.x), buffer(ctx, op.x2), buffer(ctx, op.z), buffer(ctx, op.a)
     for i in range(begin * n, end * n):
         z[i] = x[i] + x2[i]

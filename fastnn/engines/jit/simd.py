@@ -72,7 +72,7 @@ def times_power_of_two(typingctx, y, n):
 #: Bits of the control register that replace denormal operands and results by zeros: FTZ and DAZ in
 #: x86's MXCSR, FZ in ARM's FPCR.
 _FLUSH = {"x86_64": 0x8040, "aarch64": 1 << 24}
-_MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
 
 @intrinsic
@@ -81,7 +81,7 @@ def flush_denormals(typingctx):
 
     def codegen(context, builder, sig, args):
         before = _read_control(builder)
-        _write_control(builder, builder.or_(before, word(_FLUSH.get(_MACHINE, 0))))
+        _write_control(builder, builder.or_(before, word(_FLUSH.get(MACHINE, 0))))
         return before
 
     return types.int64(), codegen
@@ -99,9 +99,9 @@ def restore_denormals(typingctx, before):
 
 
 def _read_control(builder):
-    if _MACHINE == "aarch64":
+    if MACHINE == "aarch64":
         return call_llvm(builder, "llvm.aarch64.get.fpcr", _WORD, [])
-    if _MACHINE != "x86_64":
+    if MACHINE != "x86_64":
         return word(0)
     place = cgutils.alloca_once(builder, ir.IntType(32))
     call_llvm(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [_bytes_at(builder, place)])
@@ -109,9 +109,9 @@ def _read_control(builder):
 
 
 def _write_control(builder, value):
-    if _MACHINE == "aarch64":
+    if MACHINE == "aarch64":
         call_llvm(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [value])
-    elif _MACHINE == "x86_64":
+    elif MACHINE == "x86_64":
         place = cgutils.alloca_once(builder, ir.IntType(32))
         builder.store(builder.trunc(value, ir.IntType(32)), place)
         call_llvm(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [_bytes_at(builder, place)])

@@ -12,7 +12,7 @@ from .columns import (
     sums_of_columns,
     to_columns,
 )
-from .context import buffer, derivative_below, op_of, pack_of, share
+from .context import buffer, derivative_below, op_of, pack_of, rows_of_part
 from .elementary import exp
 from .kernels import kernel, subroutine
 from .memory import address_of, doubles, like, reals
@@ -24,7 +24,7 @@ def softmax_forward(ctx, part, parts):
     """a = softmax of each row of x; x and a are (m, n_out); split by rows of the batch."""
     op = op_of(ctx)
     n = op.n_out
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     x, a = buffer(ctx, op.x) + begin * n, buffer(ctx, op.a) + begin * n
     softmax(ctx, part, x, a, end - begin, n)
     return 0
@@ -39,7 +39,7 @@ def softmax_inputs(ctx, part, parts):
     op = op_of(ctx)
     n = op.n_out
     a, da, dx = buffer(ctx, op.a), buffer(ctx, op.da), buffer(ctx, op.dx)
-    begin, end = share(ctx.m, 1, part, parts)
+    begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin, end):
         at = i * n
         total = like(a, dot_of(da + at, a + at, n))
