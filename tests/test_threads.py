@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from fastnn import Adam, Dense, Sequential, engines, losses
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads, tuning
-from fastnn.engines.compiled import Task, Variant, _calls, _Program, meetings
+from fastnn.engines.program import Program, Task, Variant, calls_of, meetings
 from fastnn.engines.tuning import Tuner
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
@@ -481,8 +481,8 @@ def programs_of(net, loss, rows, metric=None, weighted=False):
         Variant(Task.PREDICT, features, function="logits"),
         Variant(Task.UPDATE, rule=Rule.adam),
     ):
-        calls = list(_calls(ws, variant))
-        yield variant.task, _Program(calls, np.zeros(len(calls), CALL))
+        calls = list(calls_of(ws, variant))
+        yield variant.task, Program(calls, np.zeros(len(calls), CALL))
 
 
 @settings(max_examples=40)

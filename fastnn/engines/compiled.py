@@ -1,8 +1,8 @@
 """The code that the compiled engines share: binding a plan to addresses, calling the driver.
 
 A compiled engine maps names of kernels to addresses; one of the functions is the driver. Binding
-turns the calls of a program (:mod:`.program`) into a table of addresses of this process, which lives
-in ``Workspace.programs``, never in a file.
+turns the calls of a program (:mod:`.program`) into a table of addresses of this process, which
+lives in ``Workspace.programs``, never in a file.
 """
 
 from __future__ import annotations
