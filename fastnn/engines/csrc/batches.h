@@ -184,16 +184,12 @@ static int64_t store_softmax(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* The first i < n with the largest x[i]. */
+/* The first i < n with the largest x[i]. NaN is skipped, except in x[0] of at most SUM_LANES. */
 static inline int64_t place_of_maximum(const real *x, int64_t n)
 {
-    if (n > SUM_LANES) {
-        const real largest = maximum_of(x, n);
-        int64_t i = 0;
-        while (i + LANES <= n && !any(at_most(set(largest), load(x + i)))) i += LANES;
-        for (; i < n; i++)
-            if (x[i] == largest) return i;
-        return n - 1;
+    if (n > FEW) {
+        if (n <= SUM_LANES && x[0] != x[0]) return 0;
+        return smaller_of(n - 1, first_at_least(x, maximum_of(x, n), n));
     }
     int64_t first = 0;
     real largest = x[0];
@@ -204,15 +200,21 @@ static inline int64_t place_of_maximum(const real *x, int64_t n)
     return first;
 }
 
-/* row_correct[i] = 1 where the largest output is at the largest target; split by rows. */
+/* row_correct[i] = 1 where the largest output is at the largest target; split by rows.
+
+   The largest of the targets made from a label is at the label. */
 static int64_t mark_correct_by_class(struct context *ctx, int64_t part, int64_t parts)
 {
     const int64_t n = ctx->n_outputs;
     const real *output = buffer(ctx, ctx->output), *targets = buffer(ctx, ctx->targets);
+    const bool by_label = ctx->labels && n > FEW; /* for few, comparing is faster */
     const struct range mine = share_of(ctx->m, 1, part, parts);
-    for (int64_t i = mine.begin; i < mine.end; i++)
-        ctx->row_correct[i] =
-            place_of_maximum(output + i * n, n) == place_of_maximum(targets + i * n, n);
+    for (int64_t i = mine.begin; i < mine.end; i++) {
+        const int64_t sample = by_label ? sample_of(ctx, i) : 0;
+        if (sample < 0) return STATUS_BAD_INDEX;
+        const int64_t place = by_label ? ctx->labels[sample] : place_of_maximum(targets + i * n, n);
+        ctx->row_correct[i] = place_of_maximum(output + i * n, n) == place;
+    }
     return STATUS_OK;
 }
 

@@ -10,7 +10,7 @@ from .conversion import convert
 from .elementary import sigmoid
 from .kernels import kernel, subroutine
 from .memory import doubles, elements_of, integers, labels32, like, reals
-from .reductions import maximum_of
+from .reductions import FEW, SUM_LANES, first_at_least, maximum_of
 from .simd import prefetch_line
 from .softmax import softmax
 
@@ -170,31 +170,37 @@ def store_softmax(ctx, part, parts):
 
 @kernel
 def mark_correct_by_class(ctx, part, parts):
-    """row_correct[i] = 1 where output and target are largest at the same place; split by rows."""
+    """row_correct[i] = 1 where output and target are largest at the same place; split by rows.
+
+    The largest of the targets made from a label is at the label.
+    """
     n = ctx.n_outputs
     output, targets = buffer(ctx, ctx.output), buffer(ctx, ctx.targets)
-    correct = doubles(ctx, ctx.row_correct)
+    labels, correct = labels32(ctx, ctx.labels), doubles(ctx, ctx.row_correct)
+    by_label = ctx.labels != 0 and n > FEW  # for few, comparing is faster
     begin, end = share(ctx.m, 1, part, parts)
     for i in range(begin, end):
-        z, t = output + i * n, targets + i * n
-        correct[i] = 1.0 if place_of_maximum(z, n) == place_of_maximum(t, n) else 0.0
+        if by_label:
+            sample = sample_of(ctx, i)
+            if sample < 0:
+                return _BAD_INDEX
+            place = np.int64(labels[sample])
+        else:
+            place = place_of_maximum(targets + i * n, n)
+        correct[i] = 1.0 if place_of_maximum(output + i * n, n) == place else 0.0
     return 0
 
 
 @subroutine
 def place_of_maximum(x, n):
-    """The first i < n with the largest x[i]; large n takes two loops that vectorise."""
+    """The first i < n with the largest x[i]; skips NaN, except in x[0] of at most SUM_LANES."""
     first, largest = 0, x[0]
-    if n <= 16:
+    if n <= FEW:
         for i in range(1, n):
             first = i if x[i] > largest else first
             largest = x[i] if x[i] > largest else largest
-    else:
-        largest = maximum_of(x, n)
-        first = n - 1
-        for i in range(n):
-            place = i if x[i] == largest else n
-            first = place if place < first else first
+    elif n > SUM_LANES or largest == largest:
+        first = min(n - 1, first_at_least(x, maximum_of(x, n), n))
     return first
 
 
