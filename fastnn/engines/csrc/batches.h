@@ -105,22 +105,21 @@ static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
     const int64_t n = ctx->n_outputs, n_classes = larger_of(n, 2);
     real *targets = buffer(ctx, ctx->targets);
     const struct range mine = share_of(ctx->m, 1, part, parts);
+    const int64_t rows = mine.end - mine.begin;
+    if (ctx->labels) memset(targets + mine.begin * n, 0, (size_t)(rows * n) * sizeof(real));
     for (int64_t i = mine.begin; i < mine.end; i++) {
         const int64_t sample = sample_of(ctx, i);
         if (sample < 0) return STATUS_BAD_INDEX;
-        real *t = targets + i * n;
         if (!ctx->labels) {
-            copy_to(t, (const real *)ctx->Y + sample * n, n);
+            copy_to(targets + i * n, (const real *)ctx->Y + sample * n, n);
             continue;
         }
         const int32_t label = ctx->labels[sample];
         if (label < 0 || label >= n_classes) return STATUS_BAD_INDEX;
-        if (n == 1) {
-            t[0] = (real)label;
-        } else {
-            memset(t, 0, (size_t)n * sizeof(real));
-            t[label] = 1;
-        }
+        if (n == 1)
+            targets[i] = (real)label;
+        else
+            targets[i * n + label] = 1;
     }
     return STATUS_OK;
 }

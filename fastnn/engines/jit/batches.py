@@ -48,18 +48,6 @@ def prefetch_next_row(ctx, i, size):
                 prefetch_line(row + at)
 
 
-@subroutine
-def write_label(t, label, n):
-    """Write the one-hot code of a label to t (n,), or the label itself if n is 1."""
-    zero, one = like(t, 0), like(t, 1)
-    if n == 1:
-        t[0] = like(t, label)
-    else:
-        for j in range(n):
-            t[j] = zero
-        t[label] = one
-
-
 def make_gather(name):
     """The kernel that gathers rows of X whose elements have the type of that name."""
     elements = elements_of(name)
@@ -95,7 +83,11 @@ def gather_targets(ctx, part, parts):
     """targets[i] = Y[order[start + i]], or the one-hot code of the label; split by rows."""
     n = ctx.n_outputs
     targets, labels = buffer(ctx, ctx.targets), labels32(ctx, ctx.labels)
+    zero, one = like(targets, 0), like(targets, 1)
     begin, end = share(ctx.m, 1, part, parts)
+    if ctx.labels:
+        for j in range(begin * n, end * n):
+            targets[j] = zero
     for i in range(begin, end):
         sample = sample_of(ctx, i)
         if sample < 0:
@@ -105,7 +97,10 @@ def gather_targets(ctx, part, parts):
             label = np.int64(labels[sample])
             if label < 0 or label >= max(n, 2):
                 return _BAD_INDEX
-            write_label(t, label, n)
+            if n == 1:
+                t[0] = like(t, label)
+            else:
+                t[label] = one
         else:
             y = reals(ctx, ctx.Y) + sample * n
             for j in range(n):
