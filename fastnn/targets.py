@@ -300,7 +300,7 @@ def _are_positions(labels: np.ndarray, classes: np.ndarray) -> bool:
     return (
         whole
         and np.array_equal(classes, np.arange(len(classes)))
-        and 0 <= labels.min()
+        and labels.min() >= 0
         and labels.max() < len(classes)
     )
 

@@ -28,7 +28,6 @@ FEW = 4
 #: Doubles of a block of :func:`sum_in_blocks`. Changing it changes results bitwise.
 _SUM_BLOCK = 128
 
-_BIT = ir.IntType(1)
 _DOUBLES = ir.VectorType(ir.DoubleType(), SUM_LANES)
 
 
@@ -185,7 +184,7 @@ def first_at_least(typingctx, x, value, count):
         def first_lane(found, at):
             """`at` + the first lane that is found, or `count`."""
             lanes = builder.bitcast(found, bits)
-            lane = call_llvm(builder, f"llvm.cttz.i{SUM_LANES}", bits, [lanes, ir.Constant(_BIT, 0)])
+            lane = builder.cttz(lanes, ir.Constant(ir.IntType(1), 0))
             place = builder.add(at, builder.zext(lane, word(0).type))
             none = builder.icmp_unsigned("==", lanes, ir.Constant(bits, 0))
             return builder.select(none, count, place)
