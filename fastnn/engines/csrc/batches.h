@@ -183,13 +183,9 @@ static int64_t store_softmax(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* The first i < n with the largest x[i]. NaN is skipped, except in x[0] of at most SUM_LANES. */
-static inline int64_t place_of_maximum(const real *x, int64_t n)
+/* place_of_maximum for at most FEW elements, by comparing one after another. */
+INLINE int64_t place_of_few(const real *x, int64_t n)
 {
-    if (n > FEW) {
-        if (n <= SUM_LANES && x[0] != x[0]) return 0;
-        return smaller_of(n - 1, first_at_least(x, maximum_of(x, n), n));
-    }
     int64_t first = 0;
     real largest = x[0];
     for (int64_t i = 1; i < n; i++) {
@@ -199,20 +195,34 @@ static inline int64_t place_of_maximum(const real *x, int64_t n)
     return first;
 }
 
+/* The first i < n with the largest x[i]. NaN is skipped, except in x[0] of at most SUM_LANES. */
+static inline int64_t place_of_maximum(const real *x, int64_t n)
+{
+    if (n <= FEW) return place_of_few(x, n);
+    if (n <= SUM_LANES && x[0] != x[0]) return 0;
+    return smaller_of(n - 1, first_at_least(x, maximum_of(x, n), n));
+}
+
 /* row_correct[i] = 1 where the largest output is at the largest target; split by rows.
 
-   The largest of the targets made from a label is at the label. */
+   The largest of the targets made from a label is at the label; for few, comparing is faster. */
 static int64_t mark_correct_by_class(struct context *ctx, int64_t part, int64_t parts)
 {
     const int64_t n = ctx->n_outputs;
     const real *output = buffer(ctx, ctx->output), *targets = buffer(ctx, ctx->targets);
-    const bool by_label = ctx->labels && n > FEW; /* for few, comparing is faster */
+    double *correct = ctx->row_correct;
     const struct range mine = share_of(ctx->m, 1, part, parts);
+    if (n <= FEW) {
+        for (int64_t i = mine.begin; i < mine.end; i++)
+            correct[i] = place_of_few(output + i * n, n) == place_of_few(targets + i * n, n);
+        return STATUS_OK;
+    }
     for (int64_t i = mine.begin; i < mine.end; i++) {
-        const int64_t sample = by_label ? sample_of(ctx, i) : 0;
+        const int64_t sample = sample_of(ctx, i);
         if (sample < 0) return STATUS_BAD_INDEX;
-        const int64_t place = by_label ? ctx->labels[sample] : place_of_maximum(targets + i * n, n);
-        ctx->row_correct[i] = place_of_maximum(output + i * n, n) == place;
+        const int64_t place =
+            ctx->labels ? ctx->labels[sample] : place_of_maximum(targets + i * n, n);
+        correct[i] = place_of_maximum(output + i * n, n) == place;
     }
     return STATUS_OK;
 }
