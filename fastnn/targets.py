@@ -294,8 +294,21 @@ def check_weights(weights, n_rows: int) -> np.ndarray | None:
     return weights
 
 
+def _are_positions(labels: np.ndarray, classes: np.ndarray) -> bool:
+    """Whether the classes are 0, 1, ... and all labels are among them; then none is searched."""
+    whole = labels.dtype.kind in "iu" and classes.dtype.kind in "iu" and labels.size > 0
+    return (
+        whole
+        and np.array_equal(classes, np.arange(len(classes)))
+        and labels.min() >= 0
+        and labels.max() < len(classes)
+    )
+
+
 def _encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     """Labels as int32 positions in the sorted classes."""
+    if _are_positions(labels, classes):
+        return labels.astype(np.int32)
     problem: Any = None
     try:
         positions = np.searchsorted(classes, labels)

@@ -249,6 +249,21 @@ def test_engines_agree_on_labels_and_accuracy():
         np.testing.assert_allclose(got[2], expected[2], rtol=1e-3)
 
 
+@pytest.mark.parametrize("n", [2, 4, 5, 16, 17, 26, 70])
+def test_the_first_of_equal_outputs_is_the_class(engine, n):
+    """How it is found depends on the number of classes and on the kind of the targets."""
+    rng = np.random.default_rng(n)
+    X, y = rng.integers(-2, 3, (300, n)).astype(np.float32), rng.integers(0, n, 300)
+    X[np.arange(0, 300, 2), y[::2]] = 2
+    codes = np.eye(n, dtype=np.float32)
+    for each, targets in ((np.arange(n), y), (codes, codes[y])):
+        net = Sequential([Dense(n)], seed=0)
+        net.fit(np.zeros_like(codes), each, loss="cross_entropy", epochs=1, progress=False)
+        net.parameters()["0.W"][:] = codes
+        net.parameters()["0.b"][:] = 0
+        assert net.evaluate(X, targets)["accuracy"] == (X.argmax(axis=1) == y).mean()
+
+
 @pytest.mark.quick
 def test_engines_have_the_same_functions():
     functions = [name for name in vars(Engine) if name[0] != "_"]

@@ -72,7 +72,17 @@ def test_permutations_are_uniform():
     assert order.dtype == np.int64
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 40])
+@pytest.mark.parametrize("count", [1, 2, 1023, 1024, 20001])
+def test_a_permutation_sorts_by_keys_of_64_bits(count):
+    """Large ones are sorted in two steps; the low bits of a key are the number it orders."""
+    words = [int(word) for word in random.words(6, Stream.SHUFFLE, 4, 2 * count)]
+    n_bits = (count - 1).bit_length()
+    keys = [((words[2 * i] << 32 | words[2 * i + 1]) >> n_bits, i) for i in range(count)]
+    order = random.permutation(6, Stream.SHUFFLE, 4, count)
+    assert order.tolist() == [number for _, number in sorted(keys)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40, 1500])
 def test_orders_of_several_epochs_lie_one_after_another(count):
     """Engines read each by its address."""
     orders = random.permutations(3, Stream.SHUFFLE, 0, 5, count)

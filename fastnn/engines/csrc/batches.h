@@ -1,5 +1,26 @@
 /* Kernels that move rows: a batch into the workspace, and results out of it. */
 
+enum {
+    CACHE_LINE = 64,
+    PREFETCHED_BATCH = 1 << 17, /* bytes of a batch that stays in L2 until it is gathered */
+    PREFETCHED_ROW = 256,       /* bytes of a row of X from which on its prefetch pays */
+};
+
+/* Prefetch into L2 the row of X, of `size` bytes, that row i of the next batch is.
+
+   Rows in random order are cache misses, and the processor's own prefetcher needs some lines of a
+   row before it sees a stream. For short rows this is no use: their misses fall together either
+   way. */
+INLINE void prefetch_next_row(const struct context *ctx, int64_t i, int64_t size)
+{
+    const int64_t next = ctx->start + ctx->batch_size + i;
+    if (!ctx->order || next >= ctx->n_rows) return;
+    const int64_t sample = ctx->order[next];
+    if (sample < 0 || sample >= ctx->n_samples) return;
+    const char *row = (const char *)ctx->X + sample * size;
+    for (int64_t at = 0; at < size; at += CACHE_LINE) __builtin_prefetch(row + at, 0, 2);
+}
+
 /* The value of a float16, from its bits: always exact.
 
    A float16 is sign, 5 bits of exponent with bias 15, 10 bits of mantissa; a float32 has 8 with
@@ -39,11 +60,15 @@ INLINE float single_of_half(uint16_t half)
     static int64_t gather_##name(struct context *ctx, int64_t part, int64_t parts)                \
     {                                                                                             \
         const int64_t n = ctx->n_inputs;                                                          \
-        const struct range mine = rows_of_part(ctx, part, parts);                               \
+        const struct range mine = rows_of_part(ctx, part, parts);                                 \
         const real factor = (real)ctx->input_scale;                                               \
+        const int64_t size = n * (int64_t)sizeof(type);                                           \
+        const bool prefetches =                                                                   \
+            size >= PREFETCHED_ROW && ctx->batch_size * size <= PREFETCHED_BATCH;                 \
         for (int64_t i = mine.begin; i < mine.end; i++) {                                         \
             const int64_t sample = sample_of(ctx, i);                                             \
             if (sample < 0) return STATUS_BAD_INDEX;                                              \
+            if (prefetches) prefetch_next_row(ctx, i, size);                                      \
             const type *restrict x = (const type *)ctx->X + sample * n;                           \
             real *restrict y = (real *)ctx->input + i * n;                                        \
             CONVERT(convert);                                                                     \
@@ -72,22 +97,21 @@ static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
     const int64_t n = ctx->n_outputs, n_classes = larger_of(n, 2);
     real *targets = buffer(ctx, ctx->targets);
     const struct range mine = rows_of_part(ctx, part, parts);
+    const int64_t rows = mine.end - mine.begin;
+    if (ctx->labels) memset(targets + mine.begin * n, 0, (size_t)(rows * n) * sizeof(real));
     for (int64_t i = mine.begin; i < mine.end; i++) {
         const int64_t sample = sample_of(ctx, i);
         if (sample < 0) return STATUS_BAD_INDEX;
-        real *t = targets + i * n;
         if (!ctx->labels) {
-            copy_to(t, (const real *)ctx->Y + sample * n, n);
+            copy_to(targets + i * n, (const real *)ctx->Y + sample * n, n);
             continue;
         }
         const int32_t label = ctx->labels[sample];
         if (label < 0 || label >= n_classes) return STATUS_BAD_INDEX;
-        if (n == 1) {
-            t[0] = (real)label;
-        } else {
-            memset(t, 0, (size_t)n * sizeof(real));
-            t[label] = 1;
-        }
+        if (n == 1)
+            targets[i] = (real)label;
+        else
+            targets[i * n + label] = 1;
     }
     return STATUS_OK;
 }
@@ -148,17 +172,9 @@ static int64_t store_softmax(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* The first i < n with the largest x[i]. */
-static inline int64_t place_of_maximum(const real *x, int64_t n)
+/* place_of_maximum for at most FEW elements, by comparing one after another. */
+INLINE int64_t place_of_few(const real *x, int64_t n)
 {
-    if (n > SUM_LANES) {
-        const real largest = maximum_of(x, n);
-        int64_t i = 0;
-        while (i + LANES <= n && !any(at_most(set(largest), load(x + i)))) i += LANES;
-        for (; i < n; i++)
-            if (x[i] == largest) return i;
-        return n - 1;
-    }
     int64_t first = 0;
     real largest = x[0];
     for (int64_t i = 1; i < n; i++) {
@@ -168,15 +184,35 @@ static inline int64_t place_of_maximum(const real *x, int64_t n)
     return first;
 }
 
-/* row_correct[i] = 1 where the largest output is at the largest target; split by rows. */
+/* The first i < n with the largest x[i]. NaN is skipped, except in x[0] of at most SUM_LANES. */
+static inline int64_t place_of_maximum(const real *x, int64_t n)
+{
+    if (n <= FEW) return place_of_few(x, n);
+    if (n <= SUM_LANES && x[0] != x[0]) return 0;
+    return smaller_of(n - 1, first_at_least(x, maximum_of(x, n), n));
+}
+
+/* row_correct[i] = 1 where the largest output is at the largest target; split by rows.
+
+   The largest of the targets made from a label is at the label; for few, comparing is faster. */
 static int64_t mark_correct_by_class(struct context *ctx, int64_t part, int64_t parts)
 {
     const int64_t n = ctx->n_outputs;
     const real *output = buffer(ctx, ctx->output), *targets = buffer(ctx, ctx->targets);
+    double *correct = ctx->row_correct;
     const struct range mine = rows_of_part(ctx, part, parts);
-    for (int64_t i = mine.begin; i < mine.end; i++)
-        ctx->row_correct[i] =
-            place_of_maximum(output + i * n, n) == place_of_maximum(targets + i * n, n);
+    if (n <= FEW) {
+        for (int64_t i = mine.begin; i < mine.end; i++)
+            correct[i] = place_of_few(output + i * n, n) == place_of_few(targets + i * n, n);
+        return STATUS_OK;
+    }
+    for (int64_t i = mine.begin; i < mine.end; i++) {
+        const int64_t sample = sample_of(ctx, i);
+        if (sample < 0) return STATUS_BAD_INDEX;
+        const int64_t place =
+            ctx->labels ? ctx->labels[sample] : place_of_maximum(targets + i * n, n);
+        correct[i] = place_of_maximum(output + i * n, n) == place;
+    }
     return STATUS_OK;
 }
 

@@ -157,8 +157,8 @@ static void cross_entropy_of_short_rows(const struct context *ctx, int64_t part,
 
 /* l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first.
 
-   Several simple loops over all rows, so that each fills the lanes even where rows are short. With
-   d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d. */
+   Several simple loops over all rows: rows do not wait for their own stores, and logarithms fill
+   the lanes. With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d. */
 static void cross_entropy_of_rows(const struct context *ctx, int64_t part, int64_t first,
                                   int64_t rows)
 {
@@ -169,28 +169,36 @@ static void cross_entropy_of_rows(const struct context *ctx, int64_t part, int64
     const real *z = buffer(ctx, op->x) + first * n, *t = buffer(ctx, ctx->targets) + first * n;
     real *da = buffer(ctx, op->dx) + first * n;
     double *loss = ctx->row_loss + first;
+    double totals[HEAD_ROWS], logarithms[HEAD_ROWS];
     const double smoothing = op->arg0;
     const vec keep = set((real)(1.0 - smoothing)), add = set((real)(smoothing / (double)n));
+    for (int64_t i = 0; i < rows; i++) totals[i] = (double)maximum_of(z + i * n, n);
     for (int64_t i = 0; i < rows; i++) {
-        const int64_t at = i * n;
-        const vec highest = set(maximum_of(z + at, n));
-        FOR_VECTORS(j, some, n, put(da + at + j, take(z + at + j, some) - highest, some););
-        loss[i] = dot_of(t + at, da + at, n);
+        const vec highest = set((real)totals[i]);
+        FOR_VECTORS(j, some, n, put(da + i * n + j, take(z + i * n + j, some) - highest, some););
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        loss[i] = dot_of(t + i * n, da + i * n, n);
         if (smoothing != 0.0)
-            loss[i] = (1.0 - smoothing) * loss[i] + smoothing / (double)n * sum_of(da + at, n);
+            loss[i] = (1.0 - smoothing) * loss[i] + smoothing / (double)n * sum_of(da + i * n, n);
     }
     FOR_VECTORS(j, some, rows * n, put(da + j, OF_REAL(exp_of)(take(da + j, some)), some););
+    for (int64_t i = 0; i < rows; i++) totals[i] = sum_of(da + i * n, n);
+    for (int64_t i = 0; i < rows; i++) logarithms[i] = log_of(totals[i]);
+    for (int64_t i = 0; i < rows; i++) {
+        /* The one-hot code of a label has the sum 1. */
+        const double of_targets = ctx->labels && n > 1 ? 1.0 : sum_of(t + i * n, n);
+        const double target_sum = (1.0 - smoothing) * of_targets + smoothing;
+        loss[i] = (target_sum * logarithms[i] - loss[i]) * weight_of(ctx, first + i);
+    }
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = i * n;
-        const double total = sum_of(da + at, n);
-        const double target_sum = (1.0 - smoothing) * sum_of(t + at, n) + smoothing;
-        const double weight = weight_of(ctx, first + i);
-        const vec factor = set((real)(ctx->scale * weight)), reciprocal = set((real)(1.0 / total));
+        const vec factor = set((real)(ctx->scale * weight_of(ctx, first + i)));
+        const vec reciprocal = set((real)(1.0 / totals[i]));
         FOR_VECTORS(j, some, n,
                     const vec p = take(da + at + j, some) * reciprocal;
                     const vec smoothed = take(t + at + j, some) * keep + add;
                     put(da + at + j, factor * (p - smoothed), some););
-        loss[i] = (target_sum * log_of(total) - loss[i]) * weight;
     }
 }
 

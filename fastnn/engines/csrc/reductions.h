@@ -120,6 +120,22 @@ static inline real maximum_of(const real *x, int64_t count)
     return OF_REAL(highest_of)(total[0]);
 }
 
+/* The first i < count with x[i] >= value, or count. */
+static inline int64_t first_at_least(const real *x, real value, int64_t count)
+{
+    enum { BITS = 64 };
+    for (int64_t i = 0; i < count; i += BITS) {
+        uint64_t found = 0;
+        for (int64_t v = 0; v < smaller_of(BITS, count - i); v += LANES) {
+            const int64_t n = smaller_of(LANES, count - i - v);
+            const vec y = n == LANES ? load(x + i + v) : load_or(x + i + v, n, set(NAN));
+            found |= true_lanes(at_most(set(value), y)) << v;
+        }
+        if (found) return i + __builtin_ctzll(found);
+    }
+    return count;
+}
+
 /* The sum of SUM_LANES consecutive elements in their own type, by the same tree. */
 INLINE real sum_of_lanes(const real *sums)
 {

@@ -4,7 +4,8 @@
    load, store        a whole vector, from any address
    load_some, store_some   the first n lanes, 0 <= n <= lanes; load_some sets the others to zero
    widen, widen_some  reals as a vector of doubles
-   less, at_most, any, select   compare and select; a comparison with NaN is false
+   less, at_most, select   compare and select; a comparison with NaN is false
+   true_lanes         one bit for each lane of a comparison, the lowest for the first
    larger, smaller    a > b ? a : b, and a < b ? a : b: b if either is NaN
    fma                one rounding; nothing else is fused (-ffp-contract=off)
 
@@ -92,7 +93,7 @@ typedef OF_REAL(bits) bits;
 #define magnitude OF_REAL(abs)
 #define less OF_REAL(less)
 #define at_most OF_REAL(at_most)
-#define any OF_REAL(any)
+#define true_lanes OF_REAL(true_lanes)
 #define choose OF_REAL(select)
 #define larger OF_REAL(larger)
 #define smaller OF_REAL(smaller)

@@ -71,8 +71,8 @@ static inline mask_s less_s(vec_s a, vec_s b) { return _mm256_cmp_ps(a, b, _CMP_
 static inline mask_d less_d(vec_d a, vec_d b) { return _mm256_cmp_pd(a, b, _CMP_LT_OQ); }
 static inline mask_s at_most_s(vec_s a, vec_s b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 static inline mask_d at_most_d(vec_d a, vec_d b) { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
-static inline bool any_s(mask_s m) { return _mm256_movemask_ps(m) != 0; }
-static inline bool any_d(mask_d m) { return _mm256_movemask_pd(m) != 0; }
+static inline uint64_t true_lanes_s(mask_s m) { return (uint64_t)_mm256_movemask_ps(m); }
+static inline uint64_t true_lanes_d(mask_d m) { return (uint64_t)_mm256_movemask_pd(m); }
 static inline vec_s select_s(mask_s m, vec_s a, vec_s b) { return _mm256_blendv_ps(b, a, m); }
 static inline vec_d select_d(mask_d m, vec_d a, vec_d b) { return _mm256_blendv_pd(b, a, m); }
 

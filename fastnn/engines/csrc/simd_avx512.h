@@ -59,8 +59,8 @@ static inline mask_s less_s(vec_s a, vec_s b) { return _mm512_cmp_ps_mask(a, b, 
 static inline mask_d less_d(vec_d a, vec_d b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 static inline mask_s at_most_s(vec_s a, vec_s b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 static inline mask_d at_most_d(vec_d a, vec_d b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
-static inline bool any_s(mask_s m) { return m != 0; }
-static inline bool any_d(mask_d m) { return m != 0; }
+static inline uint64_t true_lanes_s(mask_s m) { return m; }
+static inline uint64_t true_lanes_d(mask_d m) { return m; }
 static inline vec_s select_s(mask_s m, vec_s a, vec_s b) { return _mm512_mask_blend_ps(m, b, a); }
 static inline vec_d select_d(mask_d m, vec_d a, vec_d b) { return _mm512_mask_blend_pd(m, b, a); }
 

@@ -100,8 +100,12 @@ static inline mask_d less_d(vec_d a, vec_d b) { return (mask_d)(a < b); }
 static inline mask_s at_most_s(vec_s a, vec_s b) { return (mask_s)(a <= b); }
 static inline mask_d at_most_d(vec_d a, vec_d b) { return (mask_d)(a <= b); }
 
-static inline bool any_s(mask_s m) { return m[0] || m[1] || m[2] || m[3]; }
-static inline bool any_d(mask_d m) { return m[0] || m[1]; }
+static inline uint64_t true_lanes_d(mask_d m) { return (uint64_t)((m[0] & 1) | (m[1] & 2)); }
+
+static inline uint64_t true_lanes_s(mask_s m)
+{
+    return (uint64_t)((m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8));
+}
 
 static inline vec_s select_s(mask_s m, vec_s a, vec_s b)
 {

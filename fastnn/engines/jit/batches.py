@@ -9,39 +9,55 @@ from .context import buffer, rows_of_part, sample_of
 from .conversion import convert
 from .elementary import sigmoid
 from .kernels import kernel, subroutine
-from .memory import doubles, elements_of, labels32, like, reals
-from .reductions import maximum_of
+from .memory import doubles, elements_of, integers, labels32, like, reals
+from .reductions import FEW, SUM_LANES, first_at_least, maximum_of
+from .simd import prefetch_line
 from .softmax import softmax
 
 _BAD_INDEX = int(Status.BAD_INDEX)
+_CACHE_LINE = 64
+#: Bytes of a batch that stays in L2 until it is gathered.
+_PREFETCHED_BATCH = 1 << 17
+#: Bytes of a row of X from which on its prefetch pays.
+_PREFETCHED_ROW = 256
 
 
 @subroutine
-def write_label(t, label, n):
-    """Write the one-hot code of a label to t (n,), or the label itself if n is 1."""
-    zero, one = like(t, 0), like(t, 1)
-    if n == 1:
-        t[0] = like(t, label)
-    else:
-        for j in range(n):
-            t[j] = zero
-        t[label] = one
+def prefetch_next_row(ctx, i, size):
+    """Prefetch into L2 the row of X, of `size` bytes, that row i of the next batch is.
+
+    Rows in random order are cache misses, and the processor's own prefetcher needs some lines of a
+    row before it sees a stream. For short rows this is no use: their misses fall together either
+    way.
+    """
+    following = ctx.start + ctx.batch_size + i
+    if ctx.order and following < ctx.n_rows:
+        sample = integers(ctx, ctx.order)[following]
+        if 0 <= sample < ctx.n_samples:
+            row = ctx.X + sample * size
+            for at in range(0, size, _CACHE_LINE):
+                prefetch_line(row + at)
 
 
 def make_gather(name):
     """The kernel that gathers rows of X whose elements have the type of that name."""
     elements = elements_of(name)
+    width = np.dtype(name).itemsize
 
     def gather(ctx, part, parts):
         """input[i] = input_scale X[order[start + i]] for the rows of the batch; split by rows."""
         n = ctx.n_inputs
         source, out = elements(ctx, ctx.X), reals(ctx, ctx.input)
         factor = like(out, ctx.input_scale)
+        size = n * width
+        prefetches = size >= _PREFETCHED_ROW and ctx.batch_size * size <= _PREFETCHED_BATCH
         begin, end = rows_of_part(ctx, part, parts)
         for i in range(begin, end):
             sample = sample_of(ctx, i)
             if sample < 0:
                 return _BAD_INDEX
+            if prefetches:
+                prefetch_next_row(ctx, i, size)
             convert(out + i * n, source + sample * n, factor, n)
         return 0
 
@@ -58,7 +74,11 @@ def gather_targets(ctx, part, parts):
     """targets[i] = Y[order[start + i]], or the one-hot code of the label; split by rows."""
     n = ctx.n_outputs
     targets, labels = buffer(ctx, ctx.targets), labels32(ctx, ctx.labels)
+    zero, one = like(targets, 0), like(targets, 1)
     begin, end = rows_of_part(ctx, part, parts)
+    if ctx.labels:
+        for j in range(begin * n, end * n):
+            targets[j] = zero
     for i in range(begin, end):
         sample = sample_of(ctx, i)
         if sample < 0:
@@ -68,7 +88,10 @@ def gather_targets(ctx, part, parts):
             label = np.int64(labels[sample])
             if label < 0 or label >= max(n, 2):
                 return _BAD_INDEX
-            write_label(t, label, n)
+            if n == 1:
+                t[0] = like(t, label)
+            else:
+                t[label] = one
         else:
             y = reals(ctx, ctx.Y) + sample * n
             for j in range(n):
@@ -128,31 +151,37 @@ def store_softmax(ctx, part, parts):
 
 @kernel
 def mark_correct_by_class(ctx, part, parts):
-    """row_correct[i] = 1 where output and target are largest at the same place; split by rows."""
+    """row_correct[i] = 1 where output and target are largest at the same place; split by rows.
+
+    The largest of the targets made from a label is at the label.
+    """
     n = ctx.n_outputs
     output, targets = buffer(ctx, ctx.output), buffer(ctx, ctx.targets)
-    correct = doubles(ctx, ctx.row_correct)
+    labels, correct = labels32(ctx, ctx.labels), doubles(ctx, ctx.row_correct)
+    by_label = ctx.labels != 0 and n > FEW  # for few, comparing is faster
     begin, end = rows_of_part(ctx, part, parts)
     for i in range(begin, end):
-        z, t = output + i * n, targets + i * n
-        correct[i] = 1.0 if place_of_maximum(z, n) == place_of_maximum(t, n) else 0.0
+        if by_label:
+            sample = sample_of(ctx, i)
+            if sample < 0:
+                return _BAD_INDEX
+            place = np.int64(labels[sample])
+        else:
+            place = place_of_maximum(targets + i * n, n)
+        correct[i] = 1.0 if place_of_maximum(output + i * n, n) == place else 0.0
     return 0
 
 
 @subroutine
 def place_of_maximum(x, n):
-    """The first i < n with the largest x[i]; large n takes two loops that vectorise."""
+    """The first i < n with the largest x[i]; skips NaN, except in x[0] of at most SUM_LANES."""
     first, largest = 0, x[0]
-    if n <= 16:
+    if n <= FEW:
         for i in range(1, n):
             first = i if x[i] > largest else first
             largest = x[i] if x[i] > largest else largest
-    else:
-        largest = maximum_of(x, n)
-        first = n - 1
-        for i in range(n):
-            place = i if x[i] == largest else n
-            first = place if place < first else first
+    elif n > SUM_LANES or largest == largest:
+        first = min(n - 1, first_at_least(x, maximum_of(x, n), n))
     return first
 
 

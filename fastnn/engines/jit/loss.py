@@ -159,7 +159,7 @@ def cross_entropy(ctx, part, parts):
             cross_entropy_of_short_rows(ctx, part, op, i, rows)
         else:
             rows = min(_ROWS, end - i)
-            cross_entropy_of_rows(ctx, op, i, rows)
+            cross_entropy_of_rows(ctx, part, op, i, rows)
         derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
         i += rows
     return 0
@@ -231,33 +231,46 @@ def _gradient(builder, e, t, reciprocal, factor):
 
 
 @subroutine
-def cross_entropy_of_rows(ctx, op, first, rows):
-    """The losses of `rows` rows from `first` on, and their da."""
+def cross_entropy_of_rows(ctx, part, op, first, rows):
+    """The losses of `rows` rows from `first` on, and their da.
+
+    Several simple loops over all rows: rows do not wait for their own stores, and logarithms fill
+    the lanes. With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d.
+    """
     n = op.n_in
     z, t = buffer(ctx, op.x) + first * n, buffer(ctx, ctx.targets) + first * n
     da = buffer(ctx, op.dx) + first * n
     loss = doubles(ctx, ctx.row_loss) + first
-    keep, add = like(z, 1.0 - op.arg0), like(z, op.arg0 / n)
-    # With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d.
+    totals = doubles(ctx, pack_of(ctx, part))
+    logarithms = totals + _ROWS
+    smoothing = op.arg0
+    keep, add = like(z, 1.0 - smoothing), like(z, smoothing / n)
     for i in range(rows):
-        at = i * n
-        highest = maximum_of(z + at, n)
-        for j in range(at, at + n):
+        totals[i] = np.float64(maximum_of(z + i * n, n))
+    for i in range(rows):
+        highest = like(z, totals[i])
+        for j in range(i * n, i * n + n):
             da[j] = z[j] - highest
-        loss[i] = dot_of(t + at, da + at, n)
-        if op.arg0 != 0.0:
-            loss[i] = (1.0 - op.arg0) * loss[i] + op.arg0 / n * sum_of(da + at, n)
+    for i in range(rows):
+        loss[i] = dot_of(t + i * n, da + i * n, n)
+        if smoothing != 0.0:
+            loss[i] = (1.0 - smoothing) * loss[i] + smoothing / n * sum_of(da + i * n, n)
     for j in range(rows * n):
         da[j] = exp(da[j])
     for i in range(rows):
-        at = i * n
-        total = sum_of(da + at, n)
-        target_sum = (1.0 - op.arg0) * sum_of(t + at, n) + op.arg0
-        weight = weight_of(ctx, first + i)
-        factor, part_of_total = like(z, ctx.scale * weight), like(z, 1.0 / total)
-        for j in range(at, at + n):
+        totals[i] = sum_of(da + i * n, n)
+    for i in range(rows):
+        logarithms[i] = log(totals[i])
+    for i in range(rows):
+        # The one-hot code of a label has the sum 1.
+        target_sum = 1.0 if ctx.labels and n > 1 else sum_of(t + i * n, n)
+        target_sum = (1.0 - smoothing) * target_sum + smoothing
+        loss[i] = (target_sum * logarithms[i] - loss[i]) * weight_of(ctx, first + i)
+    for i in range(rows):
+        factor = like(z, ctx.scale * weight_of(ctx, first + i))
+        part_of_total = like(z, 1.0 / totals[i])
+        for j in range(i * n, i * n + n):
             da[j] = factor * (da[j] * part_of_total - (t[j] * keep + add))
-        loss[i] = (target_sum * log(total) - loss[i]) * weight
 
 
 @kernel

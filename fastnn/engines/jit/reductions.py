@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from .kernels import formula, subroutine
 from .simd import call_llvm, emit_loop, fma, fused, word
-from .vectors import LANE, REAL, at_offset, lane_mask, masked_load, shuffle
+from .vectors import LANE, REAL, at_offset, broadcast, lane_mask, masked_load, shuffle
 
 #: Virtual lanes of a sum, on every processor. Changing it changes results bitwise.
 SUM_LANES = 16
@@ -168,6 +168,45 @@ def maximum_of(x, count):
     for i in range(1, count):
         largest = x[i] if x[i] > largest else largest
     return largest
+
+
+@intrinsic
+def first_at_least(typingctx, x, value, count):
+    """The first i < count with x[i] >= value, or `count`."""
+    real = x.dtype
+    width = real.bitwidth // 8
+    vector, bits = ir.VectorType(REAL[real], SUM_LANES), ir.IntType(SUM_LANES)
+
+    def codegen(context, builder, sig, args):
+        x, value, count = args
+        least = broadcast(builder, value, vector)
+
+        def first_lane(found, at):
+            """`at` + the first lane that is found, or `count`."""
+            lanes = builder.bitcast(found, bits)
+            lane = builder.cttz(lanes, ir.Constant(ir.IntType(1), 0))
+            place = builder.add(at, builder.zext(lane, word(0).type))
+            none = builder.icmp_unsigned("==", lanes, ir.Constant(bits, 0))
+            return builder.select(none, count, place)
+
+        def earlier(a, b):
+            return builder.select(builder.icmp_signed("<", b, a), b, a)
+
+        def advance(first, at, address):
+            values = builder.load(at_offset(builder, address, 0, vector), align=width)
+            place = first_lane(builder.fcmp_ordered(">=", values, least), at)
+            following = builder.add(at, word(SUM_LANES))
+            return earlier(first, place), following, builder.add(address, word(SUM_LANES * width))
+
+        whole = builder.sdiv(count, word(SUM_LANES))
+        first, at, address = emit_loop(builder, whole, (count, word(0), x), advance)
+        mask = lane_mask(builder, builder.sub(count, at), SUM_LANES)
+        pointer = at_offset(builder, address, 0, vector)
+        values = masked_load(builder, pointer, mask, vector, width)
+        found = builder.and_(mask, builder.fcmp_ordered(">=", values, least))
+        return earlier(first, first_lane(found, at))
+
+    return types.int64(x, value, types.int64), codegen
 
 
 @subroutine

@@ -129,6 +129,17 @@ def prefetch(builder, address):
 
 
 @intrinsic
+def prefetch_line(typingctx, address):
+    """Prefetch the cache line of an address into L2."""
+
+    def codegen(context, builder, sig, args):
+        prefetch(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), codegen
+
+
+@intrinsic
 def hidden(typingctx, n):
     """The same integer, hidden from LLVM, which vectorises a loop of unknown length."""
 
