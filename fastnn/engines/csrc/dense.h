@@ -9,6 +9,16 @@ INLINE const real *biases_at(const struct context *ctx, int64_t j)
     return (const real *)ctx->params + ctx->op->b + j;
 }
 
+/* How many of some rows of a product with k steps are computed before their epilogue.
+
+   Where B stays in L1, so few that their part of C does too. */
+INLINE int64_t rows_of_block(const struct context *ctx, int64_t rows, int64_t columns, int64_t k)
+{
+    const bool is_small = rows * columns <= L1_ELEMENTS; /* spares small networks the division */
+    if (!ctx->inner || is_small || k * columns > L1_ELEMENTS) return BLOCK_ROWS;
+    return larger_of(4 * MR, L1_ELEMENTS / columns / MR * MR);
+}
+
 /* z = x W + b, then a = act(z) by the epilogue, block by block.
 
    x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out). */
@@ -21,8 +31,9 @@ static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
     const struct area mine = rows_or_columns(ctx, n_out, part, parts);
     for (int64_t j = mine.j; j < mine.j_end; j += NC) {
         const int64_t columns = smaller_of(NC, mine.j_end - j);
-        for (int64_t i = mine.i; i < mine.i_end; i += BLOCK_ROWS) {
-            const int64_t rows = smaller_of(BLOCK_ROWS, mine.i_end - i), at = i * n_out + j;
+        const int64_t most_rows = rows_of_block(ctx, mine.i_end - mine.i, columns, n_in);
+        for (int64_t i = mine.i; i < mine.i_end; i += most_rows) {
+            const int64_t rows = smaller_of(most_rows, mine.i_end - i), at = i * n_out + j;
             const struct gemm g = {
                 .c = z + at, .c_row = n_out, .first = biases_at(ctx, j), .first_row = 0,
                 .a = x + i * n_in, .a_row = n_in, .a_col = 1, .b = w + j, .b_row = n_out,
@@ -78,6 +89,38 @@ static void sum_over_rows(struct gemm *g, int64_t first, int64_t last)
     g->adds = adds;
 }
 
+/* Whether a block of dW is computed as its transpose, whose columns then leave fewer lanes idle, even
+   with the time to transpose the block. */
+static inline bool sums_transposed(int64_t rows, int64_t columns, int64_t depth)
+{
+    const int64_t direct = rows * whole_lanes(columns) * depth;
+    const int64_t transposes = columns > 1 ? rows * columns * LANES : 0;
+    return columns < PACKING_ROWS && columns * whole_lanes(rows) * depth + transposes < direct;
+}
+
+/* A block of dW (rows, columns) as the transpose of dWt = dzt x, from some rows of the batch.
+
+   g is the product that computes the block itself. */
+NOINLINE void transposed_weights_of_rows(struct gemm g, const struct gradient *to)
+{
+    const int64_t rows = g.m, columns = g.n, n_in = g.a_col, n_out = g.c_row;
+    const real *x = g.a, *dz = g.b;
+    real *dw = g.c, *dwt = g.pack; /* the room for B, which so few rows do not pack */
+    const bool is_column = columns == 1 && n_out == 1; /* its own transpose */
+    g.a = dz;
+    g.a_col = n_out;
+    g.b_row = n_in;
+    g.m = columns;
+    for (int64_t k = 0; k < rows; k += NC, dw += NC * n_out) {
+        g.b = x + k;
+        g.c_row = g.n = smaller_of(NC, rows - k);
+        g.c = is_column ? dw : dwt;
+        if (!is_column && g.adds) transpose(dwt, g.n, dw, n_out, g.n, columns);
+        sum_over_rows(&g, to->first, to->last);
+        if (!is_column) transpose(dw, n_out, dwt, g.n, columns, g.n);
+    }
+}
+
 /* A block of dW, and with its first rows the same columns of db, from some rows of the batch. */
 static void weights_of_rows(const struct context *ctx, int64_t part, const struct gradient *to,
                             struct area mine)
@@ -96,7 +139,10 @@ static void weights_of_rows(const struct context *ctx, int64_t part, const struc
             g.c = to->dw + k * n_out + j;
             g.a = x + k;
             g.m = smaller_of(BLOCK_ROWS, mine.i_end - k);
-            sum_over_rows(&g, to->first, to->last);
+            if (sums_transposed(g.m, g.n, to->last - to->first))
+                transposed_weights_of_rows(g, to);
+            else
+                sum_over_rows(&g, to->first, to->last);
         }
         if (mine.i == 0 && mine.i_end > 0 && to->db) {
             g.c = to->db + j;
@@ -153,8 +199,9 @@ static int64_t dense_inputs(struct context *ctx, int64_t part, int64_t parts)
     const struct area mine = rows_or_columns(ctx, n_in, part, parts);
     for (int64_t k = mine.j; k < mine.j_end; k += NC) {
         const int64_t columns = smaller_of(NC, mine.j_end - k);
-        for (int64_t i = mine.i; i < mine.i_end; i += BLOCK_ROWS) {
-            const int64_t rows = smaller_of(BLOCK_ROWS, mine.i_end - i), at = i * n_in + k;
+        const int64_t most_rows = rows_of_block(ctx, mine.i_end - mine.i, columns, n_out);
+        for (int64_t i = mine.i; i < mine.i_end; i += most_rows) {
+            const int64_t rows = smaller_of(most_rows, mine.i_end - i), at = i * n_in + k;
             const struct gemm g = {
                 .c = dx + at, .c_row = n_in, .first = op->adds ? dx + at : (real *)ctx->zeros,
                 .first_row = op->adds ? n_in : 0, .a = dz + i * n_out, .a_row = n_out, .a_col = 1,

@@ -1,10 +1,12 @@
-/* The micro-kernel of the matrix product, and that of dot products.
+/* The micro-kernels of the matrix product, and that of dot products.
 
-   An MR x NR tile of the result stays in registers. NR follows the level's vectors; the bits of a
-   result do not depend on it. */
+   A tile of the result, MR x NR or less, stays in registers. NR follows the level's vectors; the
+   bits of a result do not depend on it. */
 
 enum {
     NR = NR_VECTORS * LANES, /* columns of the widest tile */
+    MOST_ROWS = 8,           /* rows of the tallest tile */
+    ROW_VECTORS = VECTOR_BYTES > 32 ? 4 : 8, /* the widest tile of a single row */
     DOTS = VECTOR_REGISTERS / 2 / REAL_VECTORS,
     DOT_ROWS = DOTS < 1 ? 1 : DOTS > 8 ? 8 : DOTS, /* rows whose dot products run side by side */
 };
@@ -35,76 +37,16 @@ struct gemm {
 #define HIDE_VECTOR(value)
 #endif
 
-/* The micro-kernel: for r < mr and all columns j of `vectors` vectors,
-
-       t[r, j] = fma(a[r, p], b[p, j], t[r, j])
-
-   for p = 0, 1, ... k-1 in that order, in registers. The chain starts with first[r, j]; its end is
-   stored as c[r, j], or added to it if g->adds.
-
-   masked      only the first g->n lanes of the last vector are read and written
-   packs       the rows of b are also written to `other`, one after another
-   prefetches  prefetches other + p*other_row for every p, and the tile of c at next_c unless that
-               is c
-   Reads a, b, first and, with adds, c; writes c, which may overlap first alone. */
-INLINE void micro_kernel(const int mr, const int vectors, const bool masked, const bool packs,
-                         const bool prefetches, const struct gemm *g, real *other,
-                         int64_t other_row, const real *next_c)
-{
-    vec t[MR][NR_VECTORS];
-    const real *first = g->first, *b = g->b;
-    real *c = g->c;
-#pragma GCC unroll 8
-    for (int r = 0; r < mr; r++, first += g->first_row)
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            const real *p = first + v * LANES;
-            t[r][v] = masked && v == vectors - 1 ? load_some(p, g->n) : load(p);
-        }
-    if (prefetches && next_c != c)
-        for (int r = 0; r < mr; r++)
-#pragma GCC unroll 3
-            for (int v = 0; v < vectors; v++)
-                __builtin_prefetch(next_c + r * g->c_row + v * LANES, 0, 2);
-    /* In bytes, so that an address needs no scale of its own: rows 0 to 3, and 4 to 7. */
-    int64_t once = g->a_row * (int64_t)sizeof(real), twice = 2 * once, thrice = 3 * once;
-    const int64_t next_a = g->a_col * (int64_t)sizeof(real);
-    const char *low = (const char *)g->a, *high = low + 4 * once;
-    HIDE(once);
-    HIDE(twice);
-    HIDE(thrice);
-    for (int64_t left = g->k; left > 0; left--) {
-        vec row[NR_VECTORS];
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            const real *p = b + v * LANES;
-            row[v] = masked && v == vectors - 1 ? load_some(p, g->n) : load(p);
-            if (mr > 1) HIDE_VECTOR(row[v]);
-            if (packs) store(other + v * LANES, row[v]);
-        }
-        if (prefetches) __builtin_prefetch(other, 0, 2);
-#pragma GCC unroll 8
-        for (int r = 0; r < mr; r++) {
-            const char *p = r < 4 ? low : high;
-            p += r % 4 == 0 ? 0 : r % 4 == 1 ? once : r % 4 == 2 ? twice : thrice;
-            const vec factor = set(*(const real *)p);
-#pragma GCC unroll 3
-            for (int v = 0; v < vectors; v++) t[r][v] = fused(factor, row[v], t[r][v]);
-        }
-        low += next_a;
-        high += next_a;
-        b += g->b_row;
-        other += packs ? vectors * LANES : other_row;
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < mr; r++, c += g->c_row)
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            const int64_t n = masked && v == vectors - 1 ? g->n : LANES;
-            if (g->adds) t[r][v] = take(c + v * LANES, n) + t[r][v];
-            put(c + v * LANES, t[r][v], n);
-        }
-}
+/* Half a vector holds few columns at less cost: many processors with vectors of 64 bytes multiply
+   two of 32 at a time. */
+#define TILE(name) name
+#include "tile.h"
+#undef TILE
+#ifdef HALF_VECTORS
+#define TILE(name) half_##name
+#include "tile.h"
+#undef TILE
+#endif
 
 /* Dot products of some rows with one vector: continues, for r < rows and lanes l < SUM_LANES,
 

@@ -48,35 +48,6 @@ static int64_t narrow_forward(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* Some rows of dW, and with the first of them db, from some rows of the batch. */
-static void narrow_weights_of_rows(const struct context *ctx, int64_t part,
-                                   const struct gradient *to, struct range mine)
-{
-    const struct op *op = ctx->op;
-    const int64_t n_in = op->n_in, n_out = op->n_out;
-    const real *x = buffer(ctx, op->x), *dz = buffer(ctx, op->da);
-    real *dwt = pack_of(ctx, part); /* the room for B, which few rows do not pack */
-    struct gemm g = {
-        .c = to->db, .c_row = n_out, .first = ctx->zeros, .first_row = 0, .a = ctx->one, .a_row = 1,
-        .a_col = 0, .b = dz, .b_row = n_out, .m = 1, .n = n_out, .k = 0, .adds = to->adds_b,
-        .pack = dwt,
-    };
-    if (mine.begin == 0 && mine.end > 0 && to->db) sum_over_rows(&g, to->first, to->last);
-    g.a = dz;
-    g.a_col = g.m = n_out;
-    g.b_row = n_in;
-    g.adds = to->adds_w;
-    for (int64_t k = mine.begin; k < mine.end; k += NC) {
-        real *dw = to->dw + k * n_out;
-        g.b = x + k;
-        g.c_row = g.n = smaller_of(NC, mine.end - k);
-        g.c = n_out == 1 ? dw : dwt; /* a column is its own transpose */
-        if (g.c != dw && g.adds) transpose(dwt, g.n, dw, n_out, g.n, n_out);
-        sum_over_rows(&g, to->first, to->last);
-        if (g.c != dw) transpose(dw, n_out, dwt, g.n, n_out, g.n);
-    }
-}
-
 /* dW = xt dz and db = the column sums of dz, as dense_weights.
 
    x (m, n_in), dz (m, n_out); writes the gradient's W (n_in, n_out) and b (n_out). Computes
@@ -88,6 +59,6 @@ static int64_t narrow_weights(struct context *ctx, int64_t part, int64_t parts)
     if (is_penalised(op) && !is_continued(ctx))
         penalty_derivative(ctx, mine.begin * op->n_out, mine.end - mine.begin, op->n_out);
     const struct gradient to = gradient_of_batch(ctx);
-    narrow_weights_of_rows(ctx, part, &to, mine);
+    weights_of_rows(ctx, part, &to, (struct area){mine.begin, mine.end, 0, op->n_out});
     return STATUS_OK;
 }

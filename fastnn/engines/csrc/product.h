@@ -8,6 +8,8 @@
 enum {
     NC = NC_PANELS * NR,   /* most columns of a product */
     BLOCK_ROWS = 1024,     /* rows of C that kernels compute with one call */
+    PACKING_ROWS = 3 * MR, /* with fewer rows of C, B is not packed */
+    L1_ELEMENTS = (1 << 14) / sizeof(real), /* half of L1 */
     PREFETCH_ROWS = 64,    /* with no more rows of C, k-blocks are half as long */
     /* A larger C does not stay in L2: its next tile is prefetched, unless k is so short that the
        current tile is done before the memory answers. */
@@ -55,14 +57,14 @@ INLINE int64_t multiply_rest(const int rows, const int vectors, const bool maske
     return i + rows;
 }
 
-/* Multiply with a micro-panel of `vectors` vectors, or with `masked` of part of one.
+/* Multiply with a micro-panel of two or more `vectors`, the last of which may be `masked`.
 
    Together the tiles prefetch the next micro-panel once: as packed, or line by line in place. That
    may lie outside of B. */
 INLINE void multiply(const int vectors, const bool masked, const struct micro_panel *p)
 {
     const int width = vectors * LANES;
-    const bool packed = vectors > 1 && p->b_is == PACKED;
+    const bool packed = p->b_is == PACKED;
     const int64_t share_of_next = width * MR / p->m;
     real *ahead = (real *)p->b + (masked ? 0 : width);
     int64_t ahead_row = p->whole->b_row, i = 0;
@@ -78,8 +80,8 @@ INLINE void multiply(const int vectors, const bool masked, const struct micro_pa
         }
         const real *next_c = tile.c;
         if (p->far) next_c = i + 2 * MR <= p->m ? tile.c + MR * tile.c_row : p->c + width;
-        if (vectors > 1 && p->b_is == PACKS && i == 0) {
-            micro_kernel(MR, vectors, false, true, false, &tile, p->pack, 0, next_c);
+        if (p->b_is == PACKS && i == 0) {
+            micro_kernel(MR, vectors, masked, true, false, &tile, p->pack, 0, next_c);
             tile.b = p->pack;
             tile.b_row = width;
             continue;
@@ -100,8 +102,56 @@ INLINE void multiply(const int vectors, const bool masked, const struct micro_pa
 
 NOINLINE void multiply_3(const struct micro_panel *p) { multiply(3, false, p); }
 NOINLINE void multiply_2(const struct micro_panel *p) { multiply(2, false, p); }
-NOINLINE void multiply_1(const struct micro_panel *p) { multiply(1, false, p); }
-NOINLINE void multiply_edge(const struct micro_panel *p) { multiply(1, true, p); }
+
+/* Multiply `rows` rows with part of a vector, from row i on; the next row. */
+INLINE int64_t multiply_few(const int rows, const bool half, const struct micro_panel *p,
+                            struct gemm *tile, int64_t i)
+{
+    move_to(tile, p, i);
+#ifdef HALF_VECTORS
+    if (half) {
+        half_micro_kernel(rows, 1, true, false, false, tile, tile->c, 0, tile->c);
+        return i + rows;
+    }
+#endif
+    (void)half;
+    micro_kernel(rows, 1, true, false, false, tile, tile->c, 0, tile->c);
+    return i + rows;
+}
+
+/* Multiply with a micro-panel of one vector or part of one, or with `half` of half a vector.
+
+   A tile of fewer than four rows waits for its sums, so the last rows are split into tiles of at
+   least so many where this is possible: 9 rows into 5 and 4, 15 into three times 5. */
+INLINE void multiply_narrow(const bool half, const struct micro_panel *p)
+{
+    const int64_t m = p->m, n = half ? p->n : smaller_of(LANES, p->n);
+    struct gemm tile = {.c_row = p->whole->c_row, .first_row = p->first_row, .b = p->b,
+                        .b_row = p->whole->b_row, .n = n, .k = p->k, .adds = p->whole->adds};
+    int64_t i = 0;
+    while (m - i >= 12 ? m - i != 15 : m - i == 8) i = multiply_few(8, half, p, &tile, i);
+    if (m - i == 6 || m - i == 11) i = multiply_few(6, half, p, &tile, i);
+    while (m - i >= 5) i = multiply_few(5, half, p, &tile, i);
+    if (m - i >= 4) i = multiply_few(4, half, p, &tile, i);
+    if (m - i >= 2) i = multiply_few(2, half, p, &tile, i);
+    if (m - i >= 1) multiply_few(1, half, p, &tile, i);
+}
+
+NOINLINE void multiply_1(const struct micro_panel *p) { multiply_narrow(false, p); }
+#ifdef HALF_VECTORS
+NOINLINE void multiply_half(const struct micro_panel *p) { multiply_narrow(true, p); }
+#else
+NOINLINE void multiply_part_of_2(const struct micro_panel *p) { multiply(2, true, p); }
+#endif
+
+/* A single row, whose chains of few vectors would wait for each sum. */
+NOINLINE void multiply_row(const struct micro_panel *p)
+{
+    struct gemm tile = {.c_row = 0, .first_row = 0, .b = p->b, .b_row = p->whole->b_row, .k = p->k,
+                        .adds = p->whole->adds};
+    move_to(&tile, p, 0);
+    micro_kernel(1, ROW_VECTORS, false, false, false, &tile, tile.c, 0, tile.c);
+}
 
 /* Pack `rows` rows of A into micro-panels of PACK_ROWS rows, each column by column.
 
@@ -114,22 +164,57 @@ static inline void pack_rows(real *out, const real *a, int64_t a_col, int64_t ro
             memcpy(out + i * KC + p * PACK_ROWS, a + i + p * a_col, PACK_ROWS * sizeof(real));
 }
 
+/* The lanes that tiles of n columns take. */
+INLINE int64_t whole_lanes(int64_t n)
+{
+#ifdef HALF_VECTORS
+    const int64_t step = LANES / 2;
+#else
+    const int64_t step = LANES;
+#endif
+    return (n + step - 1) / step * step;
+}
+
+/* Multiply with one micro-panel of B; its columns.
+
+   As few tiles as possible have one vector, since these wait for their loads and sums. */
+INLINE int64_t multiply_some(const struct micro_panel *p)
+{
+    const int64_t n = p->n;
+    if (p->m == 1 && n >= ROW_VECTORS * LANES) {
+        multiply_row(p);
+        return ROW_VECTORS * LANES;
+    }
+#ifdef HALF_VECTORS
+    if (n <= LANES / 2) {
+        multiply_half(p);
+        return LANES / 2;
+    }
+    const bool three = n >= 3 * LANES && n != 4 * LANES, two = n >= 2 * LANES;
+#else
+    const int64_t vectors = (n + LANES - 1) / LANES;
+    const bool masked = n % LANES > 0;
+    const bool three = vectors >= 3 && vectors != 4 && !(vectors % 3 == 0 && vectors < 7 && masked);
+    const bool two = vectors > 1;
+    if (two && !three && n < 2 * LANES) {
+        multiply_part_of_2(p);
+        return 2 * LANES;
+    }
+#endif
+    if (three)
+        multiply_3(p);
+    else if (two)
+        multiply_2(p);
+    else
+        multiply_1(p);
+    return three ? 3 * LANES : two ? 2 * LANES : LANES;
+}
+
 /* Multiply with all micro-panels of B, the first of which is p. */
 static inline void multiply_panels(struct micro_panel *p)
 {
     while (p->n > 0) {
-        int64_t width = LANES;
-        if (p->n >= 3 * LANES && p->n != 4 * LANES) {
-            multiply_3(p);
-            width = 3 * LANES;
-        } else if (p->n >= 2 * LANES) {
-            multiply_2(p);
-            width = 2 * LANES;
-        } else if (p->n >= LANES) {
-            multiply_1(p);
-        } else {
-            multiply_edge(p);
-        }
+        const int64_t width = multiply_some(p);
         p->c += width;
         p->first += width;
         p->b += width;
@@ -147,7 +232,7 @@ static void product(const struct gemm *g)
 {
     real *a_pack = g->pack + KC * NC;
     const bool packs_a = g->n >= 4 * NR && g->a_col != 1;
-    const bool packs_b = g->m >= 3 * MR && g->b_row > NR;
+    const bool packs_b = g->m >= PACKING_ROWS && g->b_row > NR && g->k * g->n > L1_ELEMENTS;
     const bool far = g->m * g->c_row > L2_ELEMENTS && g->k >= PREFETCH_K;
     const int64_t kc = g->m <= PREFETCH_ROWS && !g->adds ? KC / 2 : KC;
     const real *first = g->first;

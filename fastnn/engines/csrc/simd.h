@@ -6,6 +6,7 @@
    widen, widen_some  reals as a vector of doubles
    less, at_most, select   compare and select; a comparison with NaN is false
    true_lanes         one bit for each lane of a comparison, the lowest for the first
+   half_              the same for half of the lanes, where HALF_VECTORS is defined
    larger, smaller    a > b ? a : b, and a < b ? a : b: b if either is NaN
    fma                one rounding; nothing else is fused (-ffp-contract=off)
 
@@ -175,6 +176,17 @@ INLINE void put(real *p, vec v, int64_t n)
     else
         store_some(p, v, n);
 }
+
+#ifdef HALF_VECTORS
+enum { half_LANES = LANES / 2 };
+typedef OF_REAL(half_vec) half_vec;
+#define half_load OF_REAL(half_load)
+#define half_store OF_REAL(half_store)
+#define half_load_some OF_REAL(half_load_some)
+#define half_store_some OF_REAL(half_store_some)
+#define half_set OF_REAL(half_set)
+#define half_fused OF_REAL(half_fma)
+#endif
 
 /* Unroll four vectors; not where every fma is a function call, which only makes more code. */
 #ifdef LEVEL_PLAIN

@@ -74,3 +74,48 @@ static inline vec_d load_or_d(const double *p, int64_t n, vec_d other)
 {
     return _mm512_mask_loadu_pd(other, first_lanes_d(n), p);
 }
+
+/* Vectors of half the size: half_vec, half_load and so on. */
+#define HALF_VECTORS
+typedef __m256 half_vec_s;
+typedef __m256d half_vec_d;
+
+static inline __mmask8 half_lanes(int64_t n) { return (__mmask8)((1u << n) - 1); }
+
+static inline half_vec_s half_load_s(const float *p) { return _mm256_loadu_ps(p); }
+static inline half_vec_d half_load_d(const double *p) { return _mm256_loadu_pd(p); }
+static inline void half_store_s(float *p, half_vec_s v) { _mm256_storeu_ps(p, v); }
+static inline void half_store_d(double *p, half_vec_d v) { _mm256_storeu_pd(p, v); }
+
+static inline half_vec_s half_load_some_s(const float *p, int64_t n)
+{
+    return _mm256_maskz_loadu_ps(half_lanes(n), p);
+}
+
+static inline half_vec_d half_load_some_d(const double *p, int64_t n)
+{
+    return _mm256_maskz_loadu_pd(half_lanes(n), p);
+}
+
+static inline void half_store_some_s(float *p, half_vec_s v, int64_t n)
+{
+    _mm256_mask_storeu_ps(p, half_lanes(n), v);
+}
+
+static inline void half_store_some_d(double *p, half_vec_d v, int64_t n)
+{
+    _mm256_mask_storeu_pd(p, half_lanes(n), v);
+}
+
+static inline half_vec_s half_set_s(float x) { return _mm256_set1_ps(x); }
+static inline half_vec_d half_set_d(double x) { return _mm256_set1_pd(x); }
+
+static inline half_vec_s half_fma_s(half_vec_s a, half_vec_s b, half_vec_s c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline half_vec_d half_fma_d(half_vec_d a, half_vec_d b, half_vec_d c)
+{
+    return _mm256_fmadd_pd(a, b, c);
+}

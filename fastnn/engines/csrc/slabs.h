@@ -41,10 +41,7 @@ static int64_t slab_weights(struct context *ctx, int64_t part, int64_t parts)
         };
         to.adds_w = to.adds_b = begin < 0;
         if (op->b != NONE) to.db = to.dw + size;
-        if (narrow)
-            narrow_weights_of_rows(ctx, part, &to, (struct range){0, op->n_in});
-        else
-            weights_of_rows(ctx, part, &to, (struct area){0, op->n_in, 0, op->n_out});
+        weights_of_rows(ctx, part, &to, (struct area){0, op->n_in, 0, op->n_out});
     }
     return STATUS_OK;
 }

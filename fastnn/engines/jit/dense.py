@@ -16,16 +16,41 @@ from .context import (
     is_last_piece,
     op_number,
     op_of,
+    pack_of,
     share,
 )
 from .kernels import kernel, subroutine
 from .memory import doubles, like, reals
 from .microkernel import Matrix, Strided, from_row, from_step
-from .product import BLOCK_ROWS, MR, Size, block_columns, block_of_part, multiply, rows_or_columns
+from .product import (
+    BLOCK_ROWS,
+    MR,
+    PACKING_ROWS,
+    Size,
+    block_columns,
+    block_of_part,
+    l1_elements,
+    multiply,
+    rows_or_columns,
+    whole_lanes,
+)
 from .reductions import dot_of, size_of, sum_in_blocks
 from .transpose import transpose
+from .vectors import vector_lanes
 
 _NOT_FINITE = int(Status.NOT_FINITE)
+
+
+@subroutine
+def rows_of_block(ctx, rows, columns, depth):
+    """How many of some rows of a product with k steps are computed before their epilogue.
+
+    Where b stays in L1, so few that their part of c does too.
+    """
+    most = l1_elements(reals(ctx, ctx.params))
+    if ctx.inner == 0 or rows * columns <= most or depth * columns > most:
+        return BLOCK_ROWS
+    return max(4 * MR, most // columns // MR * MR)
 
 
 @kernel
@@ -43,9 +68,10 @@ def dense_forward(ctx, part, parts):
     while j < area.j_end:
         columns = min(block_columns(x), area.j_end - j)
         bias = Matrix(biases(ctx, op, j), 0)
+        most_rows = rows_of_block(ctx, area.i_end - area.i, columns, n_in)
         i = area.i
         while i < area.i_end:
-            rows = min(BLOCK_ROWS, area.i_end - i)
+            rows = min(most_rows, area.i_end - i)
             at = i * n_out + j
             multiply(
                 ctx, part, Matrix(z + at, n_out), bias, Strided(x + i * n_in, n_in, 1),
@@ -120,6 +146,43 @@ def dense_weights(ctx, part, parts):
 
 
 @subroutine
+def sums_transposed(pointer, rows, columns, depth):
+    """Whether a block of dW is computed as its transpose.
+
+    The transpose leaves fewer lanes idle, and that pays for transposing the block.
+    """
+    n = vector_lanes(pointer)
+    direct = rows * whole_lanes(pointer, columns) * depth
+    transposes = rows * columns * n if columns > 1 else 0
+    transposed = columns * whole_lanes(pointer, rows) * depth + transposes
+    return columns < PACKING_ROWS and transposed < direct
+
+
+@subroutine
+def transposed_weights_of_rows(ctx, part, dw, x, dz, size, adds):
+    """A block of dW as the transpose of dWt = dzt x; the arguments are those of the block."""
+    rows, depth, columns = size
+    # The packing buffer for b is free: a product of so few rows packs nothing.
+    dwt = reals(ctx, pack_of(ctx, part))
+    is_column = columns == 1 and dw.row == 1
+    k = 0
+    while k < rows:
+        some = min(block_columns(dwt), rows - k)
+        block = dw.at + k * dw.row
+        # A column is its own transpose.
+        to = block if is_column else dwt
+        if adds and not is_column:
+            transpose(dwt, some, block, dw.row, some, columns)
+        sum_over_rows(
+            ctx, part, Matrix(to, some), Strided(dz.at, 1, dz.row), Matrix(x.at + k, x.step),
+            Size(columns, depth, some), adds,
+        )  # fmt: skip
+        if not is_column:
+            transpose(block, dw.row, dwt, some, columns, some)
+        k += some
+
+
+@subroutine
 def weights_of_rows(ctx, part, op, gradient, area, begin, end):
     """An area of dW from rows begin, ..., end-1 of the batch; with row 0 of dW also of db."""
     n_in, n_out = op.n_in, op.n_out
@@ -132,10 +195,12 @@ def weights_of_rows(ctx, part, op, gradient, area, begin, end):
         k = area.i
         while k < area.i_end:
             rows = min(BLOCK_ROWS, area.i_end - k)
-            sum_over_rows(
-                ctx, part, Matrix(gradient.w + (k * n_out + j), n_out), Strided(x + k, 1, n_in),
-                right, Size(rows, end - begin, columns), gradient.w_adds,
-            )  # fmt: skip
+            dw, left = Matrix(gradient.w + (k * n_out + j), n_out), Strided(x + k, 1, n_in)
+            size = Size(rows, end - begin, columns)
+            if sums_transposed(x, rows, columns, end - begin):
+                transposed_weights_of_rows(ctx, part, dw, left, right, size, gradient.w_adds)
+            else:
+                sum_over_rows(ctx, part, dw, left, right, size, gradient.w_adds)
             k += rows
         if area.i == 0 and area.i_end > 0 and op.b != NONE:
             sum_over_rows(
@@ -199,9 +264,10 @@ def dense_inputs(ctx, part, parts):
     k = area.j
     while k < area.j_end:
         columns = min(block_columns(dz), area.j_end - k)
+        most_rows = rows_of_block(ctx, area.i_end - area.i, columns, n_out)
         i = area.i
         while i < area.i_end:
-            rows = min(BLOCK_ROWS, area.i_end - i)
+            rows = min(most_rows, area.i_end - i)
             at = i * n_in + k
             c = Matrix(dx + at, n_in)
             multiply(

@@ -68,6 +68,7 @@ def make_micro_kernel(
     masked: bool = False,
     packs: bool = False,
     prefetches: bool = False,
+    half: bool = False,
 ):
     """A micro-kernel for n_rows rows and n_vectors vectors, as an intrinsic.
 
@@ -79,17 +80,19 @@ def make_micro_kernel(
     t starts as first[r, j]; at the end it is stored in c[r, j], or added to it if `adds` is 1.
     c, first, b and other are Matrix, a is Strided, next_c is a pointer.
 
-    masked      only the first `columns` lanes of the last vector are read and written
+    masked      the last vector ends with column `columns` - 1; the lanes behind are neither read
+                nor written
     packs       the rows of b are also copied to other.at, one after another
     prefetches  prefetches row k of `other` in step k, and first the tile of c at next_c, unless
                 that is c.at
+    half        the vectors have half the size
     Reads a, b, first and, with adds, c; writes c, which may overlap first alone.
     """
 
     @intrinsic
     def micro_kernel(typingctx, c, first, a, b, depth, columns, adds, other, next_c):
         real = next_c.dtype
-        n = lanes(real)
+        n = lanes(real) // 2 if half else lanes(real)
         width = real.bitwidth // 8
         element = REAL[real]
         vector = ir.VectorType(element, n)
@@ -105,7 +108,9 @@ def make_micro_kernel(
             depth, columns, adds = args[4:7]
             other, other_row = unpacked(args[7])
             next_c = args[8]
-            mask = lane_mask(builder, columns, n) if masked else None
+            mask = None
+            if masked:
+                mask = lane_mask(builder, builder.sub(columns, word((n_vectors - 1) * n)), n)
 
             def load(base, v):
                 pointer = at_offset(builder, base, v * n * width, vector)

@@ -7,21 +7,20 @@ computed as its transpose.
 
 from __future__ import annotations
 
-from ...tables import KC, MC, NONE
+from ...tables import KC, MC
 from .context import apply_epilogue, buffer, op_of, pack_of, rows_of_part, share
 from .dense import (
     biases,
     gradient_of,
     starts_with_penalty,
-    sum_over_rows,
+    weights_of_rows,
     write_penalty_derivative,
 )
 from .kernels import kernel, subroutine
 from .memory import like, reals
-from .microkernel import Matrix, Strided
-from .product import Area, Size, block_columns
+from .microkernel import Matrix
+from .product import Area
 from .reductions import SUM_LANES, make_dots, sum_of_lanes
-from .transpose import transpose
 
 _dots_8, _dots_1 = make_dots(8), make_dots(1)
 
@@ -89,32 +88,5 @@ def narrow_weights(ctx, part, parts):
     if starts_with_penalty(ctx, op):
         write_penalty_derivative(ctx, op, k * op.n_out, k_end - k, op.n_out)
     area = Area(k, k_end, 0, op.n_out)
-    narrow_weights_of_rows(ctx, part, op, gradient_of(ctx, op), area, 0, ctx.m)
+    weights_of_rows(ctx, part, op, gradient_of(ctx, op), area, 0, ctx.m)
     return 0
-
-
-@subroutine
-def narrow_weights_of_rows(ctx, part, op, gradient, area, begin, end):
-    """Rows of dW from rows begin, ..., end-1 of the batch; with row 0 of dW also db."""
-    n_in, n_out = op.n_in, op.n_out
-    x, dz = buffer(ctx, op.x) + begin * n_in, buffer(ctx, op.da) + begin * n_out
-    depth = end - begin
-    if area.i == 0 and area.i_end > 0 and op.b != NONE:
-        sum_over_rows(
-            ctx, part, Matrix(gradient.b, n_out), Strided(reals(ctx, ctx.one), 1, 0),
-            Matrix(dz, n_out), Size(1, depth, n_out), gradient.b_adds,
-        )  # fmt: skip
-    # The packing buffer is free: a product of so few rows packs nothing.
-    dwt = reals(ctx, pack_of(ctx, part))
-    k = area.i
-    while k < area.i_end:
-        columns = min(block_columns(x), area.i_end - k)
-        dw = gradient.w + k * n_out
-        if gradient.w_adds:
-            transpose(dwt, columns, dw, n_out, columns, n_out)
-        sum_over_rows(
-            ctx, part, Matrix(dwt, columns), Strided(dz, 1, n_out), Matrix(x + k, n_in),
-            Size(n_out, depth, columns), gradient.w_adds,
-        )  # fmt: skip
-        transpose(dw, n_out, dwt, columns, n_out, columns)
-        k += columns

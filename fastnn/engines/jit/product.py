@@ -36,6 +36,19 @@ L2_ELEMENTS, PREFETCH_DEPTH = 1 << 17, 128
 #: Rows of a result that one call of the product computes, with one packed block of b.
 BLOCK_ROWS = 1024
 
+#: With fewer rows of a result, b is not packed.
+PACKING_ROWS = 3 * MR
+
+#: Vectors of an operand that leaves half of L1 to the result.
+L1_VECTORS = (1 << 14) // isa.vector_bytes()
+
+#: Vectors of half the size hold few columns at less cost: many processors with vectors of 64 bytes
+#: multiply two of 32 at a time.
+HAS_HALF = isa.vector_bytes() == 64
+
+#: Vectors of the widest tile of a single row.
+ROW_VECTORS = 4 if isa.vector_bytes() > 32 else 8
+
 #: How a micro-panel reads its columns of b: in place; in place, packing them on the way, because
 #: their rows lie far apart; or packed by the MC rows before.
 IN_PLACE, PACKS, PACKED = 0, 1, 2
@@ -86,9 +99,9 @@ def product_type(real):
 
 
 def make_micro_panel(n_vectors, masked=False):
-    """The product for a micro-panel of `n_vectors` vectors, or with `masked` for a part of one."""
+    """The product for a micro-panel of two or more vectors, the last of which may be `masked`."""
     tall = make_micro_kernel(MR, n_vectors, masked, prefetches=True)
-    packing = make_micro_kernel(MR, n_vectors, packs=True) if n_vectors > 1 else tall
+    packing = make_micro_kernel(MR, n_vectors, masked, packs=True)
     four, two, one = (make_micro_kernel(rows, n_vectors, masked) for rows in (4, 2, 1))
     has_four = MR > 4
 
@@ -97,11 +110,9 @@ def make_micro_panel(n_vectors, masked=False):
         n = vector_lanes(pack)
         group = max(n, MR)
         rows, depth, columns = size
-        packs = n_vectors > 1 and mode.b == PACKS
-        packed = n_vectors > 1 and mode.b == PACKED
         next_b = b if masked else from_column(b, n_vectors * n)
         next_row = b.row
-        if packed:
+        if mode.b == PACKED:
             b = Matrix(pack, n_vectors * n)
         # Together the micro-kernels prefetch the next micro-panel once, packed or in place.
         share_of_next = n_vectors * n * MR // rows
@@ -113,11 +124,11 @@ def make_micro_panel(n_vectors, masked=False):
             next_c = ci.at
             if mode.prefetches_c:
                 next_c = ci.at + MR * c.row if i + 2 * MR <= rows else c.at + n_vectors * n
-            if packs and i == 0:
+            if mode.b == PACKS and i == 0:
                 packing(ci, fi, ai, b, depth, columns, mode.adds, Matrix(pack, 0), next_c)
                 b = Matrix(pack, n_vectors * n)
             else:
-                if packed:
+                if mode.b == PACKED:
                     ahead = pack + (n_vectors * n * KC + i // MR * depth * share_of_next)
                     other = Matrix(ahead, share_of_next)
                 else:
@@ -141,8 +152,87 @@ def make_micro_panel(n_vectors, masked=False):
     return subroutine(micro_panel)
 
 
-_micro_panel_3, _micro_panel_2, _micro_panel_1 = map(make_micro_panel, (3, 2, 1))
-_micro_panel_masked = make_micro_panel(1, masked=True)
+def make_narrow_panel(half=False):
+    """The product for a micro-panel of one vector or part of one, or with `half` of half a vector.
+
+    A tile of fewer than four rows waits for its sums, so the last rows are split into tiles of at
+    least so many where this is possible: 9 rows into 5 and 4, 15 into three times 5.
+    """
+    eight, six, five, four, two, one = (
+        make_micro_kernel(rows, 1, masked=True, half=half) for rows in (8, 6, 5, 4, 2, 1)
+    )
+
+    def narrow_panel(c, first, a, a_packed, b, size, mode, pack):
+        """c = first + a b for up to MC rows and KC steps; packs nothing."""
+        rows, depth, columns = size
+        adds = mode.adds
+        i = 0
+        while i < rows:
+            ci, fi, ai = from_row(c, i), from_row(first, i), from_row(a, i)
+            left = rows - i
+            if left == 8 or (left >= 12 and left != 15):
+                eight(ci, fi, ai, b, depth, columns, adds, b, ci.at)
+                i += 8
+            elif left == 6 or left == 11:
+                six(ci, fi, ai, b, depth, columns, adds, b, ci.at)
+                i += 6
+            elif left >= 5:
+                five(ci, fi, ai, b, depth, columns, adds, b, ci.at)
+                i += 5
+            elif left == 4:
+                four(ci, fi, ai, b, depth, columns, adds, b, ci.at)
+                i += 4
+            elif left >= 2:
+                two(ci, fi, ai, b, depth, columns, adds, b, ci.at)
+                i += 2
+            else:
+                one(ci, fi, ai, b, depth, columns, adds, b, ci.at)
+                i += 1
+
+    return subroutine(narrow_panel)
+
+
+_panel_3, _panel_2, _panel_1 = make_micro_panel(3), make_micro_panel(2), make_narrow_panel()
+_edge_panel = make_narrow_panel(half=True) if HAS_HALF else make_micro_panel(2, masked=True)
+_row_kernel = make_micro_kernel(1, ROW_VECTORS)
+
+#: The micro-panel at the edge of b: half a vector, or two vectors of which the last is masked.
+_EDGE = 0
+
+
+@subroutine
+def panel_vectors(n, columns):
+    """Vectors of the next micro-panel of n lanes each, or _EDGE.
+
+    As few tiles as possible have one vector, since these wait for their loads and sums.
+    """
+    if HAS_HALF:
+        if columns >= 3 * n and columns != 4 * n:
+            return 3
+        if columns >= 2 * n:
+            return 2
+        return 1 if columns > n // 2 else _EDGE
+    vectors = (columns + n - 1) // n
+    if vectors == 3 or vectors == 6:
+        return 3 if columns % n == 0 else 2
+    if vectors >= 5:
+        return 3
+    if columns >= 2 * n:
+        return 2
+    return 1 if columns <= n else _EDGE
+
+
+@subroutine
+def l1_elements(pointer):
+    """Elements of an operand that leaves half of L1 to the result."""
+    return L1_VECTORS * vector_lanes(pointer)
+
+
+@subroutine
+def whole_lanes(pointer, n):
+    """The lanes that tiles of n columns take."""
+    step = vector_lanes(pointer) // 2 if HAS_HALF else vector_lanes(pointer)
+    return (n + step - 1) // step * step
 
 
 @subroutine
@@ -177,7 +267,7 @@ def product(record):
     group, nr = max(n, MR), NR_VECTORS * n
     a_pack = pack + KC * NC_PANELS * nr
     packs_a = columns >= 4 * nr and a.step != 1
-    packs_b = rows >= 3 * MR and b.row > nr
+    packs_b = rows >= PACKING_ROWS and b.row > nr and depth * columns > l1_elements(pack)
     prefetches_c = rows * c.row > L2_ELEMENTS and depth >= PREFETCH_DEPTH
     block = KC // 2 if rows <= PREFETCH_ROWS and adds == 0 else KC
     k = 0
@@ -193,21 +283,22 @@ def product(record):
             mode = Mode(adds, b_mode, prefetches_c)
             j = 0
             while j < columns:
-                left = columns - j
                 cj, fj, bj = from_column(ci, j), from_column(fi, j), from_column(from_row(b, k), j)
-                panel, to = Size(mc, kc, left), pack + j * KC
-                if left >= 3 * n and left != 4 * n:
-                    _micro_panel_3(cj, fj, ai, a_packed, bj, panel, mode, to)
-                    j += 3 * n
-                elif left >= 2 * n:
-                    _micro_panel_2(cj, fj, ai, a_packed, bj, panel, mode, to)
-                    j += 2 * n
-                elif left >= n:
-                    _micro_panel_1(cj, fj, ai, a_packed, bj, panel, mode, to)
-                    j += n
+                panel, to = Size(mc, kc, columns - j), pack + j * KC
+                vectors = panel_vectors(n, panel.columns)
+                if mc == 1 and panel.columns >= ROW_VECTORS * n:
+                    _row_kernel(cj, fj, ai, bj, kc, n, adds, bj, cj.at)
+                    vectors = ROW_VECTORS
+                elif vectors == 3:
+                    _panel_3(cj, fj, ai, a_packed, bj, panel, mode, to)
+                elif vectors == 2:
+                    _panel_2(cj, fj, ai, a_packed, bj, panel, mode, to)
+                elif vectors == 1:
+                    _panel_1(cj, fj, ai, a_packed, bj, panel, mode, to)
                 else:
-                    _micro_panel_masked(cj, fj, ai, a_packed, bj, panel, mode, to)
-                    j += n
+                    _edge_panel(cj, fj, ai, a_packed, bj, panel, mode, to)
+                    vectors = 2
+                j += vectors * n
             i += mc
         first = c
         k += block

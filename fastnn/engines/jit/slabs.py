@@ -10,7 +10,7 @@ sums in the scratch space; the last piece adds up the slabs.
 
 from __future__ import annotations
 
-from ...tables import FEW_OUTPUTS, KC, MOST_SLABS, NONE, SLAB_ROWS
+from ...tables import KC, MOST_SLABS, NONE, SLAB_ROWS
 from .context import is_last_piece, op_of, share
 from .dense import (
     Gradient,
@@ -22,7 +22,6 @@ from .dense import (
 )
 from .kernels import kernel, subroutine
 from .memory import reals
-from .narrow import narrow_weights_of_rows
 from .product import Area
 
 
@@ -62,9 +61,7 @@ def slab_weights(ctx, part, parts):
         if count == 1 and starts_with_penalty(ctx, op):
             write_penalty_derivative(ctx, op, 0, op.n_in, op.n_out)
         i, i_end = max(i - start, 0), min(i_end - start, ctx.m)
-        if i < i_end and op.n_out <= FEW_OUTPUTS:
-            narrow_weights_of_rows(ctx, part, op, gradient, area, i, i_end)
-        elif i < i_end:
+        if i < i_end:
             weights_of_rows(ctx, part, op, gradient, area, i, i_end)
     return 0
 
