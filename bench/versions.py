@@ -24,9 +24,11 @@ from pathlib import Path
 
 import machine
 import numpy as np
-from workloads import WORKLOADS, make_data, make_network, make_optimizer
+from workloads import THREADED, WORKLOADS, make_data, make_network, make_optimizer
 
 HERE = Path(__file__).parent
+#: Workloads by name; without names, only those of WORKLOADS are measured.
+ALL = WORKLOADS | THREADED
 
 
 def work(engine: str) -> None:
@@ -40,7 +42,7 @@ def work(engine: str) -> None:
         task, *arguments = json.loads(line)
         answer: object = None
         if task == "load":
-            workload = WORKLOADS[arguments[0]]
+            workload = ALL[arguments[0]]
             X, y = make_data(workload)
             net = make_network(workload)
         elif task == "epoch":
@@ -119,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
-    unknown = set(arguments.workload or ()) - set(WORKLOADS)
+    unknown = set(arguments.workload or ()) - set(ALL)
     if unknown:
         parser.error(f"no workload {', '.join(sorted(unknown))}: see workloads.py")
     removed = machine.clean_environment()
@@ -131,7 +133,7 @@ def main() -> None:
         folders = (arguments.before.resolve(), arguments.after.resolve())
         versions = [Version(folder, engine) for folder in folders]
         for name in arguments.workload or WORKLOADS:
-            workload = WORKLOADS[name]
+            workload = ALL[name]
             tasks = {"": ("epoch",), " one row": ("predict", 1, 2000)}
             for version in versions:
                 version.ask("load", name)

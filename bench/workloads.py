@@ -84,6 +84,24 @@ WORKLOADS = {
     ]
 }
 
+#: More workloads, for comparisons of fastnn with itself: sizes near those from which several
+#: threads pay, where the choice is hardest.
+THREADED = {
+    w.name: w
+    for w in [
+        Workload("deep-64", (64, *[64] * 8, 10), "relu", 64, "Adam", 1e-3, 25_600),
+        Workload("table-200", (100, 200, 100, 10), "relu", 64, "Adam", 1e-3, 25_600),
+        Workload("tanh-256", (300, 256, 256, 256, 2), "tanh", 100, "Adam", 1e-3, 10_000),
+        Workload("selu-256", (300, 256, 256, 256, 2), "selu", 100, "Adam", 1e-3, 10_000),
+        Workload("sklearn-16", (16, 100, 26), "relu", 200, "Adam", 1e-3, 100_000),
+        Workload("sklearn-26", (26, 100, 1), "relu", 200, "Adam", 1e-3, 200_000),
+        Workload("sklearn-108", (108, 100, 1), "relu", 200, "Adam", 1e-3, 80_000),
+        Workload("sklearn-784", (784, 100, 10), "relu", 200, "Adam", 1e-3, 16_000),
+        Workload("odd-2", (129, 77, 201, 3), "relu", 50, "Adam", 1e-3, 25_000),
+        Workload("middle", (100, 400, 400, 10), "relu", 64, "Adam", 1e-3, 12_800),
+    ]
+}
+
 
 def make_data(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels of a workload.
@@ -102,7 +120,8 @@ def make_data(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
     X = rng.standard_normal((workload.rows, n_inputs), np.float32)
     scores = X @ rng.standard_normal((n_inputs, n_classes), np.float32)
     scores += 2 * np.sqrt(n_inputs) * rng.standard_normal(scores.shape, np.float32)
-    return X.astype(workload.dtype), scores.argmax(axis=1)
+    y = scores.argmax(axis=1) if n_classes > 1 else (scores[:, 0] > 0).astype(np.int64)
+    return X.astype(workload.dtype), y
 
 
 def make_network(workload: Workload):

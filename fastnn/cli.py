@@ -120,12 +120,13 @@ def digits(hidden, epochs, lr, batch_size, seed, output, plot) -> None:
     history.plot(plot)
     train_accuracy = net.evaluate(X[train_rows], y[train_rows])["accuracy"]
     test_accuracy = net.evaluate(*test)["accuracy"]
-    threads = f"{history.n_threads} thread" + "s" * (history.n_threads > 1)
+    used = [str(n) for n in history.threads_used] or ["1"]
+    threads = " or ".join(used) + " thread" + "s" * (used != ["1"])
     click.echo(f"train accuracy  {train_accuracy:.4f}  ({len(train_rows)} digits)")
     click.echo(f"test accuracy   {test_accuracy:.4f}  ({len(test_rows)} digits)")
     click.echo(
         f"training        {sum(history['seconds']):.2f} s, {history.rows_per_second:,.0f} rows/s, "
-        f"engine {history.engine}, up to {threads}"
+        f"engine {history.engine}, {threads}"
     )
     click.echo(f"model           {output}")
     click.echo(f"learning curve  {plot}")

@@ -211,6 +211,7 @@ class Sequential(Inference):
                 self.__dict__.update(before)
             raise
         finally:
+            self.history.threads_used = fit.threads_used
             fit.release()
 
     def _validation_data(self, validation, n_inputs, target, loss) -> Data | None:

@@ -6,6 +6,7 @@ as long as the parameters.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -155,8 +156,7 @@ class Adam(Optimizer):
     def hyper(self, first_step, rates):
         columns = super().hyper(first_step, rates)
         steps = np.arange(first_step, first_step + len(rates))
-        with np.errstate(under="ignore"):  # in long runs the powers underflow to 0
-            first, second = self.beta1**steps, self.beta2**steps
+        first, second = _powers(self.beta1, steps), _powers(self.beta2, steps)
         correction = np.sqrt(1 - second)
         columns[:, 0] = rates * correction / (1 - first)
         columns[:, 1] = self.epsilon * correction
@@ -164,6 +164,20 @@ class Adam(Optimizer):
         columns[:, 3] = self.beta2
         return columns
 
+
+def _powers(beta: float, steps: np.ndarray) -> np.ndarray:
+    """beta**steps, or for large steps another number so small that 1 - it is 1.
+
+    So nothing underflows in a long run; np.errstate would take longer than the powers.
+    """
+    if beta == 0.0:
+        return np.zeros(len(steps))
+    most = max(1, int(_NO_DIFFERENCE / math.log(beta)))
+    return beta ** np.minimum(steps, most)
+
+
+#: The logarithm of a number that makes no difference to 1, far above the smallest normal one.
+_NO_DIFFERENCE = math.log(1e-60)
 
 _BY_NAME = {"sgd": SGD, "adam": Adam}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from .engines.program import crossings, meetings
 from .ops import BY_KIND
-from .ops.operation import Record, Table
+from .ops.operation import Call, Record, Table
 from .tables import INPUT, NONE
 
 
@@ -57,6 +58,28 @@ def _describe(table: Table, index: int, has_loss: bool) -> tuple[str, ...]:
 def _writes(op: Record, index: int) -> str:
     keeps_z = op.z not in (op.a, op.x)
     return f"z{index}, a{index}" if keeps_z else f"a{index}"
+
+
+def program_table(calls: list[Call], parts: int, rows: int, itemsize: int) -> str:
+    """A program as text: how each call is split, before which calls the threads meet, what crosses.
+
+    Parameters
+    ----------
+    calls : list of Call
+        See :meth:`fastnn.engines.program.Program.split_for`.
+    parts, rows, itemsize : int
+        Parts of each call, rows of a batch, bytes of a number.
+    """
+    lines: list[tuple[str, ...]] = [("", "call", "op", "split", "lines read", "lines written")]
+    counts = crossings(calls, parts, rows, itemsize)
+    meets = meetings(calls)
+    for call, meeting, count in zip(calls, meets, counts, strict=True):
+        name = call.kernel + (f" + {call.inner}" if call.inner else "")
+        numbers = [f"{number:.0f}" if number else "" for number in count]
+        lines.append(("meet" if meeting else "", name, str(call.op), call.split.name, *numbers))
+    reads, writes = map(sum, zip(*counts, strict=True))
+    lines.append((f"{sum(meets)} meetings", "that cross:", "", "", f"{reads:.0f}", f"{writes:.0f}"))
+    return "\n".join(columns(lines))
 
 
 def summary(net, parameters) -> str:

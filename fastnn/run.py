@@ -188,6 +188,7 @@ class Fit:
     def begin(self, data: Data, shuffle: bool, seed: int) -> None:
         """Set the rows of a fit, and compile and bind kernels, so that no epoch has to."""
         self.data, self.seed = data, seed
+        self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
         self.steps_done = 0
         self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
@@ -219,6 +220,11 @@ class Fit:
             array[:] = kept
         self.ws.slots.fill(0)
         self.state.step = 0
+
+    @property
+    def threads_used(self) -> dict[int, int]:
+        """How many minibatches ran in how many threads since the fit began."""
+        return dict(sorted(self.ws.threads_used.items()))
 
     @property
     def is_finite(self) -> bool:

@@ -31,6 +31,9 @@ class History(Mapping):
         The engine that ran.
     n_threads : int
         Threads that the fit could use.
+    threads_used : dict of int to int
+        How many minibatches ran in how many threads, which the compiled engines choose by
+        measuring; empty for the numpy engine.
     n_rows : int
         Rows of an epoch.
 
@@ -47,6 +50,7 @@ class History(Mapping):
         self.engine = engine
         self.n_threads = n_threads
         self.n_rows = n_rows
+        self.threads_used: dict[int, int] = {}
         self._lists: dict[str, list[float]] = {}
 
     def append(self, **values: float) -> None:

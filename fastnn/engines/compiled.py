@@ -1,15 +1,8 @@
 """The code that the compiled engines share: binding a plan to addresses, calling the driver.
 
-A compiled engine maps names of kernels to addresses; one of the functions is the driver.
-Binding turns the operations of a layout into programs, lists of calls:
-
-    train      gather, targets, forward, loss, sums, backward, update     (one minibatch step)
-    gradient   gather, targets, forward, loss, sums, backward
-    evaluate   gather, targets, forward, loss, sums
-    predict    gather, forward, store
-    update     update
-
-Programs hold addresses of this process and live in ``Workspace.programs``, never in a file.
+A compiled engine maps names of kernels to addresses; one of the functions is the driver. Binding
+turns the calls of a program (:mod:`.program`) into a table of addresses of this process, which lives
+in ``Workspace.programs``, never in a file.
 """
 
 from __future__ import annotations
@@ -19,38 +12,21 @@ import functools
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import EngineError
-from ..ops import BY_KIND
-from ..ops.operation import CORRECT, EXP, MOVE, Access, Call
-from ..tables import (
-    CALL,
-    CALL_FIELDS,
-    CONTEXT,
-    HYPER,
-    MAX_NC,
-    MOST_PARTS,
-    NONE,
-    Rule,
-    Split,
-    Status,
-)
+from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, threads
-from .tuning import Tuner
+from .program import GUESS, Program, Task, Variant, calls_of, meetings
 from .workspace import Data, Steps
+
+__all__ = ["CompiledEngine", "meetings"]
 
 #: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in
 #: which the threads would meet several times.
 LEAST_WORK = 100_000.0
-
-#: Multiply-adds of a batch for each thread with which measuring begins.
-GUESS = 5_000_000.0
 
 #: Parts of each call, for tests; None takes the number of threads.
 PARTS: int | None = None
@@ -58,61 +34,7 @@ PARTS: int | None = None
 #: Most rows that :class:`_FewRows` accepts.
 _FEW_ROWS = 16
 
-#: Cost of an element that is gathered from a shuffled row, in multiply-adds.
-_GATHER = 16.0
-
-#: Cost of a parameter in an optimizer step, in multiply-adds; Adam has a root and a division.
-_STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
-
-#: A value is split by columns if each part then has so many, or if it has fewer rows than these.
-_COLUMNS_OF_PART, _ROWS_OF_PART = 96, 8
-
-#: Most tuners of a program: predictions may have any number of rows.
-_MOST_TUNERS = 64
-
-_STORE_KERNELS = {
-    "logits": "store_output",
-    "output": "store_output",
-    "sigmoid": "store_sigmoid",
-    "softmax": "store_softmax",
-}
 _DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
-
-
-class Task(Enum):
-    """What a program is for."""
-
-    TRAIN = "train"
-    GRADIENT = "gradient"
-    EVALUATE = "evaluate"
-    PREDICT = "predict"
-    UPDATE = "update"
-
-
-class Variant(NamedTuple):
-    """What a program depends on besides the layout.
-
-    Attributes
-    ----------
-    task : Task
-    features : dtype or None
-        The dtype of X if batches are gathered; None if they are read in place.
-    weighted : bool
-        Whether rows have weights.
-    metric : str or None
-        How accuracy is counted: "class", "sign" or None.
-    rule : Rule or None
-        The optimizer's step.
-    function : str or None
-        What a forward pass stores.
-    """
-
-    task: Task
-    features: np.dtype | None = None
-    weighted: bool = False
-    metric: str | None = None
-    rule: Rule | None = None
-    function: str | None = None
 
 
 class CompiledEngine:
@@ -220,13 +142,13 @@ class CompiledEngine:
         else:
             table = program.address(1 if PARTS is None else PARTS, rows)
             bound.status = context.drive(context.address, table, program.n_calls, first, last)
-            bound.count(1, last - first)
+            bound.threads_used[1] += last - first
         if bound.status not in _EXPECTED:
             raise EngineError(_error_message(self.name, bound.status, task))
         return bound
 
     @staticmethod
-    def _run(ws, bound: _Bound, program: _Program, rows: int, limit: int, first: int, last: int):
+    def _run(ws, bound: _Bound, program: Program, rows: int, limit: int, first: int, last: int):
         """Run a program in the number of threads that proves fastest; returns the status."""
         context, tuner = bound.context, program.tuner(rows, limit)
         while first < last:
@@ -241,7 +163,7 @@ class CompiledEngine:
             status = context.drive(context.address, table, program.n_calls, first, first + count)
             if PARTS is None:
                 tuner.record(n_threads, count, time.perf_counter() - began)
-            bound.count(context["threads"], count)
+            bound.threads_used[context["threads"]] += count
             if status:
                 return status
             first += count
@@ -261,10 +183,10 @@ class CompiledEngine:
             product=self.address("product", dtype), walk=self.address("walk", dtype),
             team=ws.team, yields=threads.yield_address(),
         )  # fmt: skip
-        bound = ws.programs[self.name] = _Bound(context)
+        bound = ws.programs[self.name] = _Bound(context, ws.threads_used)
         return bound
 
-    def _bind(self, ws, bound: _Bound, variant: Variant) -> _Program:
+    def _bind(self, ws, bound: _Bound, variant: Variant) -> Program:
         """The calls with the addresses of this process; the workspace stores them."""
         task = variant.task
         boundary.check_workspace(ws)
@@ -275,17 +197,14 @@ class CompiledEngine:
         if task in (Task.TRAIN, Task.GRADIENT, Task.EVALUATE) and ws.plan.loss is None:
             raise ValueError("the plan has no loss")
         dtype = ws.params.dtype
-        calls = list(_calls(ws, variant))
+        calls = list(calls_of(ws, variant))
         table = np.zeros(len(calls), CALL)
         for entry, call in zip(table, calls, strict=True):
             entry["kernel"] = self.address(call.kernel, dtype)
             entry["inner"] = self.address(call.inner, dtype) if call.inner else 0
             entry["op"] = call.op
-        program = bound.programs[variant] = _Program(calls, table)
+        program = bound.programs[variant] = Program(calls, table)
         return program
-
-
-# -- the calls of a program -----------------------------------------------------------------------
 
 
 def _gathers(ws, data) -> np.dtype | None:
@@ -293,71 +212,6 @@ def _gathers(ws, data) -> np.dtype | None:
     if data.order is None and data.X.dtype == ws.params.dtype and data.scale == 1:
         return None
     return data.X.dtype
-
-
-def _calls(ws, variant: Variant) -> Iterator[Call]:
-    plan, table = ws.plan, ws.table
-    if variant.task is Task.UPDATE:
-        yield _update(plan, variant.rule)
-        return
-    gathered = table.value(table.gathered, plan.n_inputs)
-    targets = table.value(table.targets, plan.n_outputs)
-    if variant.features is not None:
-        cost = _GATHER * plan.n_inputs
-        yield Call(f"gather_{variant.features.name}", None, 0, 0.0, cost, writes=(gathered,))
-    homes = [BY_KIND[record.kind] for record in table.records]
-    body = range(len(table) - (plan.loss is not None))
-    if variant.task is Task.PREDICT:
-        for index in body:
-            yield from homes[index].forward(table, index)
-        kernel, cost = _STORE_KERNELS[variant.function or ""], EXP * plan.n_outputs
-        output = ws.layout.output if variant.function == "output" else ws.layout.logits
-        reads = (table.value(output, plan.n_outputs),)
-        yield Call(kernel, None, 0, 0.0, cost, reads=reads)
-        return
-    yield Call("gather_targets", None, 0, 0.0, MOVE * plan.n_outputs, writes=(targets,))
-    if variant.weighted:
-        yield Call("sum_weights", None, 0, 0.0, 0.0, Split.each)
-    for index, home in enumerate(homes):
-        yield from home.forward(table, index)
-    if variant.metric:
-        logits = table.value(ws.layout.logits, plan.n_outputs)
-        yield Call(
-            f"mark_correct_by_{variant.metric}", None, 0, 0.0, MOVE * plan.n_outputs,
-            reads=(logits, targets), writes=(CORRECT,),
-        )  # fmt: skip
-    for index in (len(table) - 1, *body):
-        yield from homes[index].penalty(table, index)
-    if variant.task is Task.EVALUATE:
-        return
-    for index in reversed(body):
-        if table[index].da != NONE:
-            yield from homes[index].backward(table, index)
-    if variant.task is Task.TRAIN:
-        yield _update(plan, variant.rule)
-
-
-def _update(plan, rule) -> Call:
-    n = plan.n_params
-    written = Access("params", 0, n), Access("slots", 0, n)
-    reads = (Access("grad", 0, n),)
-    return Call(Rule(rule).name, None, 0, _STEP[rule] * n, 0.0, Split.blocks, reads, written)
-
-
-def meetings(calls: list[Call]) -> list[bool]:
-    """Before which calls the threads meet: those that conflict with one since the last meeting.
-
-    Batch follows batch, so the first calls may conflict with the last ones.
-    """
-    meets = [False] * len(calls)
-    since: list[Call] = []
-    for _ in range(2):
-        for index, call in enumerate(calls):
-            if meets[index] or any(call.conflicts(before) for before in since):
-                meets[index] = True
-                since.clear()
-            since.append(call)
-    return meets
 
 
 # -- objects that a workspace stores --------------------------------------------------------------
@@ -374,62 +228,6 @@ class _Arrays:
     accumulates: int = 0
     total_weight: float = 0.0
     total_penalty: float = 0.0
-
-
-class _Program:
-    """A list of calls, and its tables of entries for each number of parts.
-
-    Attributes
-    ----------
-    calls : list of Call
-    n_calls : int
-    """
-
-    def __init__(self, calls: list[Call], table: np.ndarray):
-        self.calls = calls
-        self.n_calls = len(calls)
-        self._fixed = sum(call.fixed for call in calls)
-        self._per_row = sum(call.per_row for call in calls)
-        table["split"] = [call.split for call in calls]
-        self._table = table
-        self._address = table.ctypes.data
-        self._tables: dict[tuple[int, bool], np.ndarray] = {}
-        self._tuners: dict[tuple[int, int], Tuner] = {}
-
-    def work(self, rows: int) -> float:
-        """Multiply-adds of a batch."""
-        return self._fixed + self._per_row * rows
-
-    def tuner(self, rows: int, limit: int) -> Tuner:
-        """Chooses the number of threads for batches of so many rows."""
-        tuner = self._tuners.get((rows, limit))
-        if tuner is None:
-            if len(self._tuners) >= _MOST_TUNERS:
-                self._tuners.clear()
-            tuner = self._tuners[rows, limit] = Tuner(limit, int(self.work(rows) / GUESS))
-        return tuner
-
-    def split_for(self, parts: int, rows: int) -> list[Call]:
-        """The calls with the splits that suit so many parts of so many rows."""
-        few = rows < _ROWS_OF_PART * parts
-        return [
-            call._replace(split=Split.columns)
-            if call.columns and (few or call.columns >= _COLUMNS_OF_PART * parts)
-            else call
-            for call in self.calls
-        ]
-
-    def address(self, parts: int, rows: int) -> int:
-        """The address of the table for so many parts of a batch of so many rows."""
-        if parts == 1:
-            return self._address
-        key = parts, rows < _ROWS_OF_PART * parts
-        if key not in self._tables:
-            calls = self.split_for(parts, rows)
-            table = self._tables[key] = self._table.copy()
-            table["split"] = [call.split for call in calls]
-            table["meets"] = meetings(calls)
-        return self._tables[key].ctypes.data
 
 
 class _Context:
@@ -461,14 +259,10 @@ class _Bound:
     """The context and the programs of an engine for the arrays of a workspace."""
 
     context: _Context
-    programs: dict[Variant, _Program] = field(default_factory=dict)
+    threads_used: Counter[int]
+    programs: dict[Variant, Program] = field(default_factory=dict)
     few: dict[str, _FewRows] = field(default_factory=dict)
     status: int = 0
-    threads_used: Counter[int] = field(default_factory=Counter)
-
-    def count(self, n_threads: int, batches: int) -> None:
-        """Count batches by the number of threads that ran them."""
-        self.threads_used[n_threads] += batches
 
 
 class _FewRows:
@@ -478,7 +272,7 @@ class _FewRows:
     pass of a small network.
     """
 
-    def __init__(self, ws, program: _Program, context: _Context, output: int):
+    def __init__(self, ws, program: Program, context: _Context, output: int):
         dtype = ws.params.dtype
         self._X = np.zeros((_FEW_ROWS, ws.plan.n_inputs), dtype)
         self._out = np.zeros((_FEW_ROWS, ws.plan.n_outputs), dtype)

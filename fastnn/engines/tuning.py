@@ -12,16 +12,16 @@ import math
 
 #: Seconds of a run that measures one number of threads.
 TRIAL = 0.001
-#: Seconds of a run between two measurements if it has several threads: slowness is noticed soon.
+#: Longest run of several threads, in seconds, so that what has become slow is noticed soon.
 SLICE = 0.02
-#: Seconds from one comparison to the next: the first, and the longest; each is twice the last one.
+#: Seconds between comparisons: at first, and at most; each is twice the last one.
 SOONEST, LATEST = 0.25, 4.0
 #: Largest share of the time that may be lost by trying what turns out to be slower.
 MOST_LOST = 0.01
 #: More threads must be this much faster to be chosen; fewer need not be slower than this.
 GAIN = 0.97
-#: A run that takes this much longer than expected calls for a comparison, but only so many seconds
-#: after the last one.
+#: A run that takes this much longer than expected calls for a comparison, but only so many
+#: seconds after the last one.
 SLOWER, PATIENCE = 1.2, 0.05
 #: A first run this much slower ends the comparison.
 HOPELESS = 1.5

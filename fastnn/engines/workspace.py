@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +63,8 @@ class Workspace:
     ran, ran_on : ndarray, shape (MOST_PARTS,)
         How many split calls part p has run, and which of several threads ran it last (-1: none,
         there was only one), for tests of threading.
+    threads_used : Counter
+        How many batches ran in how many threads, for compiled engines.
     programs : dict
         The programs of each engine for these arrays, by its name; addresses of this process.
     """
@@ -95,6 +98,7 @@ class Workspace:
         self.ran = np.zeros(MOST_PARTS, np.int64)
         self.team = aligned_zeros(TEAM_WORDS, np.int64, 8 * TEAM_STEP)
         self.ran_on = np.full(MOST_PARTS, -1, np.int64)
+        self.threads_used: Counter[int] = Counter()
         self.programs: dict[str, Any] = {}
 
     def is_for(self, plan, params: np.ndarray, state: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ from ..tables import (
     Split,
 )
 from .operation import (
+    BY_COLUMNS,
     BY_EITHER,
     BY_ROWS,
     LOAD,
@@ -98,39 +99,25 @@ class Dense(Operation):
             yield Call("add_penalty", None, index, 0.0, 0.0, Split.alone, sums, (RESULT,))
 
     def backward(self, table, index):
+        yield from self._weights(table, index)
+        if table[index].dx != NONE:
+            yield from self._inputs(table, index)
+
+    def _inputs(self, table, index):
         op = table[index]
         size = float(op.n_in * op.n_out)
-        dz, whole_dz = table.value(op.da, op.n_out), table.value(op.da, op.n_out, ())
-        reads = (table.value(op.x, op.n_in, ()), whole_dz)
-        if _is_penalised(op):
-            reads += _parameters("params", op)
-        gradient = _parameters("grad", op)
-        if op.scratch != NONE:
-            kept = Access("scratch", op.scratch, op.scratch + MOST_SLABS * int(size + op.n_out))
-            yield Call(
-                "slab_weights", None, index, 0.0, size, Split.blocks, reads, (kept, *gradient)
-            )
-            yield Call(
-                "add_slabs", None, index, MOVE * MOST_SLABS * size, 0.0, Split.blocks,
-                (kept, *_parameters("params", op)), gradient,
-            )  # fmt: skip
-        else:
-            kernel = "narrow_weights" if op.n_out <= FEW_OUTPUTS else "dense_weights"
-            yield Call(kernel, None, index, 0.0, size, Split.blocks, reads, gradient)
-        if op.dx == NONE:
-            return
         temporary = Access("scratch", 0, self.temporary(op, table.capacity))
         weights = _parameters("params", op)
         below = table.epilogue_reads(op.below, BY_EITHER)
-        dx = (table.value(op.dx, op.n_in, BY_EITHER),)
+        dx = table.value(op.dx, op.n_in, BY_EITHER)
         if _transposes_gradient(op, table.capacity):
             yield Call(
                 "transpose_gradient", None, index, 0.0, MOVE * op.n_out, Split.blocks,
-                (whole_dz,), (temporary,),
+                (table.value(op.da, op.n_out, ()),), (temporary,),
             )  # fmt: skip
             yield Call(
                 "dense_inputs_transposed", table.derivative(index), index, 0.0, size, Split.blocks,
-                (temporary, *weights, *below), (temporary, *dx),
+                (temporary, *weights, *below), (temporary, dx),
             )  # fmt: skip
             return
         yield Call(
@@ -139,14 +126,39 @@ class Dense(Operation):
         )  # fmt: skip
         yield Call(
             "dense_inputs", table.derivative(index), index, 0.0, size,
-            reads=(dz, temporary, *below), writes=dx, columns=op.n_in,
+            reads=(table.value(op.da, op.n_out), temporary, *below), writes=(dx,),
+            columns=op.n_in,
+        )  # fmt: skip
+
+    def _weights(self, table, index):
+        op = table[index]
+        size = float(op.n_in * op.n_out)
+        reads = [table.value(op.x, op.n_in, ()), table.value(op.da, op.n_out, ())]
+        if _is_penalised(op):
+            reads += _parameters("params", op)
+        gradient = _parameters("grad", op)
+        if op.scratch != NONE:
+            kept = Access("scratch", op.scratch, op.scratch + MOST_SLABS * int(size + op.n_out))
+            yield Call(
+                "slab_weights", None, index, 0.0, size, Split.blocks, tuple(reads),
+                (kept, *gradient),
+            )  # fmt: skip
+            yield Call(
+                "add_slabs", None, index, MOVE * MOST_SLABS * size, 0.0, Split.blocks,
+                (kept, *_parameters("params", op)), gradient,
+            )  # fmt: skip
+            return
+        narrow = op.n_out <= FEW_OUTPUTS
+        yield Call(
+            "narrow_weights" if narrow else "dense_weights", None, index, 0.0, size, Split.blocks,
+            tuple(reads), gradient, columns=0 if narrow else op.n_out,
         )  # fmt: skip
 
 
 def _parameters(space: str, op) -> tuple[Access, ...]:
     """The weights and biases of an operation, in the space "params" or "grad"."""
-    found = (Access(space, op.w, op.w + op.n_in * op.n_out),)
-    return found if op.b == NONE else (*found, Access(space, op.b, op.b + op.n_out))
+    found = (Access(space, op.w, op.w + op.n_in * op.n_out, BY_COLUMNS),)
+    return found if op.b == NONE else (*found, Access(space, op.b, op.b + op.n_out, BY_COLUMNS))
 
 
 def _is_penalised(op) -> bool:

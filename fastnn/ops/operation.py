@@ -24,7 +24,8 @@ EDGES = (("x", "dx", "adds", "below"), ("x2", "dx2", "adds2", "below2"))
 
 
 #: The splits with which a part reads or writes only its own share of a range.
-BY_ROWS, BY_EITHER = (Split.rows,), (Split.rows, Split.columns)
+BY_ROWS, BY_COLUMNS = (Split.rows,), (Split.columns,)
+BY_EITHER = (Split.rows, Split.columns)
 
 
 class Access(NamedTuple):
@@ -74,7 +75,7 @@ class Call(NamedTuple):
         How its parts share the work.
     reads, writes : tuple of Access
     columns : int
-        Columns of the result if it can be split by them as well as by rows, else 0.
+        Columns of the result if it can be split by them as well, else 0.
     """
 
     kernel: str

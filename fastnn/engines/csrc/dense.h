@@ -116,7 +116,7 @@ static void weights_of_rows(const struct context *ctx, int64_t part, const struc
 static int64_t dense_weights(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    const struct area mine = block_of_part(op->n_in, op->n_out, part, parts);
+    const struct area mine = block_of_part(ctx, op->n_in, op->n_out, part, parts);
     if (is_penalised(op) && !is_continued(ctx))
         penalty_derivative(ctx, mine.i * op->n_out + mine.j, mine.i_end - mine.i,
                            mine.j_end - mine.j);

@@ -181,13 +181,13 @@ INLINE struct range columns_of_part(int64_t columns, int64_t part, int64_t parts
     return share_of(columns, columns >= 8 * NR * parts ? NR : LANES, part, parts);
 }
 
-/* The block of a matrix (rows, columns) that a part computes.
-
-   By columns where these suffice for wide micro-panels, so that one part alone reads an element of
-   B; else by rows; a matrix with few of both by columns again. */
-static inline struct area block_of_part(int64_t rows, int64_t columns, int64_t part, int64_t parts)
+/* The block of a matrix (rows, columns) that a part computes: some columns, if the call is split by
+   them, so that one part alone touches an element of B; else some rows, or if there are too few of
+   these, columns. */
+static inline struct area block_of_part(const struct context *ctx, int64_t rows, int64_t columns,
+                                        int64_t part, int64_t parts)
 {
-    if (columns >= 2 * NR * parts || rows < MR * parts) {
+    if (ctx->split == SPLIT_columns || rows < MR * parts) {
         const struct range j = columns_of_part(columns, part, parts);
         return (struct area){0, rows, j.begin, j.end};
     }
@@ -195,8 +195,7 @@ static inline struct area block_of_part(int64_t rows, int64_t columns, int64_t p
     return (struct area){i.begin, i.end, 0, columns};
 }
 
-/* The block of a value (m, columns) that a part computes: its rows, or its columns, as the call
-   says. */
+/* The block of a value (m, columns) that a part computes: its rows, or its columns. */
 static inline struct area rows_or_columns(const struct context *ctx, int64_t columns, int64_t part,
                                           int64_t parts)
 {

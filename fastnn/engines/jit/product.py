@@ -248,11 +248,10 @@ def columns_of_part(ctx, columns, part, parts):
 def block_of_part(ctx, rows, columns, part, parts):
     """The Area of a matrix (rows, columns) that a part computes.
 
-    The split is by columns where each part gets some wide micro-panels, so that only one part reads
-    each element of b; else by rows; with few rows and few columns it is by columns again.
+    Some columns, if the call is split by them, so that one part alone touches an element of b; else
+    some rows, or if there are too few of these, columns.
     """
-    nr = NR_VECTORS * vector_lanes(reals(ctx, ctx.params))
-    if columns >= 2 * nr * parts or rows < MR * parts:
+    if ctx.split == _COLUMNS or rows < MR * parts:
         j, j_end = columns_of_part(ctx, columns, part, parts)
         return Area(0, rows, j, j_end)
     i, i_end = share(rows, MR, part, parts)

@@ -1,0 +1,281 @@
+"""The programs of the compiled engines: the calls of a layout, and how threads share them.
+
+    train      gather, targets, forward, loss, sums, backward with steps   (one minibatch)
+    gradient   gather, targets, forward, loss, sums, backward
+    evaluate   gather, targets, forward, loss, sums
+    predict    gather, forward, store
+    update     steps
+
+Every thread runs its parts of all calls. The calls say what they read and write; from that follows
+before which of them the threads must meet, and how much memory crosses between their cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from ..ops import BY_KIND
+from ..ops.operation import CORRECT, EXP, MOVE, Access, Call
+from ..tables import NONE, Rule, Split
+from .tuning import Tuner
+
+#: Multiply-adds of a batch for each thread with which measuring begins.
+GUESS = 5_000_000.0
+
+#: Cost of an element that is gathered from a shuffled row, in multiply-adds.
+_GATHER = 16.0
+
+#: Cost of a parameter in an optimizer step, in multiply-adds; Adam has a root and a division.
+_STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
+
+#: A value is split by columns if each part then has so many, or if it has fewer rows than these.
+_COLUMNS_OF_PART, _ROWS_OF_PART = 96, 8
+
+#: Most tuners of a program: predictions may have any number of rows.
+_MOST_TUNERS = 64
+
+_STORE_KERNELS = {
+    "logits": "store_output",
+    "output": "store_output",
+    "sigmoid": "store_sigmoid",
+    "softmax": "store_softmax",
+}
+
+
+class Task(Enum):
+    """What a program is for."""
+
+    TRAIN = "train"
+    GRADIENT = "gradient"
+    EVALUATE = "evaluate"
+    PREDICT = "predict"
+    UPDATE = "update"
+
+
+class Variant(NamedTuple):
+    """What a program depends on besides the layout.
+
+    Attributes
+    ----------
+    task : Task
+    features : dtype or None
+        The dtype of X if batches are gathered; None if they are read in place.
+    weighted : bool
+        Whether rows have weights.
+    metric : str or None
+        How accuracy is counted: "class", "sign" or None.
+    rule : Rule or None
+        The optimizer's step.
+    function : str or None
+        What a forward pass stores.
+    """
+
+    task: Task
+    features: np.dtype | None = None
+    weighted: bool = False
+    metric: str | None = None
+    rule: Rule | None = None
+    function: str | None = None
+
+
+def calls_of(ws, variant: Variant) -> Iterator[Call]:
+    plan, table = ws.plan, ws.table
+    if variant.task is Task.UPDATE:
+        yield _update(plan, variant.rule)
+        return
+    gathered = table.value(table.gathered, plan.n_inputs)
+    targets = table.value(table.targets, plan.n_outputs)
+    if variant.features is not None:
+        cost = _GATHER * plan.n_inputs
+        yield Call(f"gather_{variant.features.name}", None, 0, 0.0, cost, writes=(gathered,))
+    homes = [BY_KIND[record.kind] for record in table.records]
+    body = range(len(table) - (plan.loss is not None))
+    if variant.task is Task.PREDICT:
+        for index in body:
+            yield from homes[index].forward(table, index)
+        kernel, cost = _STORE_KERNELS[variant.function or ""], EXP * plan.n_outputs
+        output = ws.layout.output if variant.function == "output" else ws.layout.logits
+        reads = (table.value(output, plan.n_outputs),)
+        yield Call(kernel, None, 0, 0.0, cost, reads=reads)
+        return
+    yield Call("gather_targets", None, 0, 0.0, MOVE * plan.n_outputs, writes=(targets,))
+    if variant.weighted:
+        yield Call("sum_weights", None, 0, 0.0, 0.0, Split.each)
+    for index, home in enumerate(homes):
+        yield from home.forward(table, index)
+    if variant.metric:
+        logits = table.value(ws.layout.logits, plan.n_outputs)
+        yield Call(
+            f"mark_correct_by_{variant.metric}", None, 0, 0.0, MOVE * plan.n_outputs,
+            reads=(logits, targets), writes=(CORRECT,),
+        )  # fmt: skip
+    for index in (len(table) - 1, *body):
+        yield from homes[index].penalty(table, index)
+    if variant.task is Task.EVALUATE:
+        return
+    for index in reversed(body):
+        if table[index].da != NONE:
+            yield from homes[index].backward(table, index)
+    if variant.task is Task.TRAIN:
+        yield _update(plan, variant.rule)
+
+
+def _update(plan, rule) -> Call:
+    whole = {space: Access(space, 0, plan.n_params) for space in ("params", "slots", "grad")}
+    return Call(
+        Rule(rule).name, None, 0, _STEP[rule] * plan.n_params, 0.0, Split.blocks,
+        (whole["grad"],), (whole["params"], whole["slots"]),
+    )  # fmt: skip
+
+
+def meetings(calls: list[Call]) -> list[bool]:
+    """Before which calls the threads meet: those that conflict with one since the last meeting.
+
+    Batch follows batch, so the first calls may conflict with the last ones.
+    """
+    meets = [False] * len(calls)
+    since: list[Call] = []
+    for _ in range(2):
+        for index, call in enumerate(calls):
+            if meets[index] or any(call.conflicts(before) for before in since):
+                meets[index] = True
+                since.clear()
+            since.append(call)
+    return meets
+
+
+class Program:
+    """A list of calls, and its tables of entries for each number of parts.
+
+    Attributes
+    ----------
+    calls : list of Call
+    n_calls : int
+    """
+
+    def __init__(self, calls: list[Call], table: np.ndarray):
+        self.calls = calls
+        self.n_calls = len(calls)
+        self._fixed = sum(call.fixed for call in calls)
+        self._per_row = sum(call.per_row for call in calls)
+        table["split"] = [call.split for call in calls]
+        self._table = table
+        self._address = table.ctypes.data
+        self._tables: dict[tuple[int, bool], np.ndarray] = {}
+        self._tuners: dict[tuple[int, int], Tuner] = {}
+
+    def work(self, rows: int) -> float:
+        """Multiply-adds of a batch."""
+        return self._fixed + self._per_row * rows
+
+    def tuner(self, rows: int, limit: int) -> Tuner:
+        """Chooses the number of threads for batches of so many rows."""
+        tuner = self._tuners.get((rows, limit))
+        if tuner is None:
+            if len(self._tuners) >= _MOST_TUNERS:
+                self._tuners.clear()
+            tuner = self._tuners[rows, limit] = Tuner(limit, int(self.work(rows) / GUESS))
+        return tuner
+
+    def split_for(self, parts: int, rows: int) -> list[Call]:
+        """The calls with the splits that suit so many parts of so many rows."""
+        return [_with_split(call, parts, rows) for call in self.calls]
+
+    def address(self, parts: int, rows: int) -> int:
+        """The address of the table for so many parts of a batch of so many rows."""
+        if parts == 1:
+            return self._address
+        key = parts, rows < _ROWS_OF_PART * parts
+        if key not in self._tables:
+            calls = self.split_for(parts, rows)
+            table = self._tables[key] = self._table.copy()
+            table["split"] = [call.split for call in calls]
+            table["meets"] = meetings(calls)
+        return self._tables[key].ctypes.data
+
+
+class Crossing(NamedTuple):
+    """Cache lines that one call moves between cores, all parts together.
+
+    Attributes
+    ----------
+    reads : float
+        Lines read that another part wrote.
+    writes : float
+        Lines written that another part has read or written since: each must first be taken back,
+        which costs most.
+    """
+
+    reads: float
+    writes: float
+
+
+def crossings(calls: list[Call], parts: int, rows: int, itemsize: int) -> list[Crossing]:
+    """What crosses in each call, batch after batch, if no line is evicted.
+
+    Parts that share a range in blocks are taken to share it alike in all calls.
+    """
+    found = []
+    owners: dict[Access, tuple] = {}  # how a range was last written, and whether others read it
+    for turn in range(2):
+        for call in calls:
+            reads = writes = 0.0
+            for access in call.reads:
+                if access in call.writes:
+                    continue
+                key, share = _key(access), _share(access, call.split)
+                written, _ = owners.get(key, (None, False))
+                if written is None:
+                    continue
+                lines = _lines(access, rows, itemsize)
+                if share == "all":
+                    reads += lines * (parts - 1)
+                elif share != written:
+                    reads += lines * (parts - 1) / parts
+                if share != written:
+                    owners[key] = written, True
+            for access in call.writes:
+                key, share = _key(access), _share(access, call.split)
+                written, was_read = owners.get(key, (share, False))
+                if was_read or written != share:
+                    writes += _lines(access, rows, itemsize)
+                owners[key] = share, False
+            if turn:
+                found.append(Crossing(reads, writes))
+    return found
+
+
+def _key(access: Access) -> Access:
+    return access._replace(own=())
+
+
+def _with_split(call: Call, parts: int, rows: int) -> Call:
+    """The call, split by columns if each part has enough of them, or too few rows.
+
+    Then one part alone reads and writes a column of the weights.
+    """
+    few = call.split == Split.rows and rows < _ROWS_OF_PART * parts
+    if call.columns and (few or call.columns >= _COLUMNS_OF_PART * parts):
+        return call._replace(split=Split.columns)
+    return call
+
+
+def _share(access: Access, split: Split) -> str:
+    """Who touches a range: every part its share ("rows", "columns", "blocks"), one, or all."""
+    if split in access.own or split == Split.alone:
+        return split.name
+    writes_blocks = access.space in ("params", "slots", "grad") and split == Split.blocks
+    return "blocks" if writes_blocks else "all"
+
+
+def _lines(access: Access, rows: int, itemsize: int) -> float:
+    size = access.end - access.begin
+    if access.space in ("losses", "correct"):
+        return size * rows * 8 / 64
+    if access.space in ("batch", "result"):
+        return size * 8 / 64
+    return size * itemsize * (rows if access.space == "value" else 1) / 64
