@@ -16,7 +16,7 @@ from .kernels import driver, kernel, launcher, subroutine
 from .memory import address_of, call_kernel, call_launch, integers, reals
 from .pool import pool_size, set_pool_size
 from .simd import flush_denormals, restore_denormals
-from .team import copy_of, join_team, meet, note_status, reset_team, tell_failure, worst_status
+from .team import FAILED, copy_of, join_team, meet, note_status, reset_team, store, worst_status
 
 _CALL_BYTES = CALL.itemsize
 _OP_BYTES = OP.itemsize
@@ -107,20 +107,12 @@ def run_call(ctx, call, walker):
 
 
 @subroutine
-def fail(shared, ctx, walker):
-    """Tell the batch of a status that is not OK.
-
-    The others learn of it at the next meeting; until then this thread only comes to the meetings.
-    """
-    if walker.thread == 0:
-        shared.start = ctx.start
-    if walker.threads > 1:
-        tell_failure(ctx)
-
-
-@subroutine
 def walk_batches(shared, ctx, walker):
-    """Walk the program over all batches: (the thread's worst status, split calls that it ran)."""
+    """Walk the program over all batches: (the thread's worst status, split calls that it ran).
+
+    The others learn of a status that is not OK at the next meeting; until then this thread only
+    comes to the meetings.
+    """
     several, met, ran, worst = walker.threads > 1, 0, 0, _OK
     for batch in range(ctx.first, ctx.last):
         rows = ctx.m
@@ -140,9 +132,11 @@ def walk_batches(shared, ctx, walker):
                 worst = run_call(ctx, call, walker)
                 ran += integers(ctx, call)[_SPLIT] < _ALONE
                 if worst != _OK:
-                    fail(shared, ctx, walker)
+                    if walker.thread == 0:
+                        shared.start = ctx.start
                     if not several:
                         return worst, ran
+                    store(ctx.team + FAILED, 1)
         if not ctx.accumulates:
             ctx.hyper += ctx.hyper_columns * 8
             ctx.result += _RESULT_BYTES

@@ -19,12 +19,13 @@ from .simd import MACHINE, call_llvm, word
 #: The fields, each in a cache line of its own: threads that have come; one of the states below;
 #: arrivals at all meetings so far; 2 * meetings that are over, + 1 at the last one if a status was
 #: not OK; 1 if a thread had such a status; the worst status, of :func:`.driver.launch`.
-_JOINED, _FORMED, _ARRIVED, _RELEASED, _FAILED, _WORST = (8 * TEAM_STEP * i for i in range(6))
+_JOINED, _FORMED, _ARRIVED, _RELEASED, FAILED, _WORST = (8 * TEAM_STEP * i for i in range(6))
 _WAITS, _RUNS, _IS_ONE = range(3)
 
 _PAUSES_PER_LOOK = 16
 #: Then the core goes to any other thread that waits for one.
 _LOOKS_BEFORE_YIELD = 64
+_PAUSES_BEFORE_YIELD = _PAUSES_PER_LOOK * _LOOKS_BEFORE_YIELD
 #: The first to come looks so often for the others, about 1 ms, and then runs alone.
 _LOOKS_FOR_THREADS = 2000
 
@@ -66,7 +67,7 @@ def _load(typingctx, address):
 
 
 @intrinsic
-def _store(typingctx, address, value):
+def store(typingctx, address, value):
     """Write a word, after everything written before."""
 
     def codegen(context, builder, sig, args):
@@ -76,30 +77,35 @@ def _store(typingctx, address, value):
     return types.none(types.int64, types.int64), codegen
 
 
-@intrinsic
-def _pause(typingctx):
+def _make_wait(pauses):
+    """An intrinsic ``wait(yields)``: call the function at this address, or if it is 0 pause."""
+
+    @intrinsic
+    def wait(typingctx, yields):
+        def codegen(context, builder, sig, args):
+            with builder.if_else(builder.icmp_signed("!=", args[0], word(0))) as (then, otherwise):
+                with then:
+                    kind = ir.FunctionType(ir.IntType(32), [])
+                    builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
+                with otherwise:
+                    for _ in range(pauses):
+                        _pause(builder)
+            return context.get_dummy_value()
+
+        return types.none(types.int64), codegen
+
+    return wait
+
+
+def _pause(builder):
     """Tell the core that this thread only waits."""
-
-    def codegen(context, builder, sig, args):
-        if MACHINE in _PAUSES:
-            name, values = _PAUSES[MACHINE]
-            words = [ir.Constant(ir.IntType(32), value) for value in values]
-            call_llvm(builder, name, ir.VoidType(), words)
-        return context.get_dummy_value()
-
-    return types.none(), codegen
+    if MACHINE in _PAUSES:
+        name, values = _PAUSES[MACHINE]
+        words = [ir.Constant(ir.IntType(32), value) for value in values]
+        call_llvm(builder, name, ir.VoidType(), words)
 
 
-@intrinsic
-def _call_yield(typingctx, address):
-    """Call a function without arguments by its address."""
-
-    def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(ir.IntType(32), [])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
-        return context.get_dummy_value()
-
-    return types.none(types.int64), codegen
+_wait, _wait_briefly = _make_wait(_PAUSES_PER_LOOK), _make_wait(1)
 
 
 @intrinsic
@@ -117,20 +123,10 @@ def copy_of(typingctx, struct):
 
 
 @subroutine
-def _wait(ctx, pauses, patient):
-    """Pause so often, or if `patient` give the core away."""
-    if patient and ctx.yields:
-        _call_yield(ctx.yields)
-    else:
-        for _ in range(pauses):
-            _pause()
-
-
-@subroutine
 def reset_team(ctx):
     """Forget the last run."""
     for field in range(6):
-        _store(ctx.team + 8 * TEAM_STEP * field, 0)
+        store(ctx.team + 8 * TEAM_STEP * field, 0)
 
 
 @subroutine
@@ -143,16 +139,16 @@ def join_team(ctx, threads):
     looks = 0
     if _add(ctx.team + _JOINED, 1) > 0:
         while _load(ctx.team + _FORMED) == _WAITS:
-            _wait(ctx, _PAUSES_PER_LOOK, looks >= _LOOKS_BEFORE_YIELD)
+            _wait(ctx.yields if looks >= _LOOKS_BEFORE_YIELD else 0)
             looks += 1
         return threads if _load(ctx.team + _FORMED) == _RUNS else 0
     while _load(ctx.team + _JOINED) < threads:
         if looks == _LOOKS_FOR_THREADS:
-            _store(ctx.team + _FORMED, _IS_ONE)
+            store(ctx.team + _FORMED, _IS_ONE)
             return 1
-        _wait(ctx, _PAUSES_PER_LOOK, False)
+        _wait(0)
         looks += 1
-    _store(ctx.team + _FORMED, _RUNS)
+    store(ctx.team + _FORMED, _RUNS)
     return threads
 
 
@@ -163,22 +159,16 @@ def meet(ctx, threads, meeting):
     Returns whether a status was not OK before it: the same answer for everybody.
     """
     if _add(ctx.team + _ARRIVED, 1) + 1 == meeting * threads:
-        failed = _load(ctx.team + _FAILED)
-        _store(ctx.team + _RELEASED, 2 * meeting + failed)
+        failed = _load(ctx.team + FAILED)
+        store(ctx.team + _RELEASED, 2 * meeting + failed)
         return failed != 0
     looks = 0
     released = _load(ctx.team + _RELEASED)
     while released < 2 * meeting:
-        _wait(ctx, 1, looks >= _LOOKS_BEFORE_YIELD * _PAUSES_PER_LOOK)
+        _wait_briefly(ctx.yields if looks >= _PAUSES_BEFORE_YIELD else 0)
         looks += 1
         released = _load(ctx.team + _RELEASED)
-    return released & 1 != 0
-
-
-@subroutine
-def tell_failure(ctx):
-    """Let the others learn of a status that is not OK at the next meeting."""
-    _store(ctx.team + _FAILED, 1)
+    return (released & 1) != 0
 
 
 @subroutine
