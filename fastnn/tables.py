@@ -190,7 +190,8 @@ CONTEXT = np.dtype(
         # the machine
         ("one", "u8"),  # address of the number 1 in the network's type
         ("zeros", "u8"),  # address of MAX_NC zeros in the network's type
-        ("product", "u8"),  # address of the matrix product
+        ("product", "u8"),  # address of the matrix product, and that of the transpose, for
+        ("transpose", "u8"),  # kernels that are compiled apart
         ("walk", "u8"),  # address of the function that every thread of a run calls
         ("team", "u8"),  # (TEAM_WORDS,) int64: where the threads of a run meet
         ("yields", "u8"),  # address of a function that gives the core away, or 0

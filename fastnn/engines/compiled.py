@@ -180,7 +180,8 @@ class CompiledEngine:
             row_loss=ws.row_loss, row_correct=ws.row_correct, ran=ws.ran,
             ran_on=ws.ran_on, n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
             mean=int(ws.plan.mean), one=_ones[dtype], zeros=_zeros[dtype],
-            product=self.address("product", dtype), walk=self.address("walk", dtype),
+            product=self.address("product", dtype), transpose=self.address("transpose", dtype),
+            walk=self.address("walk", dtype),
             team=ws.team, yields=threads.yield_address(),
         )  # fmt: skip
         bound = ws.programs[self.name] = _Bound(context, ws.threads_used)

@@ -82,7 +82,7 @@ class Workspace:
         base = plan.prediction if n_slots is None else plan.training
         self.layout = base.sized(self.capacity, self.total_rows)
         self.table = Table(
-            self.layout.ops, self.capacity, self.layout.gathered, self.layout.targets
+            self.layout.ops, self.capacity, rows, self.layout.gathered, self.layout.targets
         )
         dtype = params.dtype
         self.grad = aligned_zeros(0 if n_slots is None else plan.n_params, dtype)

@@ -8,6 +8,10 @@ from .operation import CORRECT, EXP, LOSSES, RESULT, Call, Operation
 #: Losses on logits, and the output function that each already contains.
 OUTPUT_OF = {Loss.binary_cross_entropy: Act.sigmoid, Loss.cross_entropy: Act.softmax}
 
+#: Cross-entropy of rows with at most so many elements is computed by columns, unless a batch has
+#: at most so few rows. Both ways give the same bits.
+_SHORT, _FEW_ROWS = 16, 8
+
 _KERNELS = {Loss.mse: "squared_error", Loss.sse: "squared_error"}
 
 
@@ -39,6 +43,8 @@ class Head(Operation):
     def forward(self, table, index):
         op = table[index]
         kernel = _KERNELS.get(op.code, Loss(op.code).name)
+        if kernel == "cross_entropy" and op.n_in <= _SHORT and table.rows > _FEW_ROWS:
+            kernel = "cross_entropy_short"
         yield Call(
             kernel, table.derivative(index), index, 0.0, EXP * op.n_in,
             reads=(

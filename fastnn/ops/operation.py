@@ -123,14 +123,20 @@ class Table:
     ----------
     ops : ndarray of tables.OP
     capacity : int
-        Rows of the largest batch.
+        Rows of the largest batch, rounded up: the length of buffers.
+    rows : int, optional
+        Rows of the largest batch; by default `capacity`.
     gathered, targets : int
         Per-sample offsets of the gathered batch and of its targets, or NONE.
     """
 
-    def __init__(self, ops: np.ndarray, capacity: int, gathered: int = NONE, targets: int = NONE):
+    def __init__(
+        self, ops: np.ndarray, capacity: int, rows: int | None = None, gathered: int = NONE,
+        targets: int = NONE,
+    ):  # fmt: skip
         self.records = [Record(*values) for values in ops.tolist()]
         self.capacity = capacity
+        self.rows = capacity if rows is None else rows
         self.gathered, self.targets = gathered, targets
         self._last_writers: dict[int, tuple[int, int]] = {}
         for index in range(len(self.records) - 1, -1, -1):

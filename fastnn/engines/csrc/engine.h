@@ -43,6 +43,7 @@ static const struct symbol symbols[] = {
     SYMBOL(walk)
     SYMBOL_OF("launch", fastnn_launch)
     SYMBOL(product)
+    SYMBOL(transpose)
     OPERATION_SYMBOLS
     BATCHES_SYMBOLS
     UPDATE_SYMBOLS

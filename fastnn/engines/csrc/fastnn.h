@@ -136,7 +136,8 @@ struct call {
     /* the machine */                                                                             \
     FIELD(const void *, one)       /* the number 1 in the network's type */                       \
     FIELD(const void *, zeros)     /* MAX_NC zeros in the network's type */                       \
-    FIELD(void *, product)         /* the matrix product, for kernels that are compiled apart */  \
+    FIELD(void *, product)         /* not used here: for kernels that are compiled apart */       \
+    FIELD(void *, transpose)                                                                      \
     FIELD(kernel_function *, walk) /* what every thread of a run calls */                         \
     FIELD(struct team *, team)     /* where the threads of a run meet */                          \
     FIELD(void *, yields)          /* gives the core away, or NULL */                             \

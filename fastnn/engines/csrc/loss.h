@@ -164,8 +164,7 @@ static void cross_entropy_of_rows(const struct context *ctx, int64_t part, int64
 {
     const struct op *op = ctx->op;
     const int64_t n = op->n_in;
-    for (; n <= SHORT && rows > COLUMN / 2; rows -= COLUMN, first += COLUMN)
-        cross_entropy_of_short_rows(ctx, part, first, smaller_of(COLUMN, rows));
+    (void)part;
     const real *z = buffer(ctx, op->x) + first * n, *t = buffer(ctx, ctx->targets) + first * n;
     real *da = buffer(ctx, op->dx) + first * n;
     double *loss = ctx->row_loss + first;
@@ -204,6 +203,16 @@ static void cross_entropy_of_rows(const struct context *ctx, int64_t part, int64
 
 HEAD(cross_entropy, cross_entropy_of_rows)
 
+/* The same bits for rows of at most SHORT elements, by columns: faster unless rows are very few. */
+static void cross_entropy_of_many_short_rows(const struct context *ctx, int64_t part, int64_t first,
+                                             int64_t rows)
+{
+    for (; rows > 0; rows -= COLUMN, first += COLUMN)
+        cross_entropy_of_short_rows(ctx, part, first, smaller_of(COLUMN, rows));
+}
+
+HEAD(cross_entropy_short, cross_entropy_of_many_short_rows)
+
 /* result = (sum of row_loss, sum of row_correct), or a continued piece adds them; not split.
 
    Returns STATUS_NOT_FINITE if the loss is infinite or not a number. */
@@ -223,4 +232,5 @@ static int64_t sum_rows(struct context *ctx, int64_t part, int64_t parts)
     SYMBOL(squared_error)                                                                         \
     SYMBOL(binary_cross_entropy)                                                                  \
     SYMBOL(cross_entropy)                                                                         \
+    SYMBOL(cross_entropy_short)                                                                   \
     SYMBOL(sum_rows)

@@ -35,7 +35,7 @@ from .product import (
     whole_lanes,
 )
 from .reductions import dot_of, size_of, sum_in_blocks
-from .transpose import transpose
+from .transpose import transpose_matrix
 from .vectors import vector_lanes
 
 _NOT_FINITE = int(Status.NOT_FINITE)
@@ -172,13 +172,13 @@ def transposed_weights_of_rows(ctx, part, dw, x, dz, size, adds):
         # A column is its own transpose.
         to = block if is_column else dwt
         if adds and not is_column:
-            transpose(dwt, some, block, dw.row, some, columns)
+            transpose_matrix(ctx, dwt, some, block, dw.row, some, columns)
         sum_over_rows(
             ctx, part, Matrix(to, some), Strided(dz.at, 1, dz.row), Matrix(x.at + k, x.step),
             Size(columns, depth, some), adds,
         )  # fmt: skip
         if not is_column:
-            transpose(block, dw.row, dwt, some, columns, some)
+            transpose_matrix(ctx, block, dw.row, dwt, some, columns, some)
         k += some
 
 
@@ -244,7 +244,7 @@ def transpose_weights(ctx, part, parts):
     n_in, n_out = op.n_in, op.n_out
     w, wt = reals(ctx, ctx.params) + op.w, reals(ctx, ctx.scratch)
     k, k_end = share(n_in, 16, part, parts)
-    transpose(wt + k, n_in, w + k * n_out, n_out, k_end - k, n_out)
+    transpose_matrix(ctx, wt + k, n_in, w + k * n_out, n_out, k_end - k, n_out)
     return 0
 
 
@@ -287,7 +287,7 @@ def transpose_gradient(ctx, part, parts):
     n_out, m = op.n_out, ctx.m
     dz, dzt = buffer(ctx, op.da), reals(ctx, ctx.scratch)
     j, j_end = share(n_out, 16, part, parts)
-    transpose(dzt + j * m, m, dz + j, n_out, m, j_end - j)
+    transpose_matrix(ctx, dzt + j * m, m, dz + j, n_out, m, j_end - j)
     return 0
 
 
@@ -318,7 +318,7 @@ def dense_inputs_transposed(ctx, part, parts):
                 Matrix(dzt + i, m), Size(columns, n_out, rows), 0,
             )  # fmt: skip
             at = i * n_in + k
-            transpose(dx + at, n_in, block, m, columns, rows)
+            transpose_matrix(ctx, dx + at, n_in, block, m, columns, rows)
             apply_epilogue(ctx, z + at, a + at, dx + at, rows, columns, n_in, below)
             i += rows
         k += columns

@@ -145,21 +145,25 @@ def loss_of_logit(x, t):
 
 @kernel
 def cross_entropy(ctx, part, parts):
-    """l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first.
-
-    Rows are worked on in blocks, in one simple loop after another, which vectorise even where rows
-    are short.
-    """
+    """l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first."""
     op = op_of(ctx)
     i, end = rows_of_part(ctx, part, parts)
     while i < end:
-        # A block by columns costs the same with fewer rows.
-        if op.n_in <= SHORT and end - i > ROWS // 2:
-            rows = min(ROWS, end - i)
-            cross_entropy_of_short_rows(ctx, part, op, i, rows)
-        else:
-            rows = min(_ROWS, end - i)
-            cross_entropy_of_rows(ctx, part, op, i, rows)
+        rows = min(_ROWS, end - i)
+        cross_entropy_of_rows(ctx, part, op, i, rows)
+        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
+        i += rows
+    return 0
+
+
+@kernel
+def cross_entropy_short(ctx, part, parts):
+    """The same bits for rows of at most SHORT elements, by columns: faster unless rows are few."""
+    op = op_of(ctx)
+    i, end = rows_of_part(ctx, part, parts)
+    while i < end:
+        rows = min(ROWS, end - i)
+        cross_entropy_of_short_rows(ctx, part, op, i, rows)
         derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
         i += rows
     return 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .kernels import subroutine
+from .kernels import subroutine, takes_record
+from .memory import Pointer, call_with_record
 from .simd import word
 from .vectors import REAL, at_offset, lanes, shuffle, vector_lanes
 
@@ -50,9 +53,28 @@ def transpose_block(typingctx, out, out_row, source, source_row):
     return types.none(out, i, source, i), codegen
 
 
-@subroutine
-def transpose(out, out_row, source, source_row, rows, columns):
+class Transpose(NamedTuple):
+    """The arguments of :func:`transpose`."""
+
+    out: Any
+    out_row: int
+    source: Any
+    source_row: int
+    rows: int
+    columns: int
+
+
+def transpose_type(real):
+    """The Numba type of a Transpose for networks of an element type."""
+    pointer = Pointer(real)
+    fields = (pointer, types.int64, pointer, types.int64, types.int64, types.int64)
+    return types.NamedTuple(fields, Transpose)
+
+
+@takes_record(transpose_type)
+def transpose(record):
     """out[j*out_row + i] = source[i*source_row + j] for i < rows, j < columns."""
+    out, out_row, source, source_row, rows, columns = record[0]
     n = vector_lanes(out)
     i = 0
     while i < rows:
@@ -67,3 +89,11 @@ def transpose(out, out_row, source, source_row, rows, columns):
             for c in range(j, columns):
                 out[c * out_row + r] = source[r * source_row + c]
         i += n
+    return 0
+
+
+@subroutine
+def transpose_matrix(ctx, out, out_row, source, source_row, rows, columns):
+    """Call :func:`transpose` by its address, so that it is compiled once."""
+    record = Transpose(out, out_row, source, source_row, rows, columns)
+    return call_with_record(ctx.transpose, record)
