@@ -89,8 +89,8 @@ static void sum_over_rows(struct gemm *g, int64_t first, int64_t last)
     g->adds = adds;
 }
 
-/* Whether a block of dW is computed as its transpose, whose columns then leave fewer lanes idle, even
-   with the time to transpose the block. */
+/* Whether a block of dW is computed as its transpose, which leaves fewer lanes idle, and that pays
+   for transposing the block. */
 static inline bool sums_transposed(int64_t rows, int64_t columns, int64_t depth)
 {
     const int64_t direct = rows * whole_lanes(columns) * depth;
