@@ -15,16 +15,17 @@ TRIAL = 0.001
 #: Longest run of several threads, in seconds, so that what has become slow is noticed soon.
 SLICE = 0.02
 #: Seconds between comparisons: at first, and at most; each is twice the last one.
-SOONEST, LATEST = 0.25, 4.0
-#: Largest share of the time that may be lost by trying what turns out to be slower.
-MOST_LOST = 0.01
+SOONEST, LATEST = 0.05, 4.0
+#: Largest share of the time that may be lost by trying what turns out to be slower; the same before
+#: anything has been tried; and how many seconds may be lost in any case.
+MOST_LOST, FIRST_LOST, MAY_BE_LOST = 0.01, 0.05, 0.004
 #: More threads must be this much faster to be chosen; fewer need not be slower than this.
 GAIN = 0.97
 #: A run that takes this much longer than expected calls for a comparison, but only so many
 #: seconds after the last one.
 SLOWER, PATIENCE = 1.2, 0.05
-#: A first run this much slower ends the comparison.
-HOPELESS = 1.5
+#: A difference this large ends a comparison early; one of a few batches, if twice as large.
+CLEAR = 1.5
 
 
 class Tuner:
@@ -91,7 +92,9 @@ class Tuner:
     def _may_compare(self) -> bool:
         if math.isnan(self._expected) or self._ran < self._next:
             return False
-        return self._lost <= MOST_LOST * self._ran or self._last < 0
+        risk = max(TRIAL, self._expected)  # of one run that takes twice as long
+        share = MOST_LOST if self._lost else FIRST_LOST
+        return self._lost + risk <= max(MAY_BE_LOST, share * self._ran)
 
     def _other(self) -> int | None:
         """The candidate next to the best one, above and below in turns."""
@@ -127,31 +130,27 @@ class _Trial:
         self.best, self.other, self.expected = best, other, expected
         self._times: dict[int, list[float]] = {best: [], other: []}
         batches = max(1, int(TRIAL / expected))
-        # The first run in another number moves data between the cores: it only shows what is
-        # hopeless, unless a batch takes so long that this does not count.
-        self._warm_up = 2 if batches > 2 else 0
-        self._plan = [(best, batches), (other, batches)] * 2
-        if self._warm_up:
-            self._plan.insert(1, (other, self._warm_up))
+        # Before the first measured run in another number, threads may have to be started and data
+        # move between the cores; not if a batch takes so long that this does not count.
+        self._warm_ups = 2 if batches > 2 else 0
+        self._plan = [(best, batches), *[(other, 2)] * self._warm_ups, (other, batches)]
+        self._plan += [(best, batches), (other, batches)] * 2
         self.is_over = False
 
     def next(self) -> tuple[int, int]:
         return self._plan[0]
 
     def record(self, threads: int, batches: int, each: float) -> None:
+        """Note the seconds per batch of the run that :meth:`next` named."""
         self._plan.pop(0)
-        first = threads == self.other and not self._times[self.other]
-        if first and self._warm_up:
-            self._warm_up = 0
-            if each > HOPELESS * 2 * self.expected:
-                self._times[self.other].append(each)
-                self.is_over = True
-        else:
-            self._times[threads].append(each)
-            if first and each > HOPELESS * self.seconds[0]:
-                self.is_over = True
-        if not self._plan:
-            self.is_over = True
+        if threads == self.other and self._warm_ups:
+            self._warm_ups -= 1
+            if self._warm_ups or each <= 2 * CLEAR * self.expected:
+                return
+        self._times[threads].append(each)
+        best, other = self.seconds
+        clear = other > CLEAR * best or best > CLEAR * other
+        self.is_over = not self._plan or (clear and threads == self.other)
 
     @property
     def seconds(self) -> tuple[float, float]:
