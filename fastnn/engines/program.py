@@ -32,11 +32,13 @@ _GATHER = 16.0
 #: Cost of a parameter in an optimizer step, in multiply-adds; Adam has a root and a division.
 _STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
 
-#: A value is split by columns if each part then has so many, or if it has fewer rows than these.
-_COLUMNS_OF_PART, _ROWS_OF_PART = 96, 8
+#: A product is split by columns if each part gets _LEAST_WIDTH columns and the weights have _MORE
+#: times the elements of the values that are read and written; or if it gets _WIDE columns, which
+#: lose nothing at the edges, and they have _LESS; or if it would get fewer than _ROWS_OF_PART rows.
+_LEAST_WIDTH, _MORE, _WIDE, _LESS, _ROWS_OF_PART = 32, 1.2, 96, 0.4, 8
 
-#: Most tuners of a program: predictions may have any number of rows.
-_MOST_TUNERS = 64
+#: For how many sizes of a batch a program keeps tuners and tables: a prediction may have any.
+_MOST_SIZES = 64
 
 _STORE_KERNELS = {
     "logits": "store_output",
@@ -165,7 +167,7 @@ class Program:
         table["split"] = [call.split for call in calls]
         self._table = table
         self._address = table.ctypes.data
-        self._tables: dict[tuple[int, bool], np.ndarray] = {}
+        self._tables: dict[tuple[int, int], np.ndarray] = {}
         self._tuners: dict[tuple[int, int], Tuner] = {}
 
     def work(self, rows: int) -> float:
@@ -176,7 +178,7 @@ class Program:
         """Chooses the number of threads for batches of so many rows."""
         tuner = self._tuners.get((rows, limit))
         if tuner is None:
-            if len(self._tuners) >= _MOST_TUNERS:
+            if len(self._tuners) >= _MOST_SIZES:
                 self._tuners.clear()
             tuner = self._tuners[rows, limit] = Tuner(limit, int(self.work(rows) / GUESS))
         return tuner
@@ -189,8 +191,10 @@ class Program:
         """The address of the table for so many parts of a batch of so many rows."""
         if parts == 1:
             return self._address
-        key = parts, rows < _ROWS_OF_PART * parts
+        key = parts, rows
         if key not in self._tables:
+            if len(self._tables) >= _MOST_SIZES:
+                self._tables.clear()
             calls = self.split_for(parts, rows)
             table = self._tables[key] = self._table.copy()
             table["split"] = [call.split for call in calls]
@@ -254,14 +258,19 @@ def _key(access: Access) -> Access:
 
 
 def _with_split(call: Call, parts: int, rows: int) -> Call:
-    """The call, split by columns if each part has enough of them, or too few rows.
+    """The call, split by columns if that moves less memory between cores, or if rows are few.
 
-    Then one part alone reads and writes a column of the weights.
+    By rows, every part reads all weights, and each step takes them back to write them. By columns
+    it is the values read and written that cross.
     """
+    if not call.columns:
+        return call
+    weights, columns = call.per_row, call.columns
+    values = rows * (columns + weights / columns)
+    narrow = columns < _WIDE * parts
+    less = weights > (_MORE if narrow else _LESS) * values and columns >= _LEAST_WIDTH * parts
     few = call.split == Split.rows and rows < _ROWS_OF_PART * parts
-    if call.columns and (few or call.columns >= _COLUMNS_OF_PART * parts):
-        return call._replace(split=Split.columns)
-    return call
+    return call._replace(split=Split.columns) if less or few else call
 
 
 def _share(access: Access, split: Split) -> str:
