@@ -13,6 +13,10 @@
      pool anew. If two Python threads launch at once, the second finds the pool busy and runs
      alone.
 
+   A sleeping worker is kept off the caller's core while it wakes up: a scheduler may put it there,
+   although others are idle (Linux does in virtual machines whose idle cores are halted), and the
+   two would take turns for milliseconds.
+
    Workers block all signals, so that Ctrl-C reaches Python's main thread. */
 
 #define _GNU_SOURCE
@@ -22,6 +26,7 @@
 #include "team.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 enum { SPIN_NANOSECONDS = 100000 };
@@ -75,9 +80,36 @@ static void wait_for(struct gate *gate, int64_t count)
     pthread_mutex_unlock(&gate->mutex);
 }
 
+#ifdef __linux__
+typedef cpu_set_t cores;
+
+/* The cores that the caller may use. Returns whether there are others than the one it is on, which
+   is left out of `others`. */
+static int find_cores(cores *allowed, cores *others)
+{
+    const int here = sched_getcpu();
+    if (here < 0 || sched_getaffinity(0, sizeof *allowed, allowed) != 0) return 0;
+    *others = *allowed;
+    CPU_CLR(here, others);
+    return CPU_COUNT(others) > 0;
+}
+
+static void move_to_cores(pthread_t thread, const cores *to)
+{
+    pthread_setaffinity_np(thread, sizeof *to, to);
+}
+#else
+typedef int cores;
+static int find_cores(cores *allowed, cores *others) { return (void)allowed, (void)others, 0; }
+static void move_to_cores(pthread_t thread, const cores *to) { (void)thread, (void)to; }
+#endif
+
 static struct {
     pthread_mutex_t busy; /* held by the thread that launched the job */
     int workers;          /* threads started; thread 0 is the caller */
+    pthread_t threads_of[MOST_PARTS];
+    int moved[MOST_PARTS]; /* 1: kept off the caller's core until it runs */
+    cores allowed;
     struct gate go[MOST_PARTS], done;
     int64_t finished; /* jobs of all workers, up to the current one */
     kernel_function *function;
@@ -99,6 +131,7 @@ static void *work(void *number)
     const int thread = (int)(intptr_t)number;
     for (int64_t job = 1;; job++) {
         wait_for(&pool.go[thread], job);
+        if (pool.moved[thread]) move_to_cores(pthread_self(), &pool.allowed);
         run_share(thread);
         pass(&pool.done);
     }
@@ -133,20 +166,38 @@ static int start_workers(int wanted)
         make_gate(&pool.go[number]);
         if (pthread_create(&thread, NULL, work, (void *)(intptr_t)number) != 0) break;
         pthread_detach(thread);
+        pool.threads_of[number] = thread;
         pool.workers = number;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pool.workers + 1;
 }
 
+/* Let the workers of a job begin; those that sleep or are new (there were only `known` before), on
+   other cores than this thread's. */
+static void wake_workers(int known)
+{
+    int asleep = 0;
+    for (int thread = 1; thread < pool.threads; thread++)
+        asleep += pool.moved[thread] = thread > known || atomic_load(&pool.go[thread].sleeper);
+    cores others;
+    if (asleep && !find_cores(&pool.allowed, &others)) asleep = 0;
+    for (int thread = 1; thread < pool.threads; thread++) {
+        pool.moved[thread] = asleep && pool.moved[thread];
+        if (pool.moved[thread]) move_to_cores(pool.threads_of[thread], &others);
+        pass(&pool.go[thread]);
+    }
+}
+
 int64_t fastnn_launch(kernel_function *function, struct context *ctx, int64_t threads)
 {
     const int wanted = threads < MOST_PARTS ? (int)threads : MOST_PARTS;
     if (wanted < 2 || pthread_mutex_trylock(&pool.busy) != 0) return function(ctx, 0, 1);
+    const int known = pool.workers;
     pool.threads = start_workers(wanted);
     pool.function = function;
     pool.ctx = ctx;
-    for (int thread = 1; thread < pool.threads; thread++) pass(&pool.go[thread]);
+    wake_workers(known);
     run_share(0);
     pool.finished += pool.threads - 1;
     wait_for(&pool.done, pool.finished);

@@ -85,7 +85,7 @@ static inline int64_t join_team(struct team *team, int64_t threads)
             atomic_store(&team->formed, TEAM_IS_ONE);
             return 1;
         }
-        wait_a_little(i % LOOKS_BEFORE_YIELD);
+        wait_a_little(i);
     }
     atomic_store(&team->formed, TEAM_RUNS);
     return threads;
