@@ -411,8 +411,15 @@ def test_a_chain_of_calls_split_by_rows_has_no_meeting():
             assert not any(kernel in ("dense_forward", "narrow_forward") for kernel in met[1:])
 
 
-def test_wide_layers_of_few_rows_are_split_by_columns():
+def test_layers_whose_weights_outweigh_their_values_are_split_by_columns():
+    """Of 20 x 500 weights with 64 rows the values would cross; of 500 x 400, the weights."""
     net = Sequential([Dense(500, "relu"), Dense(400, "relu"), Dense(3)], n_inputs=20)
     (program,) = (p for t, p in programs_of(net, "cross_entropy", 64) if t is Task.PREDICT)
-    splits = {call.op: call.split for call in program.split_for(2, 64) if "forward" in call.kernel}
-    assert splits == {0: Split.columns, 1: Split.columns, 2: Split.rows}
+
+    def splits(parts, rows):
+        calls = program.split_for(parts, rows)
+        return [call.split for call in calls if "forward" in call.kernel]
+
+    assert splits(2, 64) == [Split.rows, Split.columns, Split.rows]
+    assert splits(2, 16) == [Split.columns, Split.columns, Split.rows]
+    assert splits(2, 2000) == [Split.rows] * 3
