@@ -2,6 +2,7 @@
 
     python bench/threads.py                       # fast engines, all workloads, all cores
     python bench/threads.py --engines c --workload table-200 --busy 2
+    python bench/threads.py --together            # two fits at once as well
 
 One process fits two networks that are equal but for the number of threads: a turn of one in one
 thread, a turn of the other in several, so that a change in the machine's speed affects both. Each
@@ -9,6 +10,9 @@ keeps its network, and so whatever its fits have learned about their own speed. 
 repeats that beside processes that only compute (``--busy``). The clock is that of
 ``history["seconds"]``, as in the other tools: it excludes the checks of ``fit``, which need one
 thread in both. Losses and parameters of both must be equal, bit for bit.
+
+``--together`` adds a pass in which two fits run at once in two Python threads, in turns with two
+others one after another; all may use all cores. Its clock is that of the wall.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +45,8 @@ WARM_UP = 3
 #: Operations of the trial that chooses the rows and epochs of a turn.
 TRIAL_FLOPS = 5e8
 
-#: Smallest ratio that is no loss: on an idle machine, and beside busy processes.
-IDLE_GOAL, BUSY_GOAL = 0.97, 0.9
+#: Smallest ratio that is no loss: idle, beside busy processes, and of two fits at once.
+IDLE_GOAL, BUSY_GOAL, TOGETHER_GOAL = 0.97, 0.9, 0.9
 #: Smallest ratios on an idle machine from these us/step in one thread.
 GAIN_GOALS = ((2000, 1.85), (1000, 1.7), (150, 1.2))
 
@@ -60,6 +65,7 @@ class Turns:
     """Two networks in one process, one for one thread and one for `threads`."""
 
     def __init__(self, threads: int, engine: str):
+        self.threads, self.engine = threads, engine
         self.trainers = {n: Trainer(n, engine) for n in (1, threads)}
 
     def about(self) -> dict:
@@ -119,6 +125,49 @@ class Turns:
             "same": same_losses and one.flat_params.tobytes() == several.flat_params.tobytes(),
         }
 
+    def compare_together(
+        self, workload: Workload, epochs: int, rounds: int | None, warm_up: int
+    ) -> dict:
+        """Two fits one after another and two at once, in turns.
+
+        Returns
+        -------
+        dict
+            ``apart`` and ``together``, lists of wall seconds of the measured turns; ``used``, the
+            threads in which the last fits at once ran; ``same``, whether all four networks are
+            equal bit for bit.
+        """
+        fastnn.set_num_threads(self.threads)
+        pairs = {
+            kind: [Trainer(self.threads, self.engine) for _ in range(2)]
+            for kind in ("apart", "together")
+        }
+        trainers = [trainer for pair in pairs.values() for trainer in pair]
+        for trainer in trainers:
+            trainer.load(workload)
+        seconds: dict[str, list[float]] = {kind: [] for kind in pairs}
+        number = 0
+        least = warm_up + (rounds or LEAST_ROUNDS)
+
+        def turn(trainer) -> None:
+            for _ in range(epochs):
+                trainer.epoch(number)
+
+        while number < least or (rounds is None and sum(map(sum, seconds.values())) < SECONDS):
+            for kind in sorted(pairs, reverse=bool(number % 2)):
+                with ThreadPoolExecutor(2 if kind == "together" else 1) as pool:
+                    began = time.perf_counter()
+                    list(pool.map(turn, pairs[kind]))
+                    took = time.perf_counter() - began
+                if number >= warm_up:
+                    seconds[kind].append(took)
+            number += 1
+        return {
+            **seconds,
+            "used": [trainer.net.history.threads_used for trainer in pairs["together"]],
+            "same": len({trainer.net.flat_params.tobytes() for trainer in trainers}) == 1,
+        }
+
 
 @contextmanager
 def busy_processes(count: int):
@@ -175,6 +224,32 @@ def measure(peer: Peer, workload: Workload, epochs: int, busy: int, options) -> 
     return result
 
 
+def measure_together(peer: Peer, workload: Workload, epochs: int, options) -> dict | None:
+    """Measure two fits at once and print a line; None if the process fails."""
+    rounds, warm_up = (1, 1) if options.quick else (options.rounds, WARM_UP)
+    asked = workload, epochs, rounds, warm_up
+    good, found = peer.ask(options.threads, "compare_together", *asked)
+    if not good:
+        return None
+    apart, together = (found[kind] for kind in ("apart", "together"))
+    steps = 2e-6 * epochs * workload.steps
+    result = {
+        "engine": peer.args[0], "workload": workload.name, "title": str(workload),
+        "threads": options.threads, "us_apart": statistics.median(apart) / steps,
+        "us_together": statistics.median(together) / steps,
+        "ratio": statistics.median(apart) / statistics.median(together),
+        "ratio_min": min(apart) / min(together), "goal": TOGETHER_GOAL, "used": found["used"],
+        "same": found["same"], "turns_apart": apart, "turns_together": together,
+    }  # fmt: skip
+    mark = "" if options.quick or result["ratio"] >= TOGETHER_GOAL else f"  below {TOGETHER_GOAL}"
+    print(f"{peer.args[0]:<7}{workload.name:<13}{result['us_apart']:>11.2f}"
+          f"{result['us_together']:>11.2f}{result['ratio']:>8.3f}{result['ratio_min']:>8.3f}"
+          f"{len(apart):>7}  {found['used']}{mark}", flush=True)  # fmt: skip
+    if not found["same"]:
+        print(f"  {workload.name} ({peer.args[0]}): DIFFERENT BITS at once", flush=True)
+    return result
+
+
 def print_head(busy: int, threads: int) -> None:
     """The title and the names of the columns of a pass."""
     beside = f"beside {busy} busy process{'es' * (busy > 1)}" if busy else "idle"
@@ -183,11 +258,11 @@ def print_head(busy: int, threads: int) -> None:
           f"{'ratio':>8}{'least':>8}{'rounds':>7}{'others':>8}  threads used")  # fmt: skip
 
 
-def summary(results: list[dict]) -> str:
+def summary(results: list[dict], together: list[dict]) -> str:
     """One line: the smallest ratio of each pass, and every workload below its goal."""
     passes = []
-    for name, busy in (("idle", False), ("busy", True)):
-        found = [result for result in results if bool(result["busy"]) == busy]
+    idle, busy = ([r for r in results if bool(r["busy"]) == busy] for busy in (False, True))
+    for name, found in (("idle", idle), ("busy", busy), ("together", together)):
         if not found:
             continue
         least = min(found, key=lambda result: result["ratio"])
@@ -204,8 +279,8 @@ def summary(results: list[dict]) -> str:
     return "; ".join(passes)
 
 
-def run(peers: list[Peer], options, results: list[dict]) -> int:
-    """Append the results of both passes to `results`; returns how many workloads failed."""
+def run(peers: list[Peer], options, results: list[dict], together: list[dict]) -> int:
+    """Append the results of the passes to `results` and `together`; returns how many failed."""
     failed = 0
     sized: dict[tuple[str, str], tuple[Workload, int]] = {}
     for busy in (0, options.busy) if options.busy else (0,):
@@ -228,6 +303,16 @@ def run(peers: list[Peer], options, results: list[dict]) -> int:
                     else:
                         results.append(result)
                 peer.close()  # the threads of one engine must not wait beside the other's
+    if options.together:
+        print("\ntwo fits at once\nengine workload       apart: us   at once   ratio   least"
+              " rounds  threads used")  # fmt: skip
+        for peer in peers:
+            for name in options.workload or ALL:
+                if (peer.name, name) in sized:
+                    result = measure_together(peer, *sized[peer.name, name], options)
+                    failed += result is None
+                    together += [] if result is None else [result]
+            peer.close()
     return failed
 
 
@@ -237,6 +322,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="compared with one (default: all cores)")
     parser.add_argument("--busy", type=int, default=1, metavar="N",
                         help="processes of the busy pass (default 1; 0: no pass)")  # fmt: skip
+    parser.add_argument("--together", action="store_true",
+                        help="also two fits at once, in two Python threads")  # fmt: skip
     parser.add_argument("--workload", action="append", choices=ALL, help="only this one")
     parser.add_argument("--rounds", type=int, help="measured turns (default: for 2 s)")
     parser.add_argument("--engines", help="e.g. numba,c (default: the fast ones)")
@@ -266,9 +353,10 @@ def main() -> int:
         for name in choose_engines(options.engines)
     ]
     results: list[dict] = []
+    together: list[dict] = []
     failed = 0
     try:
-        failed = run(peers, options, results)
+        failed = run(peers, options, results, together)
     except KeyboardInterrupt:
         print("\nstopped: results so far are kept", file=sys.stderr)
     finally:
@@ -278,10 +366,12 @@ def main() -> int:
     report.write(options.output, "threads", {
         "machine": machine.describe(), "threads": options.threads, "quick": options.quick,
         "peers": {peer.name: peer.about for peer in peers}, "results": results,
+        "together": together,
     })  # fmt: skip
     if results and not options.quick:
-        print(summary(results))
-    return int(bool(failed) or not results or not all(result["same"] for result in results))
+        print(summary(results, together))
+    same = all(result["same"] for result in (*results, *together))
+    return int(bool(failed) or not results or not same)
 
 
 if __name__ == "__main__":

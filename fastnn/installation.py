@@ -50,7 +50,8 @@ def lines() -> list[str]:
         report.append(f"  {name:8}{_version(name)}{state}")
     report += [f"  chosen  {_or_error(_choice)}", "", "processor"]
     report += [f"  SIMD    {_or_error(_simd, available)}", f"  threads {_or_error(_threads)}"]
-    report += [f"          {line}" for line in _measured_threads(available)]
+    measured = _or_error(lambda: "\n".join(_measured_threads(available)))
+    report += [f"          {line}" for line in measured.splitlines()]
     report += ["", "cache of compiled kernels", f"  {_or_error(_cache, available)}"]
     report += ["", "packages", *(f"  {line}" for line in _packages())]
     variables = [f"  {name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]

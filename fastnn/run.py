@@ -224,7 +224,7 @@ class Fit:
     @property
     def threads_used(self) -> dict[int, int]:
         """How many minibatches ran in how many threads since the fit began."""
-        return dict(sorted(self.ws.threads_used.items()))
+        return {n: count for n, count in sorted(self.ws.threads_used.items()) if count}
 
     @property
     def is_finite(self) -> bool:
@@ -257,12 +257,19 @@ class Fit:
         return done
 
     def _step_in_pieces(self, steps: Steps, index: int) -> int:
-        """One step on a batch that is larger than the workspace."""
+        """One step on a batch that is larger than the workspace; threads_used counts it once."""
+        used = self.ws.threads_used
+        before = used.copy()
         batch = self.data.one_batch(index, self.ws.capacity)
         self.results[index] = loss_and_grad(self.engine, self.ws, batch, steps)
         if not np.isfinite(self.results[index, 0]):
             return 0
         self.engine.update(self.ws, steps)
+        pieces = used - before
+        if pieces:  # always, but for the numpy engine
+            used.clear()
+            used.update(before)
+            used[max(pieces, key=lambda n: pieces[n])] += 1
         return 1
 
     def slices(self) -> Iterator[tuple[int, int]]:

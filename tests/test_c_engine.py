@@ -49,6 +49,7 @@ def test_the_c_structures_are_the_records(name, layout):
 def test_the_c_codes_are_those_of_the_tables():
     codes = native.layout()["codes"]
     expected = {f"STATUS_{status.name}": int(status) for status in Status}
+    expected |= {f"SPLIT_{split.name}": int(split) for split in tables.Split}
     expected |= {"LOSS_mse": int(tables.Loss.mse)}
     expected |= {name: getattr(tables, name) for name in codes.keys() - expected.keys()}
     assert codes == expected

@@ -1,6 +1,7 @@
 """The command line, run as a user runs it."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -103,6 +104,12 @@ def test_doctor_tells_what_is_here():
     for name, about in fastnn.engines.available().items():
         assert f"{name:8}" in done.stdout
         assert about in done.stdout
+    if set(fastnn.engines.available()) > {"numpy"}:
+        for sizes in ("14-64-64-2 with batch 32", "784-128-10", "784-512-512-10 with batch 128"):
+            (line,) = [line for line in done.stdout.splitlines() if sizes in line]
+            found = re.search(r": (\d+) us a step, in (\d+) threads?$", line)
+            assert int(found[1]) > 0
+            assert 1 <= int(found[2]) <= fastnn.get_num_threads()
 
 
 def test_doctor_finds_what_is_wrong(tmp_path):

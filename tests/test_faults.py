@@ -18,6 +18,7 @@ from conftest import POOLS, table, threads_used
 
 import fastnn
 from fastnn import Dense, Sequential
+from fastnn import run as run_module
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import program as program_module
 from fastnn.engines import threads
@@ -272,6 +273,18 @@ def test_threads_used_adds_up_to_the_minibatches(pool, any_work, batch_size, val
     used = net.history.threads_used
     assert sum(used.values()) == 6 * batches
     assert all(1 <= n <= net.history.n_threads and count >= 1 for n, count in used.items())
+
+
+def test_a_batch_that_runs_in_pieces_is_one_minibatch(pool, any_work, workspaces, monkeypatch):
+    monkeypatch.setattr(run_module, "PIECE_ELEMENTS", 1)
+    X, y = table(2000, 20)
+    net = Sequential([Dense(40, "relu"), Dense(3)], n_inputs=20)
+    for batch_size, batches in ((None, 1), (1500, 2)):
+        net.fit(X, y, epochs=3, batch_size=batch_size, progress=False)
+        assert workspaces[-1].capacity == 512
+        used = net.history.threads_used
+        assert sum(used.values()) == 3 * batches
+        assert 0 not in used.values()
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 
 import fastnn
 from fastnn import Activation, Adam, Dense, PReLU, Residual, Sequential, buffers, losses, run
+from fastnn.engines.program import crossings
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.initializers import Constant
 from fastnn.layers import Layer
-from fastnn.ops.operation import Table
-from fastnn.tables import INPUT, NONE
+from fastnn.ops.operation import BY_ROWS, LOSSES, RESULT, Access, Call, Table
+from fastnn.printing import program_table
+from fastnn.tables import INPUT, NONE, Split
 
 STACK = [
     Dense(8, "relu"),
@@ -249,3 +251,56 @@ def test_a_piece_is_a_whole_number_of_blocks():
     lowered = Sequential([Dense(2048), Dense(2)], n_inputs=3000).lower(losses.cross_entropy)
     assert run.piece_rows(lowered, 10**6) % 512 == 0
     assert run.piece_rows(lowered, 100) == 100
+
+
+#: What a step might be: a product of all weights with the rows of x, which are 8 lines of 64 bytes
+#: (16 columns, 8 rows, 4 bytes), and a step on the weights, 4 lines, that reads all rows.
+X = Access("value", 0, 16, BY_ROWS)
+WEIGHTS = Access("params", 0, 64)
+TWO_CALLS = [
+    Call("dense_forward", "add_bias", 0, 0.0, 0.0, Split.rows, (WEIGHTS,), (X,)),
+    Call("adam", None, 1, 0.0, 0.0, Split.blocks, (X,), (WEIGHTS,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        # Each part reads the lines that the others wrote: of 2 parts half, of 3 two thirds. All
+        # lines that are written were read by others in the step before.
+        (2, [(4, 8), (8, 4)]),
+        (3, [(8, 8), (16, 4)]),
+    ],
+)
+def test_lines_that_cross_between_cores(parts, expected):
+    assert crossings(TWO_CALLS, parts, 8, 4) == expected
+    double = [(2 * reads, 2 * writes) for reads, writes in expected]
+    assert crossings(TWO_CALLS, parts, 8, 8) == double
+
+
+def test_nothing_crosses_between_calls_that_are_split_alike():
+    values = [Access("value", 16 * i, 16 * (i + 1), BY_ROWS) for i in range(3)]
+    calls = [
+        Call("f", None, i, 0.0, 0.0, Split.rows, (values[i],), (values[(i + 1) % 3],))
+        for i in range(3)
+    ]
+    assert crossings(calls, 2, 8, 4) == [(0, 0)] * 3
+
+
+def test_one_thread_takes_from_the_others_what_it_reads_alone():
+    """Losses are numbers of 8 bytes: of 32 rows 4 lines, of which 4 parts wrote a quarter each."""
+    sums = Call("sums", None, 0, 0.0, 0.0, Split.alone, (LOSSES,), (RESULT,))
+    calls = [Call("loss", None, 0, 0.0, 0.0, Split.rows, (), (LOSSES,)), sums]
+    assert crossings(calls, 4, 32, 4) == [(0, 4), (3, 0)]
+
+
+def test_a_program_is_printed_with_its_meetings_and_lines():
+    lines = program_table(TWO_CALLS, 2, 8, 4).splitlines()
+    assert [line.split() for line in lines] == [
+        ["call", "op", "split", "lines", "read", "lines", "written"],
+        ["meet", "dense_forward", "+", "add_bias", "0", "rows", "4", "8"],
+        ["meet", "adam", "1", "blocks", "8", "4"],
+        ["2", "meetings", "that", "cross:", "12", "12"],
+    ]
+    lines = program_table([TWO_CALLS[0], *TWO_CALLS], 2, 8, 4).splitlines()
+    assert [line.split()[0] for line in lines] == ["call", "meet", "dense_forward", "meet", "2"]
