@@ -125,7 +125,7 @@ def take_and_give():
 
 thread = threading.Thread(target=take_and_give)
 thread.start()
-end = time.monotonic() + 60
+end = time.monotonic() + 180
 try:
     while True:
         net = network()
