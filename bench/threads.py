@@ -61,6 +61,14 @@ while os.getppid() == int(sys.argv[1]):
 """
 
 
+def cores_of_others(began: float, seconds: float | None) -> float | None:
+    """Cores that other processes took since then, when they had run so many seconds; or None."""
+    now = machine.seconds_of_others()
+    if seconds is None or now is None:
+        return None
+    return (now - seconds) / (time.perf_counter() - began)
+
+
 class Turns:
     """Two networks in one process, one for one thread and one for `threads`."""
 
@@ -113,15 +121,12 @@ class Turns:
                     us[n].append(1e6 * seconds / steps)
                     measured += seconds
             number += 1
-        if others is not None:
-            now = machine.seconds_of_others()
-            others = None if now is None else (now - others) / (time.perf_counter() - began)
         one, several = (self.trainers[n].net for n in sorted(self.trainers))
         same_losses = repr(losses[1]) == repr(losses[max(losses)])  # NaN equals NaN
         return {
             "us": us,
             "used": getattr(several.history, "threads_used", "-"),
-            "others": others,
+            "others": cores_of_others(began, others),
             "same": same_losses and one.flat_params.tobytes() == several.flat_params.tobytes(),
         }
 
@@ -134,8 +139,8 @@ class Turns:
         -------
         dict
             ``apart`` and ``together``, lists of wall seconds of the measured turns; ``used``, the
-            threads in which the last fits at once ran; ``same``, whether all four networks are
-            equal bit for bit.
+            threads in which the last fits at once ran; ``others``, as in :meth:`compare`;
+            ``same``, whether all four networks are equal bit for bit.
         """
         fastnn.set_num_threads(self.threads)
         pairs = {
@@ -146,7 +151,7 @@ class Turns:
         for trainer in trainers:
             trainer.load(workload)
         seconds: dict[str, list[float]] = {kind: [] for kind in pairs}
-        number = 0
+        number, began, others = 0, time.perf_counter(), machine.seconds_of_others()
         least = warm_up + (rounds or LEAST_ROUNDS)
 
         def turn(trainer) -> None:
@@ -156,15 +161,16 @@ class Turns:
         while number < least or (rounds is None and sum(map(sum, seconds.values())) < SECONDS):
             for kind in sorted(pairs, reverse=bool(number % 2)):
                 with ThreadPoolExecutor(2 if kind == "together" else 1) as pool:
-                    began = time.perf_counter()
+                    turn_began = time.perf_counter()
                     list(pool.map(turn, pairs[kind]))
-                    took = time.perf_counter() - began
+                    took = time.perf_counter() - turn_began
                 if number >= warm_up:
                     seconds[kind].append(took)
             number += 1
         return {
             **seconds,
             "used": [trainer.net.history.threads_used for trainer in pairs["together"]],
+            "others": cores_of_others(began, others),
             "same": len({trainer.net.flat_params.tobytes() for trainer in trainers}) == 1,
         }
 
@@ -239,12 +245,14 @@ def measure_together(peer: Peer, workload: Workload, epochs: int, options) -> di
         "us_together": statistics.median(together) / steps,
         "ratio": statistics.median(apart) / statistics.median(together),
         "ratio_min": min(apart) / min(together), "goal": TOGETHER_GOAL, "used": found["used"],
-        "same": found["same"], "turns_apart": apart, "turns_together": together,
+        "others": found["others"], "same": found["same"], "turns_apart": apart,
+        "turns_together": together,
     }  # fmt: skip
+    others = "-" if found["others"] is None else f"{max(0.0, found['others']):.2f}"
     mark = "" if options.quick or result["ratio"] >= TOGETHER_GOAL else f"  below {TOGETHER_GOAL}"
     print(f"{peer.args[0]:<7}{workload.name:<13}{result['us_apart']:>11.2f}"
           f"{result['us_together']:>11.2f}{result['ratio']:>8.3f}{result['ratio_min']:>8.3f}"
-          f"{len(apart):>7}  {found['used']}{mark}", flush=True)  # fmt: skip
+          f"{len(apart):>7}{others:>8}  {found['used']}{mark}", flush=True)  # fmt: skip
     if not found["same"]:
         print(f"  {workload.name} ({peer.args[0]}): DIFFERENT BITS at once", flush=True)
     return result
@@ -305,7 +313,7 @@ def run(peers: list[Peer], options, results: list[dict], together: list[dict]) -
                 peer.close()  # the threads of one engine must not wait beside the other's
     if options.together:
         print("\ntwo fits at once\nengine workload       apart: us   at once   ratio   least"
-              " rounds  threads used")  # fmt: skip
+              " rounds  others  threads used")  # fmt: skip
         for peer in peers:
             for name in options.workload or ALL:
                 if (peer.name, name) in sized:

@@ -125,7 +125,7 @@ def take_and_give():
 
 thread = threading.Thread(target=take_and_give)
 thread.start()
-end = time.monotonic() + 60
+end = time.monotonic() + 180
 try:
     while True:
         net = network()
@@ -204,7 +204,7 @@ def test_a_fit_goes_on_in_a_child_that_is_forked_between_two_epochs(name):
 
 
 def test_many_threads_on_few_cores_are_given_up(pool, expected, any_work, monkeypatch):
-    """The tuner begins with 64 threads, as many as were asked for."""
+    """The tuner begins with 64 threads: the cores seem to be there, but others have them."""
     monkeypatch.setattr(program_module, "GUESS", 1.0)
     assert compiled_module.PARTS is None
     try:
@@ -212,6 +212,7 @@ def test_many_threads_on_few_cores_are_given_up(pool, expected, any_work, monkey
             warnings.simplefilter("always")
             fastnn.set_num_threads(64)
         assert (threads.cpu_count() < 64) == any("64 threads" in str(w.message) for w in caught)
+        monkeypatch.setattr(threads, "cpu_count", lambda: 64)
         began = time.monotonic()
         digest, net = fit()
         assert time.monotonic() - began < HANGS

@@ -298,6 +298,7 @@ def test_a_fit_that_fails_leaves_the_network_as_it_was(engine, fitted, fault, mo
         "loss": net._loss, "history": net.history,
     }  # fmt: skip
     params = net.flat_params.copy() if fitted else None
+    used = dict(net.history.threads_used) if fitted else None
     with pytest.MonkeyPatch.context() as patch:
         fault(patch)
         with pytest.raises((MemoryError, ValueError, ZeroDivisionError)):
@@ -310,6 +311,7 @@ def test_a_fit_that_fails_leaves_the_network_as_it_was(engine, fitted, fault, mo
     if fitted:
         np.testing.assert_array_equal(net.flat_params, params)
         assert net.training_state.step == 2
+        assert net.history.threads_used == used
     else:
         with pytest.raises(fastnn.errors.NotFittedError):
             net.flat_params  # noqa: B018

@@ -71,6 +71,16 @@ def test_the_fastest_of_many_numbers_is_found(each, guess, best):
     assert clock.share(best, since=1.5) > 0.95
 
 
+@pytest.mark.parametrize("each", BATCH[:2])
+def test_a_guess_that_is_far_too_high_is_left_without_turning_back(each):
+    clock = Clock(64, lambda n, now: each * (1 if n == 1 else 4 + n / 8), guess=64)
+    clock.run_until(2.0)
+    assert clock.tuner.threads == 1
+    numbers = [n for _, n, *_ in clock.runs]
+    until = numbers[: numbers.index(1)]
+    assert all(later <= 2 * min(until[: at + 1]) for at, later in enumerate(until))
+
+
 @pytest.mark.parametrize("limit", [2, 3, 8])
 @pytest.mark.parametrize("each", BATCH)
 @pytest.mark.parametrize("slower", [1.05, 1.3, 2.0, 20.0])

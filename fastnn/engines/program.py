@@ -21,6 +21,7 @@ import numpy as np
 from ..ops import BY_KIND
 from ..ops.operation import CORRECT, EXP, MOVE, Access, Call
 from ..tables import NONE, Rule, Split
+from . import threads
 from .tuning import Tuner
 
 #: Multiply-adds of a batch for each thread with which measuring begins.
@@ -180,7 +181,8 @@ class Program:
         if tuner is None:
             if len(self._tuners) >= _MOST_SIZES:
                 self._tuners.clear()
-            tuner = self._tuners[rows, limit] = Tuner(limit, int(self.work(rows) / GUESS))
+            guess = min(int(self.work(rows) / GUESS), threads.cpu_count())
+            tuner = self._tuners[rows, limit] = Tuner(limit, guess)
         return tuner
 
     def split_for(self, parts: int, rows: int) -> list[Call]:

@@ -99,11 +99,11 @@ class Tuner:
     def _other(self) -> int | None:
         """The candidate next to the best one, above and below in turns."""
         at = self._candidates.index(self.threads)
-        neighbours = [self._candidates[i] for i in (at + 1, at - 1) if 0 <= i < self._count]
+        neighbours = [self._candidates[i] for i in (at - 1, at + 1) if 0 <= i < self._count]
         if not neighbours:
             return None
-        self._upwards = not self._upwards
-        return neighbours[self._upwards % len(neighbours)]
+        upwards, self._upwards = self._upwards, not self._upwards
+        return neighbours[upwards % len(neighbours)]
 
     @property
     def _count(self) -> int:
@@ -115,7 +115,8 @@ class Tuner:
         if other < best * (GAIN if trial.other > trial.best else 1.0):
             self.threads, self._expected = trial.other, other
             self._interval = SOONEST
-            soon = TRIAL  # perhaps the next candidate is better still
+            soon = TRIAL  # perhaps the next candidate in this direction is better still
+            self._upwards = trial.other > trial.best
         else:
             self._expected = best
             soon = self._interval
