@@ -198,10 +198,11 @@ class Sequential(Inference):
 
     def _run(self, fit: Fit, results, bar: Progress, n_epochs: int, before: dict) -> None:
         """Run the epochs of a fit; if it fails before its first step, nothing of it remains."""
-        assert self.history is not None
+        history = self.history
+        assert history is not None
         try:
             for epoch, values in enumerate(results):
-                self.history.append(**values)
+                history.append(**values)
                 bar.finish_epoch(epoch + 1, n_epochs, values)
         except (DivergedError, KeyboardInterrupt):  # as their documentation says
             raise
@@ -211,7 +212,7 @@ class Sequential(Inference):
                 self.__dict__.update(before)
             raise
         finally:
-            self.history.threads_used = fit.threads_used
+            history.threads_used = fit.threads_used
             fit.release()
 
     def _validation_data(self, validation, n_inputs, target, loss) -> Data | None:
