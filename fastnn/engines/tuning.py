@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 
-#: Seconds of a run that measures one number of threads.
-TRIAL = 0.001
+#: Seconds of a short run that measures one number of threads, and of the run in more threads that
+#: must confirm it: longer than the turns in which an operating system lets processes take a core.
+TRIAL, PROOF = 0.001, 0.012
 #: Longest run of several threads, in seconds, so that what has become slow is noticed soon.
 SLICE = 0.02
-#: Seconds between comparisons: at first, and at most; each is twice the last one.
-SOONEST, LATEST = 0.05, 4.0
+#: Seconds between comparisons: at first, after a change, and at most; each is twice the last one.
+SOONEST, SOON, LATEST = 0.05, 0.2, 4.0
 #: Largest share of the time that may be lost by trying what turns out to be slower; the same before
 #: anything has been tried; and how many seconds may be lost in any case.
-MOST_LOST, FIRST_LOST, MAY_BE_LOST = 0.01, 0.05, 0.004
+MOST_LOST, FIRST_LOST, MAY_BE_LOST = 0.01, 0.05, 0.006
 #: More threads must be this much faster to be chosen; fewer need not be slower than this.
 GAIN = 0.97
 #: A run that takes this much longer than expected calls for a comparison with fewer threads, at
@@ -26,6 +27,8 @@ GAIN = 0.97
 SLOWER, PATIENCE = 1.2, 0.05
 #: A difference this large ends a comparison early; one of a few batches, if twice as large.
 CLEAR = 1.5
+#: Weight of the last run in the average time of a batch.
+NEWEST = 0.3
 
 
 class Tuner:
@@ -50,7 +53,8 @@ class Tuner:
         self._candidates = [*powers, limit]
         if self.threads not in self._candidates:
             self.threads = max(n for n in self._candidates if n <= self.threads)
-        self._expected = math.nan  # seconds per batch in `threads`
+        self._expected = math.nan  # least seconds per batch in `threads`, and their average
+        self._average = math.nan
         self._ran = self._lost = 0.0  # seconds of all runs, and those lost by trying
         self._interval, self._next, self._last = SOONEST, 2 * TRIAL, -math.inf
         self._trial: _Trial | None = None
@@ -62,7 +66,7 @@ class Tuner:
         if self._trial is None and self._may_compare():
             other = self._other()
             if other is not None:
-                self._trial = _Trial(self.threads, other, self._expected)
+                self._trial = _Trial(self.threads, other, self._expected, self._average)
         if self._trial is not None:
             threads, wanted = self._trial.next()
             return threads, min(wanted, batches)
@@ -85,10 +89,12 @@ class Tuner:
             if trial.is_over:
                 self._decide(trial)
         elif threads == self.threads:
+            self._is_slow = each > SLOWER * self._expected and threads > 1
+            self._is_slow &= self._ran >= self._last + self._patience
+            known = math.isfinite(self._average) and not self._is_slow
+            self._average = self._average + NEWEST * (each - self._average) if known else each
             if not each >= self._expected:
                 self._expected = each
-            elif each > SLOWER * self._expected and threads > 1:
-                self._is_slow = self._ran >= self._last + self._patience
 
     def _may_compare(self) -> bool:
         if self._is_slow:
@@ -117,9 +123,9 @@ class Tuner:
     def _decide(self, trial: _Trial) -> None:
         best, other = trial.seconds
         self._trial, self._last = None, self._ran
-        if other < best * (GAIN if trial.other > trial.best else 1.0):
-            self.threads, self._expected = trial.other, other
-            self._interval = SOONEST
+        if trial.is_won:
+            self.threads, self._expected, self._average = trial.other, other, math.nan
+            self._interval = SOON
             soon = TRIAL  # perhaps the next candidate in this direction is better still
             self._upwards = trial.other > trial.best
             self._patience = PATIENCE
@@ -133,20 +139,31 @@ class Tuner:
 
 
 class _Trial:
-    """Runs in the best and in another number of threads, in turns."""
+    """Runs in the best and in another number of threads, in turns.
 
-    def __init__(self, best: int, other: int, expected: float):
+    Parameters
+    ----------
+    best, other : int
+        The numbers of threads.
+    expected, average : float
+        The least and the average seconds per batch in `best`.
+    """
+
+    def __init__(self, best: int, other: int, expected: float, average: float):
         self.best, self.other, self.expected = best, other, expected
+        self._average = average
         self._times: dict[int, list[float]] = {best: [], other: []}
         batches = max(1, int(TRIAL / expected))
         # Before the first measured run in another number, threads may have to be started and data
         # move between the cores; not if a batch takes so long that this does not count.
         self._warm_ups = 2 if batches > 2 else 0
         self._plan = [(best, batches), *[(other, 2)] * self._warm_ups, (other, batches)]
-        self._plan += [(best, batches), (other, batches)] * 2
-        self.is_over = False
+        self._plan += [(best, batches), (other, batches)]
+        self._proof = 0.0
+        self.is_over = self.is_won = False
 
     def next(self) -> tuple[int, int]:
+        """(threads, batches) of the next run."""
         return self._plan[0]
 
     def record(self, threads: int, batches: int, each: float) -> None:
@@ -159,12 +176,25 @@ class _Trial:
         self._times[threads].append(each)
         best, other = self.seconds
         clear = other > CLEAR * best or best > CLEAR * other
-        self.is_over = not self._plan or (clear and threads == self.other)
+        if self._plan and not (clear and threads == self.other):
+            return
+        self.is_won = self._wins(best, other)
+        if self.is_won and self.other > self.best and not self._proof:
+            # Beside another process, short runs may all fall into turns without it.
+            self._proof = PROOF
+            self._times[self.other].clear()
+            self._plan = [(self.other, max(1, int(PROOF / other)))]
+        else:
+            self.is_over = True
+
+    def _wins(self, best: float, other: float) -> bool:
+        if self.other > self.best:
+            return other < GAIN * best
+        # What several threads take on average counts, not their best moment.
+        return other < max(best, self._average)
 
     @property
     def seconds(self) -> tuple[float, float]:
         """The least seconds per batch of the best and of the other number."""
-        return tuple(  # type: ignore[return-value]
-            min(self._times[n], default=self.expected if n == self.best else math.inf)
-            for n in (self.best, self.other)
-        )
+        best, other = (min(self._times[n], default=math.inf) for n in (self.best, self.other))
+        return min(best, self.expected) if math.isinf(best) else best, other
