@@ -247,7 +247,7 @@ MOST_PARTS = 256
 
 #: Words of the record where the threads of a run meet: its fields lie TEAM_STEP words apart, each
 #: in a cache line of its own, and the next one free for prefetchers.
-TEAM_WORDS, TEAM_STEP = 96, 16
+TEAM_WORDS, TEAM_STEP = 112, 16
 
 
 class Status(IntEnum):

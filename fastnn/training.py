@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from . import random
 from .errors import DivergedError
+from .random import Stream
 from .run import Fit
 
 #: Rows that are shuffled at once; an epoch of fewer rows is shuffled together with later epochs.
@@ -126,7 +126,7 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
     """
     state, data, first_epoch = fit.state, fit.data, fit.state.epoch
     n_rows = len(data.X)
-    orders = _orders(fit.seed, first_epoch, count, n_rows) if shuffle else None
+    orders = _orders(fit, first_epoch, count, n_rows) if shuffle else None
     for epoch in range(count):
         began = time.perf_counter()
         fit.begin_epoch(None if orders is None else next(orders))
@@ -145,17 +145,14 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
         yield {**values, "lr": state.optimizer.lr, "seconds": seconds}
 
 
-def _orders(seed: int, first: int, count: int, n_rows: int) -> Iterator[np.ndarray]:
+def _orders(fit: Fit, first: int, count: int, n_rows: int) -> Iterator[np.ndarray]:
     """The order of the rows in each epoch; those of several short epochs are drawn at once."""
     at_once = max(1, _SHUFFLED_ROWS // n_rows)
     for epoch in range(0, count, at_once):
         n_orders = min(at_once, count - epoch)
-        if n_orders == 1:
-            yield random.permutation(seed, random.Stream.SHUFFLE, first + epoch, n_rows)
-        else:
-            yield from random.permutations(
-                seed, random.Stream.SHUFFLE, first + epoch, n_orders, n_rows
-            )
+        yield from fit.engine.permutations(
+            fit.seed, Stream.SHUFFLE, first + epoch, n_orders, n_rows
+        )
 
 
 def _epoch_values(fit: Fit) -> dict[str, float]:

@@ -18,7 +18,6 @@ from fastnn import (
     engines,
     losses,
     model,
-    random,
     run,
 )
 from fastnn.engines import compiled as compiled_module
@@ -282,8 +281,7 @@ def no_order(monkeypatch):
     def no_memory(*_args, **_kwargs):
         raise MemoryError("no room for an order")
 
-    monkeypatch.setattr(random, "permutation", no_memory)
-    monkeypatch.setattr(random, "permutations", no_memory)
+    monkeypatch.setattr(engines.current(), "permutations", no_memory)
 
 
 @pytest.mark.parametrize("fault", [fail_to_allocate, bad_variable, no_such_validation, no_order])

@@ -189,10 +189,12 @@ def _numba():
     """Numba's kernels, on the C module's thread pool if it was built, else on Numba's own pool.
 
     Threads of the C module wait for 50 us and then sleep. OpenMP's keep spinning; if another
-    process is busy, each region then costs a time slice of the scheduler.
+    process is busy, each region then costs a time slice of the scheduler. The C module's shuffle
+    has the bits of Numba's, which takes longer to compile than any other small function.
     """
     from . import jit, native
     from .compiled import CompiledEngine
 
-    launch = jit.launch if native.trouble() else native.launch
-    return CompiledEngine("numba", jit.address, launch)
+    if native.trouble():
+        return CompiledEngine("numba", jit.address, jit.launch)
+    return CompiledEngine("numba", jit.address, native.launch, native.address)

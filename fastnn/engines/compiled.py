@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import random
 from ..errors import EngineError
 from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, threads
@@ -34,6 +35,10 @@ PARTS: int | None = None
 #: Most rows that :class:`_FewRows` accepts.
 _FEW_ROWS = 16
 
+#: Counters of the longest digit by which keys are sorted.
+_DIGITS = 1 << 11
+
+_SHUFFLE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 5)
 _DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
 
 
@@ -49,12 +54,15 @@ class CompiledEngine:
     launch : callable
         ``launch(dtype, n_threads)`` is a context manager that prepares n_threads threads and
         yields the address of the launcher, or 0 for one thread.
+    shuffle : callable, optional
+        The ``address`` of another engine, whose function shuffles; by default this one's.
     """
 
-    def __init__(self, name, address, launch):
+    def __init__(self, name, address, launch, shuffle=None):
         self.name = name
         self.address = address
         self._launch = launch
+        self._shuffle = shuffle or address
 
     # -- the engine's functions: see protocol.py ----------------------------------------------
 
@@ -99,6 +107,20 @@ class CompiledEngine:
         if bound.status:
             return bound.context["start"] // data.batch_size - first
         return last - first
+
+    def permutations(self, seed, stream, first, count, n):
+        seed = random.check_seed(seed)
+        orders = np.empty((count, n), np.int64)
+        if not (0 <= stream < 1 << 32 and 0 <= first <= first + count < 1 << 63):
+            raise ValueError(f"no orders {first} to {first + count} of stream {stream}")
+        if orders.size:
+            keys, place = np.empty(n + 1, np.uint64), np.empty(_DIGITS, np.int64)
+            shuffle = _SHUFFLE(self._shuffle("shuffle", np.dtype(np.float32)))
+            shuffle(
+                _address(orders), _address(keys), _address(place), _signed(seed), stream, first,
+                count, n,
+            )  # fmt: skip
+        return orders
 
     # -- binding and calling ------------------------------------------------------------------
 

@@ -61,3 +61,6 @@ class Engine(Protocol):
         returns the number of batches trained on: fewer than last - first only if the loss of the
         next one is not finite.
         """
+
+    def permutations(self, seed: int, stream: int, first: int, count: int, n: int) -> np.ndarray:
+        """The orders of :func:`fastnn.random.permutations`: (count, n), int64."""

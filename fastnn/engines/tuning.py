@@ -21,8 +21,8 @@ SOONEST, LATEST = 0.05, 4.0
 MOST_LOST, FIRST_LOST, MAY_BE_LOST = 0.01, 0.05, 0.004
 #: More threads must be this much faster to be chosen; fewer need not be slower than this.
 GAIN = 0.97
-#: A run that takes this much longer than expected calls for a comparison, but only so many
-#: seconds after the last one.
+#: A run that takes this much longer than expected calls for a comparison with fewer threads, at
+#: first so many seconds after the last one, then twice as many each time it was in vain.
 SLOWER, PATIENCE = 1.2, 0.05
 #: A difference this large ends a comparison early; one of a few batches, if twice as large.
 CLEAR = 1.5
@@ -55,6 +55,7 @@ class Tuner:
         self._interval, self._next, self._last = SOONEST, 2 * TRIAL, -math.inf
         self._trial: _Trial | None = None
         self._upwards = True
+        self._is_slow, self._patience = False, PATIENCE
 
     def next(self, batches: int) -> tuple[int, int]:
         """(threads, batches) of the next run; `batches` are left."""
@@ -87,9 +88,11 @@ class Tuner:
             if not each >= self._expected:
                 self._expected = each
             elif each > SLOWER * self._expected and threads > 1:
-                self._next = min(self._next, max(self._ran, self._last + PATIENCE))
+                self._is_slow = self._ran >= self._last + self._patience
 
     def _may_compare(self) -> bool:
+        if self._is_slow:
+            return True
         if math.isnan(self._expected) or self._ran < self._next:
             return False
         risk = max(TRIAL, self._expected)  # of one run that takes twice as long
@@ -97,8 +100,10 @@ class Tuner:
         return self._lost + risk <= max(MAY_BE_LOST, share * self._ran)
 
     def _other(self) -> int | None:
-        """The candidate next to the best one, above and below in turns."""
+        """The candidate next to the best one, above and below in turns; below if it is slow."""
         at = self._candidates.index(self.threads)
+        if self._is_slow:
+            return self._candidates[at - 1]
         neighbours = [self._candidates[i] for i in (at - 1, at + 1) if 0 <= i < self._count]
         if not neighbours:
             return None
@@ -117,10 +122,13 @@ class Tuner:
             self._interval = SOONEST
             soon = TRIAL  # perhaps the next candidate in this direction is better still
             self._upwards = trial.other > trial.best
+            self._patience = PATIENCE
         else:
             self._expected = best
             soon = self._interval
             self._interval = min(2 * self._interval, LATEST)
+            self._patience = min(2 * self._patience, LATEST) if self._is_slow else PATIENCE
+        self._is_slow = False
         self._next = self._ran + (soon if self._count > 2 else self._interval)
 
 

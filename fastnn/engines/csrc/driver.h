@@ -43,16 +43,15 @@ static int64_t run_call(struct context *ctx, const struct call *call, struct wal
 
 /* Note a status that is not OK. The others learn of it at the next meeting; until then this thread
    only comes to the meetings. */
-static void fail(struct context *shared, const struct context *ctx, struct walker *walker,
-                 int64_t status)
+static void fail(const struct context *ctx, struct walker *walker, int64_t status)
 {
     walker->status = status;
-    if (walker->thread == 0) shared->start = ctx->start;
+    if (walker->thread == 0) ctx->team->start = ctx->start;
     if (walker->threads > 1) atomic_store(&ctx->team->failed, 1);
 }
 
 /* Walk the program over all batches. */
-static void walk_batches(struct context *shared, struct context *ctx, struct walker *walker)
+static void walk_batches(struct context *ctx, struct walker *walker)
 {
     const struct call *end = ctx->calls + ctx->n_calls;
     const bool several = walker->threads > 1;
@@ -67,7 +66,7 @@ static void walk_batches(struct context *shared, struct context *ctx, struct wal
             if (several && walker->status != STATUS_OK) continue;
             const int64_t status = run_call(ctx, call, walker);
             if (status == STATUS_OK) continue;
-            fail(shared, ctx, walker, status);
+            fail(ctx, walker, status);
             if (!several) return;
         }
         if (ctx->accumulates) continue;
@@ -77,9 +76,7 @@ static void walk_batches(struct context *shared, struct context *ctx, struct wal
     }
 }
 
-/* What every thread of a run calls: its share of all batches; returns its status.
-
-   The copy of the context comes first: when the others have joined, thread 0 may already write. */
+/* What every thread of a run calls: its share of all batches; returns its status. */
 static int64_t walk(struct context *shared, int64_t thread, int64_t threads)
 {
     struct context mine = *shared;
@@ -88,16 +85,16 @@ static int64_t walk(struct context *shared, int64_t thread, int64_t threads)
     if (walker.threads == 0) return STATUS_OK;
     if (walker.threads == 1) walker.thread = 0;
     walker.parts = share_of(mine.parts, 1, walker.thread, walker.threads);
-    walk_batches(shared, &mine, &walker);
+    walk_batches(&mine, &walker);
     for (int64_t part = walker.parts.begin; part < walker.parts.end; part++) {
         mine.ran[part] += walker.ran;
         mine.ran_on[part] = walker.threads > 1 ? walker.thread : -1;
     }
     if (walker.thread == 0) {
-        shared->hyper = mine.hyper;
-        shared->result = mine.result;
-        shared->step = mine.step;
-        shared->threads = walker.threads;
+        mine.team->hyper = mine.hyper;
+        mine.team->result = mine.result;
+        mine.team->step = mine.step;
+        mine.team->threads = walker.threads;
     }
     return walker.status;
 }
@@ -124,6 +121,11 @@ static int64_t drive(struct context *ctx, const struct call *calls, int64_t n_ca
     } else {
         status = walk(ctx, 0, 1);
     }
+    ctx->hyper = ctx->team->hyper;
+    ctx->result = ctx->team->result;
+    ctx->step = ctx->team->step;
+    ctx->threads = ctx->team->threads;
+    if (status != STATUS_OK) ctx->start = ctx->team->start;
     restore_denormals(before);
     return status;
 }

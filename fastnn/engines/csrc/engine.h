@@ -36,6 +36,7 @@ typedef double number_d;
 
 #include "batches.h"
 #include "update.h"
+#include "shuffle.h"
 #include "driver.h"
 
 static const struct symbol symbols[] = {
@@ -47,6 +48,7 @@ static const struct symbol symbols[] = {
     OPERATION_SYMBOLS
     BATCHES_SYMBOLS
     UPDATE_SYMBOLS
+    SHUFFLE_SYMBOLS
     {NULL, NULL},
 };
 

@@ -165,7 +165,7 @@ struct context {
     CODE(SLAB_ROWS, 2048)                                                                         \
     CODE(MOST_SLABS, 32)                                                                          \
     CODE(MOST_PARTS, 256)                                                                         \
-    CODE(TEAM_WORDS, 96)                                                                          \
+    CODE(TEAM_WORDS, 112)                                                                         \
     CODE(TEAM_STEP, 16)                                                                           \
     CODE(SPLIT_rows, 0)                                                                           \
     CODE(SPLIT_columns, 1)                                                                        \

@@ -20,6 +20,13 @@ struct team {
     _Alignas(TEAM_STEP * 8) atomic_int_least64_t released; /* 2 * meetings that are over, + 1 at
                                                               the last one if a status was not OK */
     _Alignas(TEAM_STEP * 8) atomic_int_least64_t failed;   /* 1: a thread had such a status */
+    _Alignas(TEAM_STEP * 8) int64_t worst;                 /* not used here */
+    /* What the first thread leaves for the driver. It must not write to the shared context, which a
+       thread that comes too late may still be copying. */
+    _Alignas(TEAM_STEP * 8) int64_t threads;
+    int64_t start, step;
+    const double *hyper;
+    double *result;
 };
 
 _Static_assert(sizeof(struct team) <= TEAM_WORDS * 8, "the workspace has room for it");

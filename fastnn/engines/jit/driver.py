@@ -16,12 +16,24 @@ from .kernels import driver, kernel, launcher, subroutine
 from .memory import address_of, call_kernel, call_launch, integers, reals
 from .pool import pool_size, set_pool_size
 from .simd import flush_denormals, restore_denormals
-from .team import FAILED, copy_of, join_team, meet, note_status, reset_team, store, worst_status
+from .team import (
+    FAILED,
+    LEFT,
+    copy_of,
+    join_team,
+    meet,
+    note_status,
+    reset_team,
+    store,
+    worst_status,
+)
 
 _CALL_BYTES = CALL.itemsize
 _OP_BYTES = OP.itemsize
 _RESULT_BYTES = 2 * 8
 _OK = int(Status.OK)
+#: What the first thread leaves at LEFT.
+_THREADS, _START, _STEP, _HYPER, _RESULT = range(5)
 _ALONE, _EACH = int(Split.alone), int(Split.each)
 
 
@@ -107,7 +119,7 @@ def run_call(ctx, call, walker):
 
 
 @subroutine
-def walk_batches(shared, ctx, walker):
+def walk_batches(ctx, walker):
     """Walk the program over all batches: (the thread's worst status, split calls that it ran).
 
     The others learn of a status that is not OK at the next meeting; until then this thread only
@@ -133,7 +145,7 @@ def walk_batches(shared, ctx, walker):
                 ran += integers(ctx, call)[_SPLIT] < _ALONE
                 if worst != _OK:
                     if walker.thread == 0:
-                        shared.start = ctx.start
+                        integers(ctx, ctx.team + LEFT)[_START] = ctx.start
                     if not several:
                         return worst, ran
                     store(ctx.team + FAILED, 1)
@@ -145,25 +157,23 @@ def walk_batches(shared, ctx, walker):
 
 
 @subroutine
-def end_walk(shared, ctx, walker, ran):
-    """Note which parts ran; the first thread leaves the context behind the last batch."""
+def end_walk(ctx, walker, ran):
+    """Note which parts ran; the first thread leaves what the driver needs."""
     times, places = integers(ctx, ctx.ran), integers(ctx, ctx.ran_on)
     for part in range(walker.part, walker.end):
         times[part] = times[part] + ran
         places[part] = walker.thread if walker.threads > 1 else -1
     if walker.thread == 0:
-        shared.hyper = ctx.hyper
-        shared.result = ctx.result
-        shared.step = ctx.step
-        shared.threads = walker.threads
+        left = integers(ctx, ctx.team + LEFT)
+        left[_THREADS] = walker.threads
+        left[_STEP] = ctx.step
+        left[_HYPER] = ctx.hyper
+        left[_RESULT] = ctx.result
 
 
 @kernel
 def walk(shared, thread, threads):
-    """What every thread of a run calls: its share of all batches; its status.
-
-    The copy of the context comes first: when the others have joined, thread 0 may already write.
-    """
+    """What every thread of a run calls: its share of all batches; its status."""
     ctx = copy_of(shared)
     if threads > 1:
         threads = join_team(ctx, threads)
@@ -173,8 +183,8 @@ def walk(shared, thread, threads):
             thread = 0
     part, end = share(ctx.parts, 1, thread, threads)
     walker = Walker(thread, threads, part, end)
-    status, ran = walk_batches(shared, ctx, walker)
-    end_walk(shared, ctx, walker, ran)
+    status, ran = walk_batches(ctx, walker)
+    end_walk(ctx, walker, ran)
     return status
 
 
@@ -198,5 +208,12 @@ def drive(ctx, calls, n_calls, first, last):
         status = call_launch(ctx.launch, (ctx.walk, address_of(ctx), ctx.threads))
     else:
         status = call_kernel(ctx.walk, (address_of(ctx), 0, 1))
+    left = integers(ctx, ctx.team + LEFT)
+    ctx.threads = left[_THREADS]
+    ctx.step = left[_STEP]
+    ctx.hyper = left[_HYPER]
+    ctx.result = left[_RESULT]
+    if status != _OK:
+        ctx.start = left[_START]
     restore_denormals(before)
     return status

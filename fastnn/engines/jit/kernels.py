@@ -63,6 +63,15 @@ def driver(function):
     return _register(function, lambda real: _WORD(context_type(real), *[_WORD] * 4))
 
 
+def shuffler(function):
+    """Register ``function(orders, keys, place, seed, stream, first, rows, n) -> status``.
+
+    The first two are pointers to uint64, the third to int64. It is the same for all networks.
+    """
+    unsigned, signed = Pointer(types.uint64), Pointer(_WORD)
+    return _register(function, lambda real: _WORD(unsigned, unsigned, signed, *[_WORD] * 5))
+
+
 def launcher(function):
     """Register ``function(kernel, ctx, parts) -> status``, the one that may run in parallel."""
     return _register(

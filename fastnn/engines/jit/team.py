@@ -18,8 +18,10 @@ from .simd import MACHINE, call_llvm, word
 
 #: The fields, each in a cache line of its own: threads that have come; one of the states below;
 #: arrivals at all meetings so far; 2 * meetings that are over, + 1 at the last one if a status was
-#: not OK; 1 if a thread had such a status; the worst status, of :func:`.driver.launch`.
-_JOINED, _FORMED, _ARRIVED, _RELEASED, FAILED, _WORST = (8 * TEAM_STEP * i for i in range(6))
+#: not OK; 1 if a thread had such a status; the worst status, of :func:`.driver.launch`; and what
+#: the first thread leaves for the driver. It must not write to the shared context, which a thread
+#: that comes too late may still be copying.
+_JOINED, _FORMED, _ARRIVED, _RELEASED, FAILED, _WORST, LEFT = (8 * TEAM_STEP * i for i in range(7))
 _WAITS, _RUNS, _IS_ONE = range(3)
 
 _PAUSES_PER_LOOK = 16

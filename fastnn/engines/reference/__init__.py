@@ -6,8 +6,16 @@ expression. Rows are samples: X is (m, n_in), W is (n_in, n_out), Z = X W + b.
 
 from __future__ import annotations
 
-from .engine import evaluate, forward, loss_and_grad, run_batches, update
+from .engine import evaluate, forward, loss_and_grad, permutations, run_batches, update
 
-__all__ = ["evaluate", "forward", "loss_and_grad", "name", "run_batches", "update"]
+__all__ = [
+    "evaluate",
+    "forward",
+    "loss_and_grad",
+    "name",
+    "permutations",
+    "run_batches",
+    "update",
+]
 
 name = "numpy"

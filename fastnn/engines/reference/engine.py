@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ... import random
 from .activation import identity, sigmoid
 from .batches import n_correct, rows_of
 from .softmax import softmax
@@ -68,6 +69,13 @@ def run_batches(ws, data, steps, results, first, last):
         p.backward()
         UPDATES[steps.rule](ws.params, ws.grad, ws.slots, steps.hyper[done])
     return last - first
+
+
+def permutations(seed, stream, first, count, n):
+    """The orders of rows that random.py defines."""
+    if count == 1:  # in pieces, which need less memory
+        return random.permutation(seed, stream, first, n)[None]
+    return random.permutations(seed, stream, first, count, n)
 
 
 def _start(ws, data, index) -> Pass:
