@@ -239,6 +239,26 @@ def test_fits_in_two_python_threads_that_measure_are_right(pool, expected, any_w
     assert found == [expected] * 10
 
 
+def test_runs_at_once_share_the_threads():
+    inside, leave = threading.Event(), threading.Event()
+
+    def work():
+        with threads.sharing():
+            inside.set()
+            leave.wait(HANGS)
+
+    other = threading.Thread(target=work)
+    assert threads.share_of(8) == 8
+    with threads.sharing():
+        assert threads.share_of(8) == 8
+        other.start()
+        assert inside.wait(HANGS)
+        assert [threads.share_of(n) for n in (8, 3, 1)] == [4, 1, 1]
+        leave.set()
+        other.join()
+        assert threads.share_of(8) == 8
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs kill")
 def test_ctrl_c_stops_a_fit_in_two_threads(pool, expected, any_work, workspaces, monkeypatch):
     """It comes when batches have run in both; another fit then does."""

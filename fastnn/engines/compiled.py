@@ -158,7 +158,7 @@ class CompiledEngine:
             int(ws.layout.training), ws.pack_for(PARTS or limit), 0, 1, PARTS or 1,
         )  # fmt: skip
         if limit > 1:
-            with self._launch(ws.params.dtype, limit) as launch:
+            with threads.sharing(), self._launch(ws.params.dtype, limit) as launch:
                 context.set(launch=launch)
                 bound.status = self._run(ws, bound, program, rows, limit, first, last)
         else:
@@ -172,8 +172,9 @@ class CompiledEngine:
     @staticmethod
     def _run(ws, bound: _Bound, program: Program, rows: int, limit: int, first: int, last: int):
         """Run a program in the number of threads that proves fastest; returns the status."""
-        context, tuner = bound.context, program.tuner(rows, limit)
+        context = bound.context
         while first < last:
+            tuner = program.tuner(rows, threads.share_of(limit))
             if PARTS is None:
                 n_threads, count = tuner.next(last - first)
                 parts = n_threads

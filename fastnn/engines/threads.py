@@ -20,6 +20,7 @@ _forked = False
 _pool_started = False
 _pool_trouble: str | None = None
 _lock = threading.RLock()
+_sharing: set[int] = set()  # Python threads inside of sharing()
 
 
 def cpu_count() -> int:
@@ -124,6 +125,25 @@ def _check(value, what: str) -> int:
     return int(value)
 
 
+@contextlib.contextmanager
+def sharing():
+    """Context of a run in several threads; other Python threads may be in it at the same time."""
+    me = threading.get_ident()
+    _sharing.add(me)
+    try:
+        yield
+    finally:
+        _sharing.discard(me)
+
+
+def share_of(limit: int) -> int:
+    """The share of so many threads that each of the current runs may use.
+
+    Otherwise each of two fits at once would find two threads faster than one, at the other's cost.
+    """
+    return max(1, limit // max(1, len(_sharing)))
+
+
 @functools.cache
 def yield_address() -> int:
     """The address of the C library's function that lets another thread have the core, or 0."""
@@ -207,6 +227,7 @@ def _after_fork() -> None:
     numba_parallel = sys.modules.get("numba.np.ufunc.parallel")
     _forked = bool(getattr(numba_parallel, "_is_initialized", _pool_started))
     _lock = threading.RLock()
+    _sharing.clear()
 
 
 if hasattr(os, "register_at_fork"):
