@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 
-#: Seconds of a short run that measures one number of threads, and of the run in more threads that
-#: must confirm it: longer than the turns in which an operating system lets processes take a core.
-TRIAL, PROOF = 0.001, 0.012
+#: Seconds of a short run that measures one number of threads; of the run before it in which cores
+#: that slept become fast; and of the run in more threads that must confirm it: longer than the
+#: turns in which an operating system lets processes take a core.
+TRIAL, WARM_UP, PROOF = 0.001, 0.003, 0.012
 #: Longest run of several threads, in seconds, so that what has become slow is noticed soon.
 SLICE = 0.02
 #: Seconds between comparisons: at first, after a change, and at most; each is twice the last one.
@@ -22,13 +23,14 @@ SOONEST, SOON, LATEST = 0.05, 0.2, 4.0
 MOST_LOST, FIRST_LOST, MAY_BE_LOST = 0.01, 0.05, 0.006
 #: More threads must be this much faster to be chosen; fewer need not be slower than this.
 GAIN = 0.97
-#: A run that takes this much longer than expected calls for a comparison with fewer threads, at
-#: first so many seconds after the last one, then twice as many each time it was in vain.
-SLOWER, PATIENCE = 1.2, 0.05
+#: Runs of so many seconds one after another that take this much longer than expected call for a
+#: comparison with fewer threads, at first so many seconds after the last one, then twice as many
+#: each time it was in vain.
+SLOW, SLOWER, PATIENCE = 0.03, 1.2, 0.05
 #: A difference this large ends a comparison early; one of a few batches, if twice as large.
 CLEAR = 1.5
-#: Weight of the last run in the average time of a batch.
-NEWEST = 0.3
+#: Weight in the average time of a batch of a run of SLICE.
+NEWEST = 0.5
 
 
 class Tuner:
@@ -54,19 +56,20 @@ class Tuner:
         if self.threads not in self._candidates:
             self.threads = max(n for n in self._candidates if n <= self.threads)
         self._expected = math.nan  # least seconds per batch in `threads`, and their average
-        self._average = math.nan
+        self._average, self._averaged = math.nan, 0  # ... over so many runs
         self._ran = self._lost = 0.0  # seconds of all runs, and those lost by trying
         self._interval, self._next, self._last = SOONEST, 2 * TRIAL, -math.inf
         self._trial: _Trial | None = None
         self._upwards = True
-        self._is_slow, self._patience = False, PATIENCE
+        self._slow, self._patience = 0.0, PATIENCE  # seconds of slow runs one after another
 
     def next(self, batches: int) -> tuple[int, int]:
         """(threads, batches) of the next run; `batches` are left."""
         if self._trial is None and self._may_compare():
             other = self._other()
             if other is not None:
-                self._trial = _Trial(self.threads, other, self._expected, self._average)
+                average = self._average if self._averaged > 1 else math.nan
+                self._trial = _Trial(self.threads, other, self._expected, average)
         if self._trial is not None:
             threads, wanted = self._trial.next()
             return threads, min(wanted, batches)
@@ -89,12 +92,19 @@ class Tuner:
             if trial.is_over:
                 self._decide(trial)
         elif threads == self.threads:
-            self._is_slow = each > SLOWER * self._expected and threads > 1
-            self._is_slow &= self._ran >= self._last + self._patience
-            known = math.isfinite(self._average) and not self._is_slow
-            self._average = self._average + NEWEST * (each - self._average) if known else each
+            slow = each > SLOWER * self._expected and threads > 1
+            self._slow = self._slow + seconds if slow else 0.0
+            if seconds >= SLICE / 4:  # shorter ones may only have started the threads
+                share = NEWEST * min(1.0, seconds / SLICE) if self._averaged else 1.0
+                before = self._average if self._averaged else 0.0
+                self._average = share * each + (1.0 - share) * before
+                self._averaged += 1
             if not each >= self._expected:
                 self._expected = each
+
+    @property
+    def _is_slow(self) -> bool:
+        return self._slow >= SLOW and self._ran >= self._last + self._patience
 
     def _may_compare(self) -> bool:
         if self._is_slow:
@@ -122,9 +132,10 @@ class Tuner:
 
     def _decide(self, trial: _Trial) -> None:
         best, other = trial.seconds
-        self._trial, self._last = None, self._ran
+        was_slow = self._slow >= SLOW
+        self._trial, self._last, self._slow = None, self._ran, 0.0
         if trial.is_won:
-            self.threads, self._expected, self._average = trial.other, other, math.nan
+            self.threads, self._expected, self._averaged = trial.other, other, 0
             self._interval = SOON
             soon = TRIAL  # perhaps the next candidate in this direction is better still
             self._upwards = trial.other > trial.best
@@ -133,8 +144,7 @@ class Tuner:
             self._expected = best
             soon = self._interval
             self._interval = min(2 * self._interval, LATEST)
-            self._patience = min(2 * self._patience, LATEST) if self._is_slow else PATIENCE
-        self._is_slow = False
+            self._patience = min(2 * self._patience, LATEST) if was_slow else PATIENCE
         self._next = self._ran + (soon if self._count > 2 else self._interval)
 
 
@@ -154,10 +164,11 @@ class _Trial:
         self._average = average
         self._times: dict[int, list[float]] = {best: [], other: []}
         batches = max(1, int(TRIAL / expected))
-        # Before the first measured run in another number, threads may have to be started and data
-        # move between the cores; not if a batch takes so long that this does not count.
-        self._warm_ups = 2 if batches > 2 else 0
-        self._plan = [(best, batches), *[(other, 2)] * self._warm_ups, (other, batches)]
+        # Before the first measured run in another number, threads may have to be started, cores
+        # become fast and data move; not if a batch takes so long that this does not count.
+        warm = [(other, 2), (other, int(WARM_UP / expected))] if expected < WARM_UP else []
+        self._warm_ups = len(warm)
+        self._plan = [(best, batches), *warm, (other, batches)]
         self._plan += [(best, batches), (other, batches)]
         self._proof = 0.0
         self.is_over = self.is_won = False
