@@ -120,13 +120,14 @@ def digits(hidden, epochs, lr, batch_size, seed, output, plot) -> None:
     history.plot(plot)
     train_accuracy = net.evaluate(X[train_rows], y[train_rows])["accuracy"]
     test_accuracy = net.evaluate(*test)["accuracy"]
-    used = [str(n) for n in history.threads_used] or ["1"]
-    threads = " or ".join(used) + " thread" + "s" * (used != ["1"])
+    used = history.threads_used or {1: 0}
+    n_threads = max(used, key=lambda n: used[n])
+    threads = f"{n_threads} thread" + "s" * (n_threads > 1)
     click.echo(f"train accuracy  {train_accuracy:.4f}  ({len(train_rows)} digits)")
     click.echo(f"test accuracy   {test_accuracy:.4f}  ({len(test_rows)} digits)")
     click.echo(
         f"training        {sum(history['seconds']):.2f} s, {history.rows_per_second:,.0f} rows/s, "
-        f"engine {history.engine}, {threads}"
+        f"engine {history.engine}, mostly {threads}"
     )
     click.echo(f"model           {output}")
     click.echo(f"learning curve  {plot}")

@@ -16,7 +16,8 @@ import numpy as np
 import fastnn
 
 from . import Dense, Sequential, engines
-from .engines import levels, threads
+from .engines import levels
+from .engines import threads as thread_limits
 
 #: Packages besides the engines: the purpose of each, and what to install.
 _OPTIONAL = {
@@ -96,7 +97,9 @@ def _simd(available) -> str:
 
 
 def _threads() -> str:
-    return f"{threads.get_num_threads()}, on {threads.cpu_count()} cores of this process"
+    return (
+        f"{thread_limits.get_num_threads()}, on {thread_limits.cpu_count()} cores of this process"
+    )
 
 
 def _measured_threads(available) -> Iterator[str]:
@@ -120,11 +123,11 @@ def _measured_threads(available) -> Iterator[str]:
                 seconds += history["seconds"]
                 used = Counter(history.threads_used)
         n_threads = max(used, key=lambda n: used[n])
+        threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
+        network = "-".join(map(str, sizes))
         yield (
-            f"{'-'.join(map(str, sizes))} with batch {batch_size}: "
-            f"{1e6 * min(seconds) / 20:.0f} us a step, in {n_threads} thread"
-            + "s"
-            * (n_threads > 1)
+            f"{network} with batch {batch_size}: {1e6 * min(seconds) / 20:.0f} us a step, "
+            f"in {threads}"
         )
 
 

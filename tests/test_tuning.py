@@ -136,3 +136,37 @@ def test_a_tuner_asks_for_at_most_its_limit_and_what_is_left(limit):
         assert 1 <= n <= limit
         assert 1 <= count <= left
         tuner.record(n, count, count * rng.uniform(0, 0.01))
+
+
+def test_a_pause_of_the_process_does_not_end_comparisons():
+    """Ctrl-Z in the middle of a trial: the time of that run says nothing."""
+    each = 1e-4
+    faster = 5.0
+    clock = Clock(2, lambda n, now: each * ((1.5 if now < faster else 0.5) if n == 2 else 1.0))
+    clock.run_until(1.0)
+    while clock.tuner.next(1000)[0] != 2:  # the first run of a trial in two threads
+        clock.tuner.record(1, 10, 10 * each)
+    clock.tuner.record(2, 2, 600.0)
+    clock.run_until(faster + 3 * tuning.LATEST)
+    assert clock.tuner.threads == 2
+
+
+def test_a_coarse_clock_may_show_no_time_at_all():
+    tuner = Tuner(2)
+    for _ in range(100):
+        threads, count = tuner.next(1000)
+        tuner.record(threads, count, 0.0)
+    assert tuner.next(1000)[1] >= 1
+
+
+def test_a_run_in_fewer_threads_ends_the_trial_undecided():
+    clock = Clock(2, lambda n, now: 1e-4)
+    clock.run_until(0.5)
+    for _ in range(10000):
+        threads, count = clock.tuner.next(1000)
+        if threads == 2:
+            clock.tuner.give_up(0.01)
+            break
+        clock.tuner.record(1, count, count * 1e-4)
+    assert threads == 2
+    assert clock.tuner.next(1000)[0] == clock.tuner.threads == 1

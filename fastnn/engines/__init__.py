@@ -188,7 +188,7 @@ def _c_engine():
 def _numba():
     """Numba's kernels, on the C module's thread pool if it was built, else on Numba's own pool.
 
-    Threads of the C module wait for 50 us and then sleep. OpenMP's keep spinning; if another
+    Threads of the C module wait for 100 us and then sleep. OpenMP's keep spinning; if another
     process is busy, each region then costs a time slice of the scheduler. The C module's shuffle
     has the bits of Numba's, which takes longer to compile than any other small function.
     """

@@ -20,10 +20,8 @@ from .. import random
 from ..errors import EngineError
 from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, threads
-from .program import GUESS, Program, Task, Variant, calls_of, meetings
+from .program import GUESS, Program, Task, Variant, calls_of
 from .workspace import Data, Steps
-
-__all__ = ["CompiledEngine", "meetings"]
 
 #: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in
 #: which the threads would meet several times.
@@ -158,39 +156,70 @@ class CompiledEngine:
             int(ws.layout.training), ws.pack_for(PARTS or limit), 0, 1, PARTS or 1,
         )  # fmt: skip
         if limit > 1:
-            with threads.sharing(), self._launch(ws.params.dtype, limit) as launch:
-                context.set(launch=launch)
-                bound.status = self._run(ws, bound, program, rows, limit, first, last)
+            full = data.n_rows // data.batch_size or 1
+            full = last if task is Task.UPDATE else min(last, full)
+            with threads.Sharing():
+                bound.status = self._run(ws, bound, program, rows, limit, (first, full, last))
         else:
-            table = program.address(1 if PARTS is None else PARTS, rows)
+            table = program.address(PARTS or 1, rows)
             bound.status = context.drive(context.address, table, program.n_calls, first, last)
             bound.threads_used[1] += last - first
         if bound.status not in _EXPECTED:
             raise EngineError(_error_message(self.name, bound.status, task))
         return bound
 
-    @staticmethod
-    def _run(ws, bound: _Bound, program: Program, rows: int, limit: int, first: int, last: int):
-        """Run a program in the number of threads that proves fastest; returns the status."""
-        context = bound.context
+    def _run(
+        self, ws, bound: _Bound, program: Program, rows: int, limit: int,
+        batches: tuple[int, int, int],
+    ) -> int:  # fmt: skip
+        """Run a program in the number of threads that proves fastest; returns the status.
+
+        The batches are first, ..., last-1, of which those from `full` on have fewer rows.
+        """
+        first, full, last = batches
         while first < last:
             tuner = program.tuner(rows, threads.share_of(limit))
-            if PARTS is None:
-                n_threads, count = tuner.next(last - first)
-                parts = n_threads
+            if PARTS is not None:
+                status, _, _ = self._launched(ws, bound, program, rows, (first, last), limit)
+                return status
+            if first >= full:  # what they take says nothing of the others
+                n_threads, count = tuner.threads, last - first
             else:
-                n_threads, count, parts = min(limit, PARTS), last - first, PARTS
-            table = program.address(parts, rows)
-            context.set(threads=n_threads, parts=parts)
-            began = time.perf_counter()
-            status = context.drive(context.address, table, program.n_calls, first, first + count)
-            if PARTS is None:
-                tuner.record(n_threads, count, time.perf_counter() - began)
-            bound.threads_used[context["threads"]] += count
+                n_threads, count = tuner.next(full - first)
+            stop = first + count
+            status, ran, seconds = self._launched(
+                ws, bound, program, rows, (first, stop), n_threads
+            )
             if status:
                 return status
-            first += count
+            if ran != n_threads:
+                tuner.give_up(seconds)
+            elif first < full:
+                tuner.record(n_threads, count, seconds)
+            first = stop
         return 0
+
+    def _launched(
+        self, ws, bound: _Bound, program: Program, rows: int, batches: tuple[int, int],
+        n_threads: int,
+    ) -> tuple[int, int, float]:  # fmt: skip
+        """Run some batches in so many threads: (the status, threads that ran, seconds)."""
+        context, (first, last) = bound.context, batches
+        parts = PARTS or n_threads
+        n_threads = min(n_threads, parts)
+        table = program.address(parts, rows)
+        began = time.perf_counter()
+        if n_threads > 1:
+            with self._launch(ws.params.dtype, n_threads) as launch:
+                context.set_threads(launch, n_threads, parts)
+                status = context.drive(context.address, table, program.n_calls, first, last)
+            n_threads = context["threads"]
+        else:
+            context.set_threads(0, 1, parts)
+            status = context.drive(context.address, table, program.n_calls, first, last)
+        seconds = time.perf_counter() - began
+        bound.threads_used[n_threads] += last - first
+        return status, n_threads, seconds
 
     def _context(self, ws) -> _Bound:
         """The context of a workspace, with the fields that no call changes."""
@@ -274,6 +303,10 @@ class _Context:
         self.filled_for = None
         _CALL.pack_into(self._memory, _CALL_PLACE, *values)
 
+    def set_threads(self, launch: int, n_threads: int, parts: int) -> None:
+        """Set how the next run is launched, which begin_call leaves to one thread."""
+        _THREADS.pack_into(self._memory, _THREADS_PLACE, launch, n_threads, parts)
+
     def __getitem__(self, name: str) -> int:
         return int(self._record[0][name])
 
@@ -327,12 +360,12 @@ class _FewRows:
     def forward(self, ws, X: np.ndarray, out: np.ndarray) -> None:
         m, context = len(X), self._context
         self._X[:m] = X
-        if context.filled_for != (self, m):
+        pack = ws.pack_for(1)
+        if context.filled_for != (self, m, pack):
             context.begin_call(
-                0, 0, 0, *self._arrays, m, m, m, 0, 1.0, 0, 0.0, 0.0, 0, 0, 0, ws.pack_for(1), 0,
-                1, 1,
-            )  # fmt: skip
-            context.filled_for = self, m
+                0, 0, 0, *self._arrays, m, m, m, 0, 1.0, 0, 0.0, 0.0, 0, 0, 0, pack, 0, 1, 1
+            )
+            context.filled_for = self, m, pack
         self._drive()
         out[:] = self._out[:m]
 
@@ -362,6 +395,8 @@ def _error_message(engine: str, status: int, task: Task) -> str:
 _BYTE = ctypes.c_char
 _CALL = struct.Struct("=" + "".join("d" if CONTEXT[f] == np.float64 else "q" for f in CALL_FIELDS))
 _CALL_PLACE = (CONTEXT.names or ()).index(CALL_FIELDS[0]) * 8
+_THREADS = struct.Struct("=qqq")
+_THREADS_PLACE = (CONTEXT.names or ()).index("launch") * 8
 _EXPECTED = (int(Status.OK), int(Status.NOT_FINITE))
 _NO_DATA = Data(np.zeros((1, 1), np.float32), batch_size=1)
 _ones = {np.dtype(t): np.ones(1, t) for t in (np.float32, np.float64)}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import tables
+from ..errors import EngineError
 from . import levels
 
 try:
@@ -24,15 +25,31 @@ except ImportError as error:
 _module: Any = _c
 
 
+_ENUMS: dict[str, Any] = {"SPLIT": tables.Split, "STATUS": tables.Status, "LOSS": tables.Loss}
+
+
+def _code(name: str) -> int | None:
+    """A code of the C sources as tables.py has it, or None."""
+    kind, _, member = name.partition("_")
+    if kind in _ENUMS:
+        return getattr(_ENUMS[kind], member, None)
+    return getattr(tables, name, None)
+
+
 @functools.cache
 def _is_of_other_sources() -> bool:
     """Whether the module was compiled from other tables: its kernels would read other fields."""
     compiled = layout()
     records = {"op": tables.OP, "call": tables.CALL, "context": tables.CONTEXT}
-    codes = {name: getattr(tables, name, value) for name, value in compiled["codes"].items()}
-    return compiled["codes"] != codes or any(
-        compiled.get(name) != {field: at for field, (_, at, *_) in (dtype.fields or {}).items()}
-        for name, dtype in records.items()
+    codes = compiled["codes"]
+    needed = {f"{kind}_{code.name}" for kind in ("SPLIT", "STATUS") for code in _ENUMS[kind]}
+    return (
+        not needed <= codes.keys()
+        or any(value != _code(name) for name, value in codes.items())
+        or any(
+            compiled.get(name) != {field: at for field, (_, at, *_) in (dtype.fields or {}).items()}
+            for name, dtype in records.items()
+        )
     )
 
 
@@ -76,7 +93,12 @@ def _addresses(dtype: str) -> dict[str, int]:
 
 def address(name: str, dtype) -> int:
     """The address of a compiled function for float32 or float64 networks."""
-    return _addresses(np.dtype(dtype).name)[name]
+    try:
+        return _addresses(np.dtype(dtype).name)[name]
+    except KeyError:
+        raise EngineError(
+            f"the C engine was compiled from sources without {name}: install fastnn again"
+        ) from None
 
 
 def names() -> list[str]:

@@ -1,10 +1,10 @@
 """The programs of the compiled engines: the calls of a layout, and how threads share them.
 
-    train      gather, targets, forward, loss, sums, backward with steps   (one minibatch)
+    train      gather, targets, forward, loss, sums, backward, step   (one minibatch)
     gradient   gather, targets, forward, loss, sums, backward
     evaluate   gather, targets, forward, loss, sums
     predict    gather, forward, store
-    update     steps
+    update     step
 
 Every thread runs its parts of all calls. The calls say what they read and write; from that follows
 before which of them the threads must meet, and how much memory crosses between their cores.
@@ -86,6 +86,7 @@ class Variant(NamedTuple):
 
 
 def calls_of(ws, variant: Variant) -> Iterator[Call]:
+    """The calls of a program for a workspace, in order."""
     plan, table = ws.plan, ws.table
     if variant.task is Task.UPDATE:
         yield _update(plan, variant.rule)
@@ -168,7 +169,8 @@ class Program:
         table["split"] = [call.split for call in calls]
         self._table = table
         self._address = table.ctypes.data
-        self._tables: dict[tuple[int, int], np.ndarray] = {}
+        self._tables: dict[tuple[Split, ...], np.ndarray] = {}
+        self._addresses: dict[tuple[int, int], int] = {}
         self._tuners: dict[tuple[int, int], Tuner] = {}
 
     def work(self, rows: int) -> float:
@@ -193,15 +195,18 @@ class Program:
         """The address of the table for so many parts of a batch of so many rows."""
         if parts == 1:
             return self._address
-        key = parts, rows
-        if key not in self._tables:
-            if len(self._tables) >= _MOST_SIZES:
-                self._tables.clear()
-            calls = self.split_for(parts, rows)
-            table = self._tables[key] = self._table.copy()
-            table["split"] = [call.split for call in calls]
-            table["meets"] = meetings(calls)
-        return self._tables[key].ctypes.data
+        known = self._addresses.get((parts, rows))
+        if known is not None:
+            return known
+        calls = self.split_for(parts, rows)
+        splits = tuple(call.split for call in calls)
+        if splits not in self._tables:
+            table = self._tables[splits] = self._table.copy()
+            table["split"], table["meets"] = splits, meetings(calls)
+        if len(self._addresses) >= _MOST_SIZES:
+            self._addresses.clear()
+        address = self._addresses[parts, rows] = self._tables[splits].ctypes.data
+        return address
 
 
 class Crossing(NamedTuple):

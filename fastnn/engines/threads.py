@@ -20,7 +20,7 @@ _forked = False
 _pool_started = False
 _pool_trouble: str | None = None
 _lock = threading.RLock()
-_sharing: set[int] = set()  # Python threads inside of sharing()
+_sharing: set[int] = set()  # Python threads inside of Sharing()
 
 
 def cpu_count() -> int:
@@ -125,15 +125,14 @@ def _check(value, what: str) -> int:
     return int(value)
 
 
-@contextlib.contextmanager
-def sharing():
+class Sharing:
     """Context of a run in several threads; other Python threads may be in it at the same time."""
-    me = threading.get_ident()
-    _sharing.add(me)
-    try:
-        yield
-    finally:
-        _sharing.discard(me)
+
+    def __enter__(self):
+        _sharing.add(threading.get_ident())
+
+    def __exit__(self, *_):
+        _sharing.discard(threading.get_ident())
 
 
 def share_of(limit: int) -> int:

@@ -82,6 +82,9 @@ class Tuner:
 
     def record(self, threads: int, batches: int, seconds: float) -> None:
         """Note how long a run of :meth:`next` took."""
+        took = seconds = max(seconds, 1e-9)
+        if not math.isnan(self._expected):  # a process that was stopped takes any time
+            seconds = min(seconds, 10 * (batches * self._expected + TRIAL))
         self._ran += seconds
         each = seconds / batches
         trial = self._trial
@@ -93,7 +96,7 @@ class Tuner:
                 self._decide(trial)
         elif threads == self.threads:
             slow = each > SLOWER * self._expected and threads > 1
-            self._slow = self._slow + seconds if slow else 0.0
+            self._slow = self._slow + took if slow else 0.0
             if seconds >= SLICE / 4:  # shorter ones may only have started the threads
                 share = NEWEST * min(1.0, seconds / SLICE) if self._averaged else 1.0
                 before = self._average if self._averaged else 0.0
@@ -101,6 +104,12 @@ class Tuner:
                 self._averaged += 1
             if not each >= self._expected:
                 self._expected = each
+
+    def give_up(self, seconds: float) -> None:
+        """Note that a run took place in fewer threads: others have the cores now."""
+        self._ran += seconds
+        self._trial = None
+        self._next = self._ran + SOON
 
     @property
     def _is_slow(self) -> bool:

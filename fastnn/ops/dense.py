@@ -133,7 +133,7 @@ class Dense(Operation):
     def _weights(self, table, index):
         op = table[index]
         size = float(op.n_in * op.n_out)
-        reads = [table.value(op.x, op.n_in, ()), table.value(op.da, op.n_out, ())]
+        reads = [table.value(op.x, op.n_in, ()), table.value(op.da, op.n_out, BY_COLUMNS)]
         if _is_penalised(op):
             reads += _parameters("params", op)
         gradient = _parameters("grad", op)

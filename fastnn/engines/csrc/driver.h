@@ -103,7 +103,7 @@ static int64_t walk(struct context *shared, int64_t thread, int64_t threads)
 
    ctx     the context; its threads become those that ran
    calls   n_calls entries
-   Returns STATUS_OK, or the status of a call that failed; ctx->start is then that batch's.
+   Returns STATUS_OK, or the worst status; if the loss is not finite, ctx->start is its batch's.
    hyper, result and step must be those of batch `first`; they advance with the batches, unless
    these are pieces of one. */
 static int64_t drive(struct context *ctx, const struct call *calls, int64_t n_calls, int64_t first,

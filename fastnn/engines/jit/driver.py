@@ -194,7 +194,7 @@ def drive(ctx, calls, n_calls, first, last):
 
     ctx     the context; its threads become those that ran
     calls   address of n_calls entries of CALL
-    Returns 0, or the status of a call that failed; then ctx.start tells the batch.
+    Returns 0, or the worst status; if the loss is not finite, ctx.start tells its batch.
     hyper, result and step are those of batch `first`, and advance with the batches, except over the
     pieces of one batch.
     """
