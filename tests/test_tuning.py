@@ -165,8 +165,22 @@ def test_a_run_in_fewer_threads_ends_the_trial_undecided():
     for _ in range(10000):
         threads, count = clock.tuner.next(1000)
         if threads == 2:
-            clock.tuner.give_up(0.01)
+            clock.tuner.give_up(count, 0.01)
             break
         clock.tuner.record(1, count, count * 1e-4)
     assert threads == 2
     assert clock.tuner.next(1000)[0] == clock.tuner.threads == 1
+
+
+def test_a_chosen_number_that_cannot_be_had_is_left():
+    clock = Clock(4, lambda n, now: 1e-4 / n)
+    clock.run_until(2.0)
+    assert clock.tuner.threads == 4
+    threads, count = clock.tuner.next(1000)
+    while threads != 4 or count < 100:  # not one of a trial
+        clock.tuner.record(threads, count, count * 1e-4 / threads)
+        threads, count = clock.tuner.next(1000)
+    clock.tuner.give_up(count, count * 1e-4)
+    assert clock.tuner.threads == 1
+    clock.run_until(4.0)
+    assert clock.tuner.threads == 4

@@ -193,7 +193,7 @@ class CompiledEngine:
             if status:
                 return status
             if ran != n_threads:
-                tuner.give_up(seconds)
+                tuner.give_up(count, seconds)
             elif first < full:
                 tuner.record(n_threads, count, seconds)
             first = stop

@@ -105,10 +105,13 @@ class Tuner:
             if not each >= self._expected:
                 self._expected = each
 
-    def give_up(self, seconds: float) -> None:
-        """Note that a run took place in fewer threads: others have the cores now."""
+    def give_up(self, batches: int, seconds: float) -> None:
+        """Note that a run had only one thread: others have the cores now."""
         self._ran += seconds
-        self._trial = None
+        if self._trial is None:
+            self.threads, self._averaged = 1, 0
+            self._expected = max(seconds, 1e-9) / batches
+        self._trial, self._slow = None, 0.0
         self._next = self._ran + SOON
 
     @property

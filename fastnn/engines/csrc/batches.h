@@ -245,7 +245,7 @@ static int64_t mark_correct_by_sign(struct context *ctx, int64_t part, int64_t p
     SYMBOL(gather_uint64)                                                                         \
     SYMBOL(gather_int64)                                                                          \
     SYMBOL(gather_targets)                                                                        \
-    SYMBOL(sum_weights)                                                                        \
+    SYMBOL(sum_weights)                                                                           \
     SYMBOL(store_output)                                                                          \
     SYMBOL(store_sigmoid)                                                                         \
     SYMBOL(store_softmax)                                                                         \

@@ -22,7 +22,7 @@ INLINE double weight_of(const struct context *ctx, int64_t i)
     static int64_t name(struct context *ctx, int64_t part, int64_t parts)                         \
     {                                                                                             \
         const struct op *op = ctx->op;                                                            \
-        const struct range mine = rows_of_part(ctx, part, parts);                               \
+        const struct range mine = rows_of_part(ctx, part, parts);                                 \
         for (int64_t i = mine.begin; i < mine.end; i += HEAD_ROWS) {                              \
             const struct range block = {i, smaller_of(i + HEAD_ROWS, mine.end)};                  \
             rows_of(ctx, part, i, block.end - i);                                                 \
