@@ -243,13 +243,13 @@ def test_runs_at_once_share_the_threads():
     inside, leave = threading.Event(), threading.Event()
 
     def work():
-        with threads.sharing():
+        with threads.Sharing():
             inside.set()
             leave.wait(HANGS)
 
     other = threading.Thread(target=work)
     assert threads.share_of(8) == 8
-    with threads.sharing():
+    with threads.Sharing():
         assert threads.share_of(8) == 8
         other.start()
         assert inside.wait(HANGS)
