@@ -20,7 +20,7 @@ SLICE = 0.02
 SOONEST, SOON, LATEST = 0.05, 0.2, 4.0
 #: Largest share of the time that may be lost by trying what turns out to be slower; the same before
 #: anything has been tried; and how many seconds may be lost in any case.
-MOST_LOST, FIRST_LOST, MAY_BE_LOST = 0.01, 0.05, 0.006
+MOST_LOST, FIRST_LOST, MAY_BE_LOST = 0.01, 0.05, 0.02
 #: More threads must be this much faster to be chosen; fewer need not be slower than this.
 GAIN = 0.97
 #: Runs of so many seconds one after another that take this much longer than expected call for a
