@@ -177,11 +177,11 @@ class CompiledEngine:
         The batches are first, ..., last-1, of which those from `full` on have fewer rows.
         """
         first, full, last = batches
+        if PARTS is not None:
+            status, _, _ = self._launched(ws, bound, program, rows, (first, last), limit)
+            return status
         while first < last:
             tuner = program.tuner(rows, threads.share_of(limit))
-            if PARTS is not None:
-                status, _, _ = self._launched(ws, bound, program, rows, (first, last), limit)
-                return status
             if first >= full:  # what they take says nothing of the others
                 n_threads, count = tuner.threads, last - first
             else:

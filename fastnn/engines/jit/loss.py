@@ -53,22 +53,9 @@ def weight_of(ctx, i):
     return doubles(ctx, ctx.weights)[sample_of(ctx, i)] if ctx.weights else 1.0
 
 
-@kernel
-def squared_error(ctx, part, parts):
-    """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out."""
-    op = op_of(ctx)
-    i, end = rows_of_part(ctx, part, parts)
-    while i < end:
-        rows = min(_ROWS, end - i)
-        squared_error_of_rows(ctx, op, i, rows)
-        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
-        i += rows
-    return 0
-
-
 @subroutine
-def squared_error_of_rows(ctx, op, first, rows):
-    """The losses of `rows` rows from `first` on, and their da."""
+def squared_error_of_rows(ctx, part, op, first, rows):
+    """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out; and da."""
     n = op.n_in
     a, t = buffer(ctx, op.x) + first * n, buffer(ctx, ctx.targets) + first * n
     da, loss = buffer(ctx, op.dx) + first * n, doubles(ctx, ctx.row_loss) + first
@@ -89,22 +76,9 @@ def squared_error_of_rows(ctx, op, first, rows):
             da[j] = factor * da[j]
 
 
-@kernel
-def binary_cross_entropy(ctx, part, parts):
-    """l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits."""
-    op = op_of(ctx)
-    i, end = rows_of_part(ctx, part, parts)
-    while i < end:
-        rows = min(_ROWS, end - i)
-        binary_cross_entropy_of_rows(ctx, part, op, i, rows)
-        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
-        i += rows
-    return 0
-
-
 @subroutine
 def binary_cross_entropy_of_rows(ctx, part, op, first, rows):
-    """The losses of `rows` rows from `first` on, and their da."""
+    """l_i = sum over j of max(z, 0) - z t + log(1 + e^-|z|), from logits; and da."""
     n = op.n_in
     z, t = buffer(ctx, op.x) + first * n, buffer(ctx, ctx.targets) + first * n
     da, loss = buffer(ctx, op.dx) + first * n, doubles(ctx, ctx.row_loss) + first
@@ -141,32 +115,6 @@ def loss_of_logit(x, t):
     """max(x, 0) - x t + log(1 + e^-|x|) in float64."""
     rise = 0.0 if x < 0.0 else x
     return rise - x * t + log1p(exp(-abs(x)))
-
-
-@kernel
-def cross_entropy(ctx, part, parts):
-    """l_i = sum over j of t_ij (log sum e^z - z_ij), with the row's maximum subtracted first."""
-    op = op_of(ctx)
-    i, end = rows_of_part(ctx, part, parts)
-    while i < end:
-        rows = min(_ROWS, end - i)
-        cross_entropy_of_rows(ctx, part, op, i, rows)
-        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
-        i += rows
-    return 0
-
-
-@kernel
-def cross_entropy_short(ctx, part, parts):
-    """The same bits for rows of at most SHORT elements, by columns: faster unless rows are few."""
-    op = op_of(ctx)
-    i, end = rows_of_part(ctx, part, parts)
-    while i < end:
-        rows = min(ROWS, end - i)
-        cross_entropy_of_short_rows(ctx, part, op, i, rows)
-        derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
-        i += rows
-    return 0
 
 
 @subroutine
@@ -236,7 +184,7 @@ def _gradient(builder, e, t, reciprocal, factor):
 
 @subroutine
 def cross_entropy_of_rows(ctx, part, op, first, rows):
-    """The losses of `rows` rows from `first` on, and their da.
+    """l_i = sum over j of t_ij (log sum e^z - z_ij), the row's maximum subtracted first; and da.
 
     Several simple loops over all rows: rows do not wait for their own stores, and logarithms fill
     the lanes. With d = z - max z and s = sum of e^d: l = (sum of t) log s - sum of t d.
@@ -275,6 +223,33 @@ def cross_entropy_of_rows(ctx, part, op, first, rows):
         part_of_total = like(z, 1.0 / totals[i])
         for j in range(i * n, i * n + n):
             da[j] = factor * (da[j] * part_of_total - (t[j] * keep + add))
+
+
+def make_head(name, rows_of, at_a_time):
+    """The kernel that calls rows_of(ctx, part, op, first, rows) for blocks of the part's rows.
+
+    It turns their da into dz of the operation below.
+    """
+
+    def head(ctx, part, parts):
+        op = op_of(ctx)
+        i, end = rows_of_part(ctx, part, parts)
+        while i < end:
+            rows = min(at_a_time, end - i)
+            rows_of(ctx, part, op, i, rows)
+            derivative_below(ctx, buffer(ctx, op.dx), op.below, op.n_in, i, i + rows)
+            i += rows
+        return 0
+
+    head.__name__ = name
+    return kernel(head)
+
+
+make_head("squared_error", squared_error_of_rows, _ROWS)
+make_head("binary_cross_entropy", binary_cross_entropy_of_rows, _ROWS)
+make_head("cross_entropy", cross_entropy_of_rows, _ROWS)
+# The same bits for rows of at most SHORT elements: faster unless rows are few.
+make_head("cross_entropy_short", cross_entropy_of_short_rows, ROWS)
 
 
 @kernel
