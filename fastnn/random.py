@@ -27,6 +27,8 @@ class Stream(IntEnum):
     INITIAL = 1
     SHUFFLE = 2
     SPLIT = 3
+    #: Of the first operation of a training step that draws numbers; the next ones follow.
+    OPERATION = 1 << 16
 
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
