@@ -13,6 +13,7 @@ _MODULE_OF = {
     "load": "loading",
     "Activation": "layers",
     "Dense": "layers",
+    "Embedding": "layers",
     "PReLU": "layers",
     "Residual": "layers",
     "one_hot": "coding",
