@@ -107,7 +107,7 @@ def lower(lowering, layer: str, columns: dict[int, tuple[int, int]], init) -> No
             f"0 to {lowering.width - 1}"
         )
     constants: list[float] = []
-    others = {}
+    others: dict[str, tuple] = {}
     for column, (n_values, dim) in columns.items():
         constants += (column, n_values, dim)
         # The first one has a name of the table, the offset of all.
