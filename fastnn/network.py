@@ -395,7 +395,7 @@ class Network:
         self._built()
         from .printing import summary
 
-        print(summary(self, self.lower(None).parameters))
+        print(summary(self, self.lower(None)))
 
     def __repr__(self) -> str:
         shown = [repr(self.layers)]
