@@ -126,6 +126,8 @@ class Plan:
     loss : Loss or None
     mean : bool
         True if the loss is a mean over rows, False for a sum.
+    user_loss : Custom or None
+        The user's function, if that is the loss: a :class:`fastnn.losses.Custom`.
     """
 
     training: Layout
@@ -141,6 +143,7 @@ class Plan:
     output_layer: str
     loss: Loss | None
     mean: bool
+    user_loss: Any = None
 
     def __str__(self) -> str:
         from .printing import plan_table
@@ -266,7 +269,7 @@ class Lowering:
             self._nodes.pop()
             self.top = node.inputs[0]
 
-    def finish(self, loss: Loss | None = None, mean: bool = True) -> Plan:
+    def finish(self, loss: Loss | None = None, mean: bool = True, user_loss=None) -> Plan:
         """Lay out the spaces.
 
         Parameters
@@ -275,6 +278,8 @@ class Lowering:
             The loss that was added as the last operation.
         mean : bool
             Whether it is a mean over rows.
+        user_loss : Custom, optional
+            The user's function, if that is the loss.
         """
         nodes, top = self._nodes, self.top
         if loss is not None:
@@ -301,6 +306,7 @@ class Lowering:
             output_layer=self._output_layer or nodes[top].activation_layer,
             loss=loss,
             mean=mean,
+            user_loss=user_loss,
         )
 
 

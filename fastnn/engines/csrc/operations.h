@@ -8,6 +8,7 @@
 #include "residual.h"
 #include "prelu.h"
 #include "loss.h"
+#include "custom_loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
     DENSE_SYMBOLS                                                                                 \
@@ -15,4 +16,5 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
-    LOSS_SYMBOLS
+    LOSS_SYMBOLS                                                                                  \
+    CUSTOM_LOSS_SYMBOLS
