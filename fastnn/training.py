@@ -170,8 +170,8 @@ def _diverged(fit: Fit, epoch: int, batch: int):
     raise DivergedError(
         f"the loss is no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
         f"learning rate {fit.state.optimizer.lr:g} is probably too large, or the features differ "
-        f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower lr or "
-        "standardise X and fit again",
+        f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower lr "
+        "or standardise X and fit again",
         epoch,
         batch,
     )
