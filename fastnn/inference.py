@@ -8,6 +8,7 @@ import numpy as np
 
 from . import engines, losses, run
 from .checks import whole_number
+from .custom_loss import Custom
 from .engines.workspace import Data, Steps
 from .errors import NotFittedError
 from .losses import LossFunction
@@ -41,6 +42,8 @@ class Inference(Network):
             chosen = self._loss or losses.get(choose_loss(y, self.n_outputs).name)
         else:
             chosen = losses.get(loss)
+        if isinstance(chosen, Custom):
+            chosen.check_function()
         if self._target is not None and self._loss is not None and chosen.code == self._loss.code:
             return chosen, self._target
         return chosen, describe_target(y, n_rows, self.n_outputs, chosen.code)
@@ -169,13 +172,15 @@ class Inference(Network):
         return None if self._target is None else self._target.classes
 
     @np.errstate(all="ignore")
-    def evaluate(self, X, y) -> dict[str, float]:
+    def evaluate(self, X, y, loss="auto") -> dict[str, float]:
         """The loss of the last fit on other rows, and the accuracy of a classification.
 
         Parameters
         ----------
         X : array_like, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
+        loss : str or loss, default "auto"
+            Another loss than that of the last fit.
 
         Returns
         -------
@@ -200,8 +205,9 @@ class Inference(Network):
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has no loss yet: call fit first")
         X = self._features(X, self.n_inputs)
-        data = self._data(X, y, self._target, self._loss)
-        plan = self.lower(self._loss)
+        loss_function, target = self._describe(y, len(X), loss)
+        data = self._data(X, y, target, loss_function)
+        plan = self.lower(loss_function)
         data.batch_size = run.chunk_rows(plan, len(data.X))
         ws = self._idle.take(plan, self._built(), self._statistics, data.batch_size)
         values = run.metrics(engines.current(), ws, data)

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import files, layers, losses
 from .checks import is_finite
+from .custom_loss import Custom
 from .errors import ModelFileError
 from .files import printable, shown
 from .losses import LossFunction
@@ -38,6 +39,7 @@ _NETWORK = {
     "input_scale": _NUMBER, "loss": _OBJECT_OR_NULL, "target": _OBJECT_OR_NULL,
 }  # fmt: skip
 _LOSS = {"name": _STR, "label_smoothing": _NUMBER}
+_CUSTOM_LOSS = {"name": _STR, "function": _STR}
 _TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dtype": _STR_OR_NULL}
 #: The same for layers, activations and initialisers. Enter every new argument that is written to
 #: files here.
@@ -220,6 +222,9 @@ def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _read_loss(config: dict) -> LossFunction:
+    if config.get("name") == Loss.custom.name:
+        _check_fields(config, _CUSTOM_LOSS, "the entry loss")
+        return Custom.without_function(config["function"])
     _check_fields(config, _LOSS, "the entry loss")
     with _errors_named(f"the loss {shown(config)}"):
         return losses.from_config(config)
@@ -237,10 +242,10 @@ def read_targets(about: dict, loss: Loss, n_outputs: int) -> Target:
     kind, vector, classes = about["kind"], about["vector"], about["classes"]
     wide = n_outputs > 1
     possible = {
-        "labels": wide or loss == Loss.binary_cross_entropy,
+        "labels": wide or loss in (Loss.binary_cross_entropy, Loss.custom),
         "one_hot": wide and not vector and loss == Loss.cross_entropy,
         "multilabel": not (wide and vector) and loss == Loss.binary_cross_entropy,
-        "values": not (wide and vector) and loss in (Loss.mse, Loss.sse),
+        "values": not (wide and vector) and loss in (Loss.mse, Loss.sse, Loss.custom),
     }
     if not possible.get(kind, False):
         raise ValueError(

@@ -8,6 +8,7 @@ name                        loss of m rows with targets y and outputs a
 ``binary_cross_entropy``    mean over rows of the sum over outputs of
                             -(y log a + (1-y) log (1-a)), a = sigmoid(z)
 ``cross_entropy``           mean over rows of -sum over classes of y log a, a = softmax(z)
+``Custom(function)``        mean over rows of a function of your own
 ==========================  =====================================================
 
 In training the cross entropies work on the logits z, where their derivative is a - y.
@@ -228,7 +229,9 @@ sse = LossFunction(Loss.sse)
 binary_cross_entropy = BinaryCrossEntropy()
 cross_entropy = CrossEntropy()
 
-_BY_NAME: dict[str, LossFunction] = {code.name: globals()[code.name] for code in Loss}
+_BY_NAME: dict[str, LossFunction] = {
+    code.name: globals()[code.name] for code in Loss if code != Loss.custom
+}
 NAMES = tuple(_BY_NAME)
 
 
@@ -251,10 +254,21 @@ def get(loss) -> LossFunction:
     if isinstance(loss, LossFunction):
         return loss
     if not isinstance(loss, str):
-        raise TypeError(f"loss must be one of the names {', '.join(NAMES)}, not {loss!r}")
+        raise TypeError(
+            f"loss must be one of the names {', '.join(NAMES)}, or Custom(function), not {loss!r}"
+        )
     if loss not in NAMES:
         raise unknown("loss", loss, ["auto", *NAMES])
     return _BY_NAME[loss]
+
+
+def __getattr__(name: str):
+    """``losses.Custom``, whose module needs this one."""
+    if name == "Custom":
+        from .custom_loss import Custom
+
+        return Custom
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def from_config(config: dict) -> LossFunction:

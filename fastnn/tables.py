@@ -37,6 +37,7 @@ class Loss(IntEnum):
     sse = 1
     binary_cross_entropy = 2
     cross_entropy = 3
+    custom = 12  # a user's function
 
 
 class Rule(IntEnum):
@@ -99,7 +100,7 @@ OP = np.dtype(
         ("arg0", "f8"),  # argument of the activation; label smoothing of the head
         ("arg1", "f8"),  # l1 penalty
         ("arg2", "f8"),  # l2 penalty
-        ("arg3", "f8"),  # unused
+        ("arg3", "f8"),  # 1: the user's loss is a Python function; else unused
         ("hyper", "i8"),  # its own hyperparameter of a step, counted from the end; or NONE
         ("stream", "i8"),  # the stream of its random numbers, or NONE
     ]
@@ -153,6 +154,7 @@ CONTEXT = np.dtype(
         ("n_inputs", "i8"),
         ("n_outputs", "i8"),
         ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
+        ("user_loss", "u8"),  # address of a user's loss (custom_loss.h), or 0
         # the workspace
         ("work", "u8"),
         ("capacity", "i8"),  # most rows of a batch
@@ -263,3 +265,4 @@ class Status(IntEnum):
     NOT_FINITE = 1  # the batch's loss is infinite or not a number
     BAD_CALL = 2  # a kernel was bound to an operation that it cannot execute
     BAD_INDEX = 3  # a label or an entry of the order is out of range
+    STOPPED = 4  # a user's function raised an exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +150,13 @@ def choose_loss(y, n_outputs: int) -> Loss:
     return Loss.mse
 
 
+def _are_numbers(y: np.ndarray) -> bool:
+    """Whether y holds numbers: neither text nor True and False."""
+    if y.dtype.kind != "O":
+        return y.dtype.kind in "iuf"
+    return all(isinstance(v, numbers.Real) and not isinstance(v, bool | np.bool_) for v in y)
+
+
 def _check_rows(y, n_rows: int, n_outputs: int, what: str) -> np.ndarray:
     y = _dense_array(y, what)
     if y.ndim not in (1, 2):
@@ -183,7 +191,8 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: Loss) -> Target:
             return Target("one_hot", None, False)
         return Target("multilabel" if loss == Loss.binary_cross_entropy else "values", None, False)
     flat = y.reshape(-1)
-    if n_outputs == 1 and loss in (Loss.mse, Loss.sse):
+    takes_numbers = loss in (Loss.mse, Loss.sse) or (loss == Loss.custom and _are_numbers(flat))
+    if n_outputs == 1 and takes_numbers:
         return Target("values", None, vector)
     if flat.dtype.kind == "f":
         if n_outputs == 1 and not np.isin(flat, (0, 1)).all():

@@ -35,18 +35,25 @@ class Head(Operation):
         if op.adds:
             raise ValueError("a loss starts the backward pass, but it adds to a gradient")
         door.is_head(op)
+        if (op.code == Loss.custom) != (door.plan.user_loss is not None):
+            raise ValueError("only the loss 'custom' is a user's function")
+        if op.arg3 != (op.code == Loss.custom and door.plan.user_loss.is_python):
+            raise ValueError(f"arg3 is {op.arg3}")
 
     def label(self, op):
-        label = Loss(op.code).name
+        label = Loss(op.code).name + (" in Python" if op.arg3 else "")
         return label + (f", smoothing {op.arg0:g}" if op.arg0 else "")
 
     def forward(self, table, index):
         op = table[index]
         kernel = _KERNELS.get(op.code, Loss(op.code).name)
+        if op.code == Loss.custom:
+            kernel = "custom_loss"
         if kernel == "cross_entropy" and op.n_in <= _SHORT and table.rows > _FEW_ROWS:
             kernel = "cross_entropy_short"
         yield Call(
             kernel, table.derivative(index), index, 0.0, EXP * op.n_in,
+            Split.alone if op.arg3 else Split.rows,
             reads=(
                 table.value(op.x, op.n_in),
                 table.value(table.targets, op.n_in),
@@ -64,8 +71,10 @@ class Head(Operation):
 OPERATION = Head()
 
 
-def lower(lowering, loss: Loss, smoothing: float) -> None:
+def lower(lowering, loss: Loss, smoothing: float, user_loss=None) -> None:
     """Add the loss of the topmost value, which is the network's output.
+
+    `user_loss` is the function of the loss "custom".
 
     A last sigmoid or softmax that the loss contains is left out.
 
@@ -84,7 +93,8 @@ def lower(lowering, loss: Loss, smoothing: float) -> None:
             f"the loss {loss.name} applies {contained.name} to the network's last output "
             f"itself, but before it comes the activation {name!r}: leave that out"
         )
-    lowering.add(OPERATION, "", 1, code=int(loss), arg0=smoothing)
+    in_python = float(user_loss is not None and user_loss.is_python)
+    lowering.add(OPERATION, "", 1, code=int(loss), arg0=smoothing, arg3=in_python)
 
 
 def mean(loss: Loss | None) -> bool:

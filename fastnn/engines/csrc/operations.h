@@ -9,6 +9,7 @@
 #include "prelu.h"
 #include "embedding.h"
 #include "loss.h"
+#include "custom_loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
     DENSE_SYMBOLS                                                                                 \
@@ -16,5 +17,6 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
-    EMBEDDING_SYMBOLS                                                                             \
-    LOSS_SYMBOLS
+    EMBEDDING_SYMBOLS                                                                             \\
+    LOSS_SYMBOLS                                                                                  \\
+    CUSTOM_LOSS_SYMBOLS

@@ -64,13 +64,15 @@ def update(ws, steps):
 def run_batches(ws, data, steps, results, first, last):
     """Train on the minibatches first, ..., last-1; returns how many."""
     for done, index in enumerate(range(first, last)):
+        ws.completed = done
         p, *results[done] = _to_loss(ws, data, index, steps, done)
         if not np.isfinite(results[done, 0]):
             return done
         p.backward()
         UPDATES[steps.rule](ws.params, ws.grad, ws.slots, steps.hyper[done])
         p.after_step()
-    return last - first
+    ws.completed = last - first
+    return ws.completed
 
 
 def permutations(seed, stream, first, count, n):

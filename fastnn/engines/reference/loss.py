@@ -60,7 +60,10 @@ def forward(p, index, op):
     """The weighted sum of the rows' losses; starts the backward pass."""
     code = Loss(op.code)
     targets = smooth(code, p.targets, op.arg0) if op.arg0 else p.targets
-    losses, gradient = LOSSES[code](p.value(op, "x"), targets)
+    if code == Loss.custom:
+        losses, gradient = p.ws.plan.user_loss.rows(targets, p.value(op, "x"))
+    else:
+        losses, gradient = LOSSES[code](p.value(op, "x"), targets)
     p.loss += float((losses * p.weights).sum())
     if p.differentiates:
         p.send(index, gradient * (p.weights * p.scale)[:, None].astype(gradient.dtype))
