@@ -42,8 +42,8 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(double, arg0)     /* argument of the activation; label smoothing of the head */         \
     FIELD(double, arg1)     /* l1 penalty */                                                      \
     FIELD(double, arg2)     /* l2 penalty */                                                      \
-    FIELD(double, arg3)     /* 1: the user's loss is a Python function; else free */             \\
-    FIELD(int64_t, hyper)   /* its own hyperparameter of a step, counted from the end; or NONE */ \\
+    FIELD(double, arg3)     /* 1: the user's loss is a Python function; else free */             \
+    FIELD(int64_t, hyper)   /* its own hyperparameter of a step, counted from the end; or NONE */ \
     FIELD(int64_t, stream)  /* the stream of its random numbers, or NONE */
 
 #define FIELD_OF_STRUCT(type, name) type name;

@@ -17,6 +17,6 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
-    EMBEDDING_SYMBOLS                                                                             \\
-    LOSS_SYMBOLS                                                                                  \\
+    EMBEDDING_SYMBOLS                                                                             \
+    LOSS_SYMBOLS                                                                                  \
     CUSTOM_LOSS_SYMBOLS
