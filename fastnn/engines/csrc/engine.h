@@ -25,6 +25,7 @@ typedef double number_d;
 #undef PICK
 
 #include "logarithm.h"
+#include "random.h"
 #include "memory.h"
 #include "reductions.h"
 #include "columns.h"
