@@ -45,12 +45,12 @@ def draw_words(words, first, groups, index, stream, seed):
     for group in range(groups):
         at = group * GROUP
         block = (first + group) * BLOCKS
-        for l in range(BLOCKS):
-            w0, w1, w2, w3 = philox(np.uint64(block + l), index, stream, seed)
-            words[at + l] = np.uint32(w0)
-            words[at + BLOCKS + l] = np.uint32(w1)
-            words[at + 2 * BLOCKS + l] = np.uint32(w2)
-            words[at + 3 * BLOCKS + l] = np.uint32(w3)
+        for lane in range(BLOCKS):
+            w0, w1, w2, w3 = philox(np.uint64(block + lane), index, stream, seed)
+            words[at + lane] = np.uint32(w0)
+            words[at + BLOCKS + lane] = np.uint32(w1)
+            words[at + 2 * BLOCKS + lane] = np.uint32(w2)
+            words[at + 3 * BLOCKS + lane] = np.uint32(w3)
 
 
 _log_series = make_unfused_polynomial(tuple(2 / (2 * k + 1) for k in range(11, -1, -1)))
@@ -106,8 +106,8 @@ def to_normals(normals, words, groups):
     G. E. P. Box and M. E. Muller, A note on the generation of random normal deviates, 1958.
     """
     for at in range(0, groups * GROUP, 2 * BLOCKS):
-        for l in range(at, at + BLOCKS):
-            radius = _radius(_centre(words[l]) * 2.0**-32)
-            cosine, sine = _cosine_and_sine(words[l + BLOCKS])
-            normals[l] = radius * cosine
-            normals[l + BLOCKS] = radius * sine
+        for i in range(at, at + BLOCKS):
+            radius = _radius(_centre(words[i]) * 2.0**-32)
+            cosine, sine = _cosine_and_sine(words[i + BLOCKS])
+            normals[i] = radius * cosine
+            normals[i + BLOCKS] = radius * sine
