@@ -7,7 +7,8 @@ import functools
 import numpy as np
 
 from . import engines, losses, run
-from .engines.workspace import Data
+from .checks import whole_number
+from .engines.workspace import Data, Steps
 from .errors import NotFittedError
 from .losses import LossFunction
 from .network import Network
@@ -209,10 +210,14 @@ class Inference(Network):
         return values
 
     @np.errstate(all="ignore")
-    def loss_and_grad(self, X, y, loss="auto", sample_weight=None) -> tuple[float, np.ndarray]:
+    def loss_and_grad(
+        self, X, y, loss="auto", sample_weight=None, step=0
+    ) -> tuple[float, np.ndarray]:
         """The loss of all rows as one batch, and its gradient by backpropagation.
 
-        Large batches run in pieces, so the memory is bounded for any number of rows.
+        They are those of training: with masks and noise, and with statistics of the batch; running
+        statistics do not change. Large batches run in pieces, so the memory is bounded for any
+        number of rows, unless the network has a BatchNorm.
 
         Parameters
         ----------
@@ -222,6 +227,8 @@ class Inference(Network):
             As for :meth:`fit`; "auto" is the loss of the last fit if there was one.
         sample_weight : array_like, shape (m,), optional
             As for :meth:`fit`.
+        step : int, default 0
+            The step of a training whose masks, noise and scheduled rates are taken.
 
         Returns
         -------
@@ -245,12 +252,14 @@ class Inference(Network):
         >>> loss, gradient
         (5.0, array([-14.,  -4.], dtype=float32))
         """
+        step = whole_number(step, "step", least=0)
         loss_function, data = self._one_batch(X, y, loss, sample_weight)
         plan = self.lower(loss_function)
         data.batch_size = run.piece_rows(plan, len(data.X))
         params, rows = self._built(), data.batch_size
         ws = self._idle.take(plan, params, self._statistics, rows, total_rows=len(data.X))
-        total, _ = run.loss_and_grad(engines.current(), ws, data)
+        steps = Steps(None, run.with_schedules(plan, np.empty((1, 0)), step), self.seed, step)
+        total, _ = run.loss_and_grad(engines.current(), ws, data, steps)
         gradient = ws.grad.copy()
         self._idle.put_back(ws)
         return total / data.weight_sum if plan.mean else total, gradient
@@ -312,7 +321,7 @@ class Inference(Network):
         else:
             loss_function, data = self._one_batch(X, y, loss, None)
         plan = self.lower(loss_function)
-        return trace(plan, self._built(), self._statistics, data, loss_function)
+        return trace(plan, self._built(), self._statistics, data, loss_function, self.seed)
 
     def __getstate__(self):
         # Workspaces hold addresses of this process, and plans belong to this version.

@@ -62,8 +62,11 @@ class Network:
         >>> Sequential.from_config(Sequential([Dense(2, "relu"), Dense(1)]).config())
         Sequential([Dense(2, 'relu'), Dense(1)], seed=0, dtype='float32')
         """
+        return {"layers": [layer.config() for layer in self.layers], **self._arguments()}
+
+    def _arguments(self) -> dict:
+        """The arguments besides the layers."""
         return {
-            "layers": [layer.config() for layer in self.layers],
             "n_inputs": self.n_inputs,
             "seed": self.seed,
             "dtype": self.dtype.name,
@@ -107,10 +110,11 @@ class Network:
         >>> double.dtype.name, bool((double.flat_params == net.flat_params).all())
         ('float64', True)
         """
-        config = self.config()
+        arguments = {**self._arguments(), "n_inputs": None}
         if dtype is not None:
-            config["dtype"] = dtype
-        copy = type(self).from_config(config, allocate=False)
+            arguments["dtype"] = dtype
+        copy = type(self)(self.layers, **arguments)  # layers are declarations: none is changed
+        copy.n_inputs = self.n_inputs
         if self._params is not None:
             copy.adopt(self.parameters(), self._named_statistics())
         return copy.set_fitted(self._loss, self._target)
@@ -295,6 +299,67 @@ class Network:
         params = self._built()
         return {p.name: p.view(params) for p in self.lower(None).parameters}
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and running statistics by name.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> sorted(Sequential([Dense(1)], n_inputs=2).state_dict())
+        ['0.W', '0.b']
+        """
+        named = {**self.parameters(), **self._named_statistics()}
+        return {name: array.copy() for name, array in named.items()}
+
+    def load_state_dict(self, state) -> None:
+        """Set all parameters and running statistics to what :meth:`state_dict` returned.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            The names and shapes must be those of this network.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        ShapeError, ValueError, TypeError
+            If a name is missing or unknown, or an array does not fit; nothing has changed then.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)], n_inputs=1)
+        >>> net.load_state_dict({"0.W": [[2.0]], "0.b": [1.0]})
+        >>> net.logits([[10.0]])
+        array([[21.]], dtype=float32)
+        """
+        views = {**self.parameters(), **self._named_statistics()}
+        if state.keys() != views.keys():
+            missing, unknown = sorted(views.keys() - state.keys()), sorted(state.keys() - views)
+            raise ValueError(
+                f"the state lacks {missing or 'nothing'} and has {unknown or 'nothing'} that the "
+                "network has not: give the state_dict() of a network of the same layers"
+            )
+        found = {}
+        for name, view in views.items():
+            values = np.asarray(state[name])
+            if values.shape != view.shape:
+                raise ShapeError(f"{name} has the shape {view.shape}, not {values.shape}")
+            if values.dtype.kind not in "biuf":
+                raise TypeError(f"{name} must hold real numbers, not {values.dtype}")
+            with np.errstate(over="ignore", under="ignore"):
+                found[name] = values.astype(self.dtype)
+            if not is_finite(found[name].reshape(-1)):
+                raise ValueError(f"{name} must be finite in {self.dtype.name}")
+        for name, values in found.items():
+            views[name][...] = values
+
     def _named_statistics(self) -> dict[str, np.ndarray]:
         """Running statistics by name, as views."""
         return {s.name: s.view(self._statistics) for s in self.lower(None).state}
@@ -323,8 +388,8 @@ class Network:
 
     def __repr__(self) -> str:
         shown = [repr(self.layers)]
-        for name, value in self.config().items():
-            if name != "layers" and value != _DEFAULTS.get(name):
+        for name, value in self._arguments().items():
+            if value != _DEFAULTS.get(name):
                 shown.append(f"{name}={value!r}")
         return f"Sequential({', '.join(shown)})"
 

@@ -12,22 +12,27 @@ This is the only file that computes an offset. Layers add operations to a :class
 - per batch: float64 sums and statistics;
 - scratch: temporaries between two kernels, and sums over the pieces of a large batch.
 
-Training and prediction have a table each: prediction keeps nothing for a backward pass.
+Training and prediction have a table each. Prediction keeps nothing for a backward pass, leaves out
+what changes nothing in it, such as dropout, and folds a normalisation into the operation below.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .buffers import Buffers
+from .nodes import Node, for_prediction
 from .ops import BY_KIND, Operation
 from .ops.operation import EDGES, NEEDS_Z, Record, Table
+from .random import Stream
 from .tables import INPUT, NONE, OP, Act, Loss
+
+_FIELDS = frozenset(OP.names or ())
 
 #: No machine can hold more parameters; up to here no offset overflows 64 bits.
 MOST_PARAMETERS = 2**48
@@ -126,6 +131,11 @@ class Plan:
     loss : Loss or None
     mean : bool
         True if the loss is a mean over rows, False for a sum.
+    schedules : tuple
+        Of the hyperparameters of operations, such as dropout rates, that change from step to step:
+        ``schedule.values(first_step, count)`` is (count,) float64.
+    whole_batches : bool
+        Whether no batch may run in pieces, since an operation needs all of its rows.
     """
 
     training: Layout
@@ -141,31 +151,13 @@ class Plan:
     output_layer: str
     loss: Loss | None
     mean: bool
+    schedules: tuple[Any, ...] = ()
+    whole_batches: bool = False
 
     def __str__(self) -> str:
         from .printing import plan_table
 
         return plan_table(self)
-
-
-@dataclass
-class _Node:
-    """An operation before it has offsets; inputs are indices of nodes, or INPUT."""
-
-    home: Operation
-    layer: str
-    inputs: tuple[int, ...]
-    n_in: int
-    n_out: int
-    weights: dict[str, tuple] = field(default_factory=dict)
-    others: dict[str, tuple] = field(default_factory=dict)
-    state: dict[str, tuple] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
-    activation_layer: str = ""
-
-    @property
-    def code(self) -> int:
-        return self.fields.get("code", int(Act.identity))
 
 
 class Lowering:
@@ -188,9 +180,11 @@ class Lowering:
         self.n_inputs = n_inputs
         self.l1, self.l2 = l1, l2
         self.top = INPUT
-        self._nodes: list[_Node] = []
+        self._nodes: list[Node] = []
         self._shared: set[int] = set()
         self._output_layer = ""
+        self._schedules: list[Any] = []
+        self._n_streams = 0
 
     @property
     def width(self) -> int:
@@ -203,7 +197,7 @@ class Lowering:
 
     def add(
         self, home: Operation, layer: str, n_out: int, reads: Sequence[int] = (), *,
-        weights=None, others=None, state=None, **fields,
+        weights=None, others=None, state=None, schedule=None, draws=False, **fields,
     ) -> None:  # fmt: skip
         """Add an operation; its output becomes the topmost value.
 
@@ -218,12 +212,23 @@ class Lowering:
             The values that it reads; by default the topmost one.
         weights, others, state : dict, optional
             Field of the table: (name, shape, initialiser) of weight matrices, of all other
-            parameters, and of running statistics.
+            parameters, and of running statistics. What lies behind the first one of a field has
+            keys that are no fields.
+        schedule : optional
+            See :class:`Plan`: of a hyperparameter that changes from step to step.
+        draws : bool
+            Whether it draws random numbers.
         **fields
             Further fields of the table.
         """
         reads = tuple(reads) or (self.top,)
-        node = _Node(
+        if schedule is not None:
+            fields["schedule"] = len(self._schedules)
+            self._schedules.append(schedule)
+        if draws:
+            fields["stream"] = Stream.OPERATION + self._n_streams
+            self._n_streams += 1
+        node = Node(
             home, layer, reads, self.width_of(reads[0]), n_out, weights or {}, others or {},
             state or {}, fields, layer,
         )  # fmt: skip
@@ -282,14 +287,20 @@ class Lowering:
         n_outputs = self.width_of(top)
         parameters, offsets = _place_vector(nodes, ("weights", "others"))
         state, state_offsets = _place_vector(nodes, ("state",))
-        flow = _Flow(nodes, top, self.n_inputs, n_outputs, loss is not None)
-        for vector_offsets in (offsets, state_offsets):
-            for (index, name), offset in vector_offsets.items():
-                flow.common[index][name] = offset
+        for (index, name), offset in {**offsets, **state_offsets}.items():
+            if name in _FIELDS:
+                nodes[index].fields[name] = offset
+        for node in nodes:  # counted from the end, since the optimizer's own come first
+            if "schedule" in node.fields:
+                node.fields["hyper"] = len(self._schedules) - node.fields.pop("schedule")
+        head = loss is not None
+        predicted, predicted_top = for_prediction(nodes, top)
         matrices = sum(math.prod(w[1]) for node in nodes for w in node.weights.values())
         return Plan(
-            training=flow.layout(training=True),
-            prediction=flow.layout(training=False),
+            training=_Flow(nodes, top, self.n_inputs, n_outputs, head).layout(training=True),
+            prediction=_Flow(predicted, predicted_top, self.n_inputs, n_outputs, head).layout(
+                training=False
+            ),
             layers=tuple((node.layer, node.activation_layer) for node in nodes),
             parameters=parameters,
             state=state,
@@ -301,10 +312,12 @@ class Lowering:
             output_layer=self._output_layer or nodes[top].activation_layer,
             loss=loss,
             mean=mean,
+            schedules=tuple(self._schedules),
+            whole_batches=any(node.home.needs_whole_batch for node in nodes),
         )
 
 
-def _place_vector(nodes: list[_Node], kinds: tuple[str, ...]):
+def _place_vector(nodes: list[Node], kinds: tuple[str, ...]):
     """The parameters of a flat vector, and {(node, field): offset}."""
     parameters: list[Parameter] = []
     offsets: dict[tuple[int, str], int] = {}
@@ -332,11 +345,10 @@ class _Flow:
     at time n.
     """
 
-    def __init__(self, nodes: list[_Node], top: int, n_inputs: int, n_outputs: int, head: bool):
+    def __init__(self, nodes: list[Node], top: int, n_inputs: int, n_outputs: int, head: bool):
         self.nodes, self.top, self.head = nodes, top, head
         self.n_inputs, self.n_outputs = n_inputs, n_outputs
         self.n = len(nodes) - head
-        self.common: list[dict[str, Any]] = [{} for _ in nodes]
         #: Values whose gradient is needed: those that depend on parameters.
         self.needs_gradient: set[int] = set()
         for index, node in enumerate(nodes[: self.n]):
@@ -352,26 +364,23 @@ class _Flow:
     def layout(self, training: bool) -> Layout:
         """Lay out the buffers and fill the table for training or prediction."""
         buffers = Buffers()
-        ops = np.zeros(len(self.nodes), OP)
-        for name in ("x", "x2", "z", "a", "da", "dx", "dx2", "below", "below2", "w", "b", "state",
-                     "batch", "scratch"):  # fmt: skip
-            ops[name] = NONE
+        ops = self._declared()
         gathered = buffers.add(self.n_inputs, -1, self._last_use(INPUT, training))
         targets = buffers.add(self.n_outputs, -1, self.n)
         values, sums = self._values(buffers, training)
         gradients = self._gradients(buffers, training)
+        saved = self._saved(buffers, ops, gradients) if training else {}
         buffers.place()
         per_batch = 0
         for index, node in enumerate(self.nodes):
             op = ops[index]
-            op["kind"], op["n_in"], op["n_out"] = node.home.kind, node.n_in, node.n_out
-            for name, value in {**node.fields, **self.common[index]}.items():
-                op[name] = value
             if index < self.n:
                 op["a"] = buffers.offset(values[index])
                 op["z"] = op["a"] if sums[index] is None else buffers.offset(sums[index])
                 if index in gradients:
                     op["da"] = buffers.offset(gradients[index])
+                if index in saved:
+                    op["saved"] = buffers.offset(saved[index])
             self._connect(op, index, ops, buffers, gradients)
             statistics = node.home.per_batch(Record(*op.item()))
             if statistics:
@@ -384,6 +393,18 @@ class _Flow:
             buffers.offset(targets), int(last[self.nodes[self.top].home.logits(int(last["code"]))]),
             int(last["a"]),
         )  # fmt: skip
+
+    def _declared(self) -> np.ndarray:
+        """The table with what layers declare, without buffers."""
+        ops = np.zeros(len(self.nodes), OP)
+        for name in ("x", "x2", "z", "a", "saved", "da", "dx", "dx2", "below", "below2", "fold",
+                     "w", "b", "state", "batch", "scratch", "hyper", "stream"):  # fmt: skip
+            ops[name] = NONE
+        for op, node in zip(ops, self.nodes, strict=True):
+            op["kind"], op["n_in"], op["n_out"] = node.home.kind, node.n_in, node.n_out
+            for name, value in node.fields.items():
+                op[name] = value
+        return ops
 
     def _connect(self, op, index: int, ops, buffers: Buffers, gradients: dict[int, int]) -> None:
         """Fill in the values that an operation reads, and the gradients that it writes."""
@@ -450,6 +471,10 @@ class _Flow:
         for index in range(self.n):
             node = self.nodes[index]
             end = max(index, self._last_use(index, training))
+            if node.is_folded:
+                values[index], sums[index] = values[node.inputs[0]], None
+                buffers.extend(values[index], end)
+                continue
             values[index] = buffers.add(node.n_out, index, end)
             times = []
             if node.home.fuses_activation:
@@ -464,6 +489,15 @@ class _Flow:
             if sums[self.top] is None and below != INPUT:
                 buffers.extend(values[below], self.n)
         return values, sums
+
+    def _saved(self, buffers: Buffers, ops, gradients: dict[int, int]) -> dict[int, int]:
+        """Buffers of what forward passes leave for backward passes besides values."""
+        found = {}
+        for index in gradients:
+            size = self.nodes[index].home.saved(Record(*ops[index].item()))
+            if size:
+                found[index] = buffers.add(size, index, self._backward_time(index))
+        return found
 
     def _gradients(self, buffers: Buffers, training: bool) -> dict[int, int]:
         """Buffers of the gradients: of all values that need one, or of the loss alone."""

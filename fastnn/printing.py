@@ -25,7 +25,7 @@ def plan_table(plan) -> str:
     layout = plan.training
     head = f"plan: {plan.n_inputs} -> {plan.n_outputs}, {plan.n_params} parameters"
     head += f", {layout.per_sample} workspace elements per row of a batch"
-    table = Table(layout.ops, 1)
+    table = Table(layout.ops, 1, training=layout.training)
     lines: list[tuple[str, ...]] = [
         ("op", "operation", "shape", "reads", "parameters", "writes", "backward")
     ]

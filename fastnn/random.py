@@ -27,7 +27,7 @@ class Stream(IntEnum):
     INITIAL = 1
     SHUFFLE = 2
     SPLIT = 3
-    #: The first of those for the operations of a network, one each.
+    #: Of the first operation of a training step that draws numbers; the next ones follow.
     OPERATION = 1 << 16
 
 
@@ -152,21 +152,21 @@ _GROUP, _GROUP_BLOCKS = 64, 16
 
 
 def element_words(
-    seed: int, step: int, operation: int, rows: int, columns: int, first_row: int = 0
+    seed: int, stream: int, step: int, rows: int, columns: int, first_row: int = 0
 ) -> np.ndarray:
     """A random word of 32 bits for each element of some rows of a batch.
 
     Elements are numbered along the rows of the whole batch. Element e is word e // 16 % 4 of block
-    e // 64 * 16 + e % 16 of the operation's stream at that step.
+    e // 64 * 16 + e % 16 of the stream and the step.
 
     Parameters
     ----------
     seed : int
         That of the network.
+    stream : int
+        That of the operation.
     step : int
         The number of the step, from 0 over the whole training.
-    operation : int
-        The number of the operation among those that draw.
     rows, columns : int
     first_row : int
         The number of the first row in its batch.
@@ -175,26 +175,23 @@ def element_words(
     -------
     ndarray of uint64, shape (rows, columns)
     """
-    return _elements(_words_of_groups, np.uint64, seed, step, operation, rows, columns, first_row)
+    return _elements(_words_of_groups, np.uint64, seed, stream, step, rows, columns, first_row)
 
 
 def element_normals(
-    seed: int, step: int, operation: int, rows: int, columns: int, first_row: int = 0
+    seed: int, stream: int, step: int, rows: int, columns: int, first_row: int = 0
 ) -> np.ndarray:
     """A standard normal number for each element of some rows of a batch, in float64.
 
     Elements e and e + 16, for which e // 16 is even, are the two numbers that the method of Box and
     Muller makes of their :func:`element_words`. Arguments are the same.
     """
-    return _elements(
-        _normals_of_groups, np.float64, seed, step, operation, rows, columns, first_row
-    )
+    return _elements(_normals_of_groups, np.float64, seed, stream, step, rows, columns, first_row)
 
 
-def _elements(draw, dtype, seed, step, operation, rows, columns, first_row) -> np.ndarray:
+def _elements(draw, dtype, seed, stream, step, rows, columns, first_row) -> np.ndarray:
     first, count = first_row * columns, rows * columns
     skipped = first % _GROUP
-    stream = Stream.OPERATION + operation
 
     def piece(seed, stream, index, n, begin):
         drawn = draw(seed, stream, index, (first - skipped + begin) // _GROUP, -(-n // _GROUP))

@@ -71,8 +71,18 @@ def _first_chunks(ws: Workspace, data: Data) -> int:
 
 def piece_rows(plan, n_rows: int) -> int:
     """Rows of a piece of a batch of `n_rows`: all of them, or as many blocks of KC as fit."""
+    if plan.whole_batches:
+        return n_rows
     blocks = max(1, PIECE_ELEMENTS // plan.training.per_sample // KC)
     return min(blocks * KC, n_rows)
+
+
+def with_schedules(plan, hyper: np.ndarray, first: int) -> np.ndarray:
+    """The hyperparameters of the steps from `first` on, with a column for each schedule."""
+    if not plan.schedules:
+        return hyper
+    columns = [schedule.values(first, len(hyper)) for schedule in plan.schedules]
+    return np.ascontiguousarray(np.column_stack([hyper, *columns]), np.float64)
 
 
 def forward(engine: Engine, ws: Workspace, data: Data, out: np.ndarray, function: str) -> None:
@@ -193,7 +203,7 @@ class Fit:
         self.steps_done = 0
         self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
         rule = self.state.optimizer.rule
-        no_steps = Steps(rule, np.zeros((0, len(HYPER[rule]))))
+        no_steps = Steps(rule, np.zeros((0, len(HYPER[rule]) + len(self.ws.plan.schedules))))
         if self._in_pieces:
             data = data.one_batch(0, self.ws.capacity)
         if shuffle:
@@ -245,6 +255,7 @@ class Fit:
         state = self.state
         rates = np.full(last - first, state.optimizer.lr)
         hyper = state.optimizer.hyper(state.step + 1, rates)
+        hyper = with_schedules(self.ws.plan, hyper, state.step)
         steps = Steps(state.optimizer.rule, hyper, self.seed, state.step)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)

@@ -81,6 +81,7 @@ OP = np.dtype(
         ("x2", "i8"),  # second value read (m, n_in), INPUT or NONE
         ("z", "i8"),  # before the activation (m, n_out); equals `a` where it need not be kept
         ("a", "i8"),  # after the activation (m, n_out)
+        ("saved", "i8"),  # per-sample elements left for the backward pass, or NONE
         ("da", "i8"),  # dC/da (m, n_out), turned into dC/dz by its last writer; or NONE
         ("dx", "i8"),  # dC/dx (m, n_in), the `da` of operation `below`; NONE if not needed
         ("dx2", "i8"),  # dC/dx2 (m, n_in), the `da` of operation `below2`; NONE if not needed
@@ -88,6 +89,7 @@ OP = np.dtype(
         ("adds2", "i8"),  # 1: dx2 is added to, 0: overwritten
         ("below", "i8"),  # index of the operation whose output is x, or NONE for INPUT
         ("below2", "i8"),  # index of the operation whose output is x2, or NONE
+        ("fold", "i8"),  # index of the operation that is computed together with it, or NONE
         ("w", "i8"),  # first parameter: weights (n_in, n_out), slopes; or NONE
         ("b", "i8"),  # second parameter: biases (n_out,); or NONE
         ("state", "i8"),  # running statistics in the flat state vector, or NONE
@@ -97,6 +99,8 @@ OP = np.dtype(
         ("arg1", "f8"),  # l1 penalty
         ("arg2", "f8"),  # l2 penalty
         ("arg3", "f8"),  # unused
+        ("hyper", "i8"),  # its own hyperparameter of a step, counted from the end; or NONE
+        ("stream", "i8"),  # the stream of its random numbers, or NONE
     ]
 )
 
@@ -157,7 +161,7 @@ CONTEXT = np.dtype(
         ("row_loss", "u8"),  # (capacity,) float64
         ("row_correct", "u8"),  # (capacity,) float64
         # per call of the driver: CALL_FIELDS
-        ("hyper", "u8"),  # (hyper_columns,) float64 of this step
+        ("hyper", "u8"),  # (hyper_columns,) float64 of this step: first the rule's; or 0
         ("hyper_columns", "i8"),
         ("result", "u8"),  # (2,) float64 of this batch: sum of losses, n_correct
         ("X", "u8"),  # (n_samples, n_inputs), of a type in FEATURE_TYPES

@@ -15,13 +15,17 @@ from .losses import LossFunction
 from .ops import BY_KIND
 from .ops.loss import OUTPUT_OF
 from .plan import Plan
+from .run import with_schedules
 from .tables import Act
 
 
 def trace(
-    plan: Plan, params: np.ndarray, state: np.ndarray, data: Data, loss: LossFunction | None
-) -> dict[str, np.ndarray]:
+    plan: Plan, params: np.ndarray, state: np.ndarray, data: Data, loss: LossFunction | None,
+    seed: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Forward pass and, if there are targets, backward pass of all rows.
+
+    Without targets it computes as predictions do, with them as the first step of a training.
 
     Parameters
     ----------
@@ -33,6 +37,8 @@ def trace(
         X, and Y or labels for a backward pass.
     loss : LossFunction or None
         If it contains an output function (sigmoid, softmax), that is applied last.
+    seed : int
+        Of the network.
 
     Returns
     -------
@@ -40,8 +46,8 @@ def trace(
         See :meth:`fastnn.Sequential.trace`.
     """
     backward = data.Y is not None or data.labels is not None
-    n_slots = 0 if backward else None
-    walk = _Walk(plan, Workspace(plan, params, state, data.n_rows, n_slots), data)
+    # The layout of training has all layers.
+    walk = _Walk(plan, Workspace(plan, params, state, data.n_rows, 0), data, backward, seed)
     walk.forward()
     output = OUTPUT_OF.get(loss.code) if loss is not None else None
     if output is not None:
@@ -55,10 +61,12 @@ def trace(
 class _Walk:
     """One pass through a plan that stores every value under the name of its layer."""
 
-    def __init__(self, plan: Plan, ws: Workspace, data: Data):
+    def __init__(self, plan: Plan, ws: Workspace, data: Data, training: bool, seed: int):
         self.plan, self.ws, self.data = plan, ws, data
         self.named: dict[str, np.ndarray] = {}
-        self._pass = Pass(ws, data.features(slice(None), ws.params.dtype), self._note)
+        hyper = with_schedules(plan, np.empty((1, 0)), 0)[0]
+        X = data.features(slice(None), ws.params.dtype)
+        self._pass = Pass(ws, X, self._note, training, seed, hyper=hyper)
         self._top, self._last = plan.output_layer, plan.layers[-1 if plan.loss is None else -2][1]
 
     def _note(self, index: int, name: str, array: np.ndarray) -> None:

@@ -68,6 +68,26 @@ class Case:
         return found
 
     @functools.cached_property
+    def statistics(self):
+        """Every running statistic by name: positive, since some are variances."""
+        rng = np.random.default_rng([self.seed, 4])
+        found = naive.statistics(self.layers, self.n_inputs)
+        return {
+            name: rng.uniform(0.5, 2, shape).astype(np.float32).astype(float)
+            for name, shape in found.items()
+        }
+
+    @property
+    def values(self):
+        """Parameters and statistics, for the oracle."""
+        return {**self.parameters, **self.statistics}
+
+    @property
+    def run(self):
+        """The training step of loss_and_grad, for the oracle."""
+        return naive.Run(training=True, seed=self.seed)
+
+    @functools.cached_property
     def X(self):
         # Rounded to float32, so that every dtype computes with the same rows.
         rng = np.random.default_rng([self.seed, 1])
@@ -101,13 +121,12 @@ class Case:
         assert {name: view.shape for name, view in views.items()} == {
             name: value.shape for name, value in self.parameters.items()
         }
-        for name, value in self.parameters.items():
-            views[name][:] = value
+        net.load_state_dict(self.values)
         return net
 
     def naive(self, net):
-        """The parameters for the oracle, as they are in a network now."""
-        return {name: view.tolist() for name, view in net.parameters().items()}
+        """Parameters and statistics for the oracle, as they are in a network now."""
+        return {name: value.tolist() for name, value in net.state_dict().items()}
 
     @property
     def trained(self):
@@ -133,7 +152,8 @@ class Case:
     def oracle(self):
         """What naive.cost and naive.gradients take besides the parameters."""
         T = naive.smooth(self.loss, self.T, self.smoothing) if self.smoothing else self.T
-        return self.trained, self.loss, self.X, T, self.weights, self.l1, self.l2
+        weights = self.weights, self.l1, self.l2
+        return self.trained, self.loss, self.X, T, *weights, None, self.run
 
 
 def make_case(widths, acts, loss, m, seed, penalties=None, **arguments):

@@ -1,9 +1,10 @@
 """The oracle: the formulas of the study notes, one number at a time. Imports nothing of fastnn.
 
-A network is a list of layers, each of which says what it computes for one row x. Its parameters
-are a dict of nested lists by the names that fastnn gives them: "0.W" is W of layer 0, and
-W[i][j] leads from input i to unit j; "2.0.W" is W of the first layer inside layer 2, a residual.
-A layer sees its own part of them: "W", or "0.W".
+A network is a list of layers, each of which says what it computes for one row x, or where rows
+depend on each other for all rows X. Its parameters and running statistics are a dict of nested
+lists by the names that fastnn gives them: "0.W" is W of layer 0, and W[i][j] leads from input i to
+unit j; "2.0.W" is W of the first layer inside layer 2, a residual. A layer sees its own part of
+them: "W", or "0.W".
 
 A new operation is one more class here, in OPERATIONS.
 """
@@ -136,28 +137,61 @@ def penalty_derivative(W, l1, l2):
     return [[l1 * ((w > 0) - (w < 0)) + 2 * l2 * w for w in row] for row in W]
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a pass depends on besides parameters and rows: training or not, random numbers."""
+
+    training: bool = False
+    seed: int = 0
+    step: int = 0
+
+
+PREDICTION, TRAINING = Run(), Run(training=True)
+
+
 class Layer:
-    """What a layer without parameters need not say."""
+    """What a layer without parameters need not say, and how it treats rows one by one."""
 
     def shapes(self, n_in):
         """(columns of the output, {parameter: shape})"""
         return n_in, {}
 
-    def forward(self, p, x):
+    def statistics(self, n_in):
+        """{running statistic: shape}"""
+        return {}
+
+    def forward_row(self, p, x):
         """y, from its parameters p and x."""
         raise TypeError(f"{type(self).__name__} has no forward pass")
 
-    def backward(self, p, x, dy):
+    def backward_row(self, p, x, dy):
         """(dx, {parameter: derivative}), from the derivative by y."""
         raise TypeError(f"{type(self).__name__} has no backward pass")
+
+    def forward(self, p, X, run):
+        """Y for all rows."""
+        return [self.forward_row(p, x) for x in X]
+
+    def backward(self, p, X, dY, run):
+        """(dX, {parameter: derivative}) for all rows, from the derivatives by Y."""
+        dX, total = [], {}
+        for x, dy in zip(X, dY, strict=True):
+            dx, found = self.backward_row(p, x, dy)
+            dX.append(dx)
+            for name, value in found.items():
+                total[name] = total.get(name, 0.0) + np.array(value)
+        return dX, total
 
     def penalties(self, p, l1, l2):
         """(sum, {parameter: derivative}); l1 and l2 are those of the network."""
         return 0.0, {}
 
-    def kinks(self, p, x):
+    def kinks_of_row(self, p, x):
         """Every number that lies on one side or the other of a kink at 0."""
         return []
+
+    def kinks(self, p, X, run):
+        return [v for x in X for v in self.kinks_of_row(p, x)]
 
 
 #: Activations with a kink at 0.
@@ -183,10 +217,10 @@ class Dense(Layer):
     def z(self, p, x):
         return add(row_times(x, p["W"]), p["b"])
 
-    def forward(self, p, x):
+    def forward_row(self, p, x):
         return activate_row(self.act, self.z(p, x))
 
-    def backward(self, p, x, dy):
+    def backward_row(self, p, x, dy):
         delta = delta_row(self.act, self.z(p, x), dy)
         return row_times_transposed(delta, p["W"]), {"W": outer(x, delta), "b": delta}
 
@@ -194,7 +228,7 @@ class Dense(Layer):
         l1, l2 = l1 + self.l1, l2 + self.l2
         return penalty(p["W"], l1, l2), {"W": penalty_derivative(p["W"], l1, l2)}
 
-    def kinks(self, p, x):
+    def kinks_of_row(self, p, x):
         return self.z(p, x) if is_kinked(self.act) else []
 
 
@@ -204,13 +238,13 @@ class Activation(Layer):
 
     act: str | tuple
 
-    def forward(self, p, x):
+    def forward_row(self, p, x):
         return activate_row(self.act, x)
 
-    def backward(self, p, x, dy):
+    def backward_row(self, p, x, dy):
         return delta_row(self.act, x, dy), {}
 
-    def kinks(self, p, x):
+    def kinks_of_row(self, p, x):
         return x if is_kinked(self.act) else []
 
 
@@ -226,16 +260,16 @@ class PReLU(Layer):
     def slope(self, p, j):
         return p["alpha"][0 if self.shared else j]
 
-    def forward(self, p, x):
+    def forward_row(self, p, x):
         return [x[j] if x[j] > 0 else self.slope(p, j) * x[j] for j in range(len(x))]
 
-    def backward(self, p, x, dy):
+    def backward_row(self, p, x, dy):
         n = len(x)
         dx = [dy[j] if x[j] > 0 else self.slope(p, j) * dy[j] for j in range(n)]
         slopes = [0.0 if x[j] > 0 else x[j] * dy[j] for j in range(n)]
         return dx, {"alpha": [sum(slopes)] if self.shared else slopes}
 
-    def kinks(self, p, x):
+    def kinks_of_row(self, p, x):
         return x
 
 
@@ -249,16 +283,24 @@ class Residual(Layer):
         n_out, found = shapes(self.layers, n_in)
         return n_out, found if n_out == n_in else {**found, "projection.W": (n_in, n_out)}
 
-    def forward(self, p, x):
-        P = p.get("projection.W")
-        return add(forward(self.layers, p, x)[-1], x if P is None else row_times(x, P))
+    def statistics(self, n_in):
+        return statistics(self.layers, n_in)
 
-    def backward(self, p, x, dy):
-        dx, found = backward(self.layers, p, x, dy)
+    def forward(self, p, X, run):
+        P = p.get("projection.W")
+        branch = forward(self.layers, p, X, run)[-1]
+        shortcut = X if P is None else [row_times(x, P) for x in X]
+        return [add(*rows) for rows in zip(branch, shortcut, strict=True)]
+
+    def backward(self, p, X, dY, run):
+        dX, found = backward(self.layers, p, X, dY, run)
         P = p.get("projection.W")
         if P is None:
-            return add(dx, dy), found
-        return add(dx, row_times_transposed(dy, P)), {**found, "projection.W": outer(x, dy)}
+            return [add(*rows) for rows in zip(dX, dY, strict=True)], found
+        dP = sum(np.array(outer(x, dy)) for x, dy in zip(X, dY, strict=True))
+        through = [row_times_transposed(dy, P) for dy in dY]
+        dX = [add(*rows) for rows in zip(dX, through, strict=True)]
+        return dX, {**found, "projection.W": dP}
 
     def penalties(self, p, l1, l2):
         total, found = penalties(self.layers, p, l1, l2)
@@ -270,8 +312,8 @@ class Residual(Layer):
             "projection.W": penalty_derivative(P, l1, l2),
         }
 
-    def kinks(self, p, x):
-        return kinks(self.layers, p, x)
+    def kinks(self, p, X, run):
+        return kinks(self.layers, p, X, run)
 
 
 def part(p, index):
@@ -293,21 +335,30 @@ def shapes(layers, n_in):
     return n_in, found
 
 
-def forward(layers, p, x):
-    """What each layer reads, and the output of the last: one more row than layers."""
-    rows = [[float(value) for value in x]]
+def statistics(layers, n_in):
+    """{running statistic: shape}"""
+    found = {}
     for index, layer in enumerate(layers):
-        rows.append(layer.forward(part(p, index), rows[-1]))
-    return rows
+        found |= whole(index, layer.statistics(n_in))
+        n_in, _ = layer.shapes(n_in)
+    return found
 
 
-def backward(layers, p, x, dy):
-    """(dx, {parameter: derivative})"""
-    rows, found = forward(layers, p, x), {}
+def forward(layers, p, X, run=PREDICTION):
+    """What each layer reads, and the output of the last: one more list of rows than layers."""
+    values = [[[float(value) for value in x] for x in X]]
+    for index, layer in enumerate(layers):
+        values.append(layer.forward(part(p, index), values[-1], run))
+    return values
+
+
+def backward(layers, p, X, dY, run):
+    """(dX, {parameter: derivative})"""
+    values, found = forward(layers, p, X, run), {}
     for index in range(len(layers) - 1, -1, -1):
-        dy, own = layers[index].backward(part(p, index), rows[index], dy)
+        dY, own = layers[index].backward(part(p, index), values[index], dY, run)
         found |= whole(index, own)
-    return dy, found
+    return dY, found
 
 
 def penalties(layers, p, l1, l2):
@@ -319,17 +370,18 @@ def penalties(layers, p, l1, l2):
     return total, found
 
 
-def kinks(layers, p, x):
-    rows = forward(layers, p, x)
-    return [v for i, layer in enumerate(layers) for v in layer.kinks(part(p, i), rows[i])]
+def kinks(layers, p, X, run):
+    values = forward(layers, p, X, run)
+    pairs = enumerate(layers)
+    return [v for i, layer in pairs for v in layer.kinks(part(p, i), values[i], run)]
 
 
-def smallest_kink(p, layers, X):
+def smallest_kink(p, layers, X, run=TRAINING):
     """The distance of the nearest number to its kink, where the derivative jumps.
 
     A 0 counts for nothing: ReLU made it, and rounding does not move it.
     """
-    return min((abs(v) for x in X for v in kinks(layers, p, x) if v), default=math.inf)
+    return min((abs(v) for v in kinks(layers, p, X, run) if v), default=math.inf)
 
 
 def without_output(layers, functions):
@@ -391,7 +443,7 @@ def smooth(loss, T, smoothing):
     return [[t * (1 - smoothing) + smoothing / n for t in row] for row in T]
 
 
-def cost(p, layers, loss, X, T, weights=None, l1=0.0, l2=0.0, of=None):
+def cost(p, layers, loss, X, T, weights=None, l1=0.0, l2=0.0, of=None, run=TRAINING):
     """The weighted mean of the rows' losses, but for sse their sum, plus the penalties.
 
     Where the rows are a minibatch `of` so many, a sum takes that share of the penalties: they
@@ -399,24 +451,25 @@ def cost(p, layers, loss, X, T, weights=None, l1=0.0, l2=0.0, of=None):
     """
     p = as_lists(p)
     weights = [1.0] * len(X) if weights is None else weights
-    total = sum(
-        w * row_loss(loss, forward(layers, p, x)[-1], t)
-        for x, t, w in zip(X, T, weights, strict=True)
-    )
+    A = forward(layers, p, X, run)[-1]
+    total = sum(w * row_loss(loss, a, t) for a, t, w in zip(A, T, weights, strict=True))
     divisor, share = scales(loss, weights, of)
     return total / divisor + share * penalties(layers, p, l1, l2)[0]
 
 
-def gradients(p, layers, loss, X, T, weights=None, l1=0.0, l2=0.0, of=None):
-    """{parameter: derivative of the cost} by backpropagation, row by row."""
+def gradients(p, layers, loss, X, T, weights=None, l1=0.0, l2=0.0, of=None, run=TRAINING):
+    """{parameter: derivative of the cost} by backpropagation."""
     p = as_lists(p)
     weights = [1.0] * len(X) if weights is None else weights
     divisor, share = scales(loss, weights, of)
-    total = {name: np.zeros(np.shape(value)) for name, value in p.items()}
-    for x, t, weight in zip(X, T, weights, strict=True):
-        da = row_loss_derivative(loss, forward(layers, p, x)[-1], t)
-        for name, value in backward(layers, p, x, da)[1].items():
-            total[name] += weight / divisor * np.array(value)
+    A = forward(layers, p, X, run)[-1]
+    dA = [
+        [weight / divisor * d for d in row_loss_derivative(loss, a, t)]
+        for a, t, weight in zip(A, T, weights, strict=True)
+    ]
+    total = {name: np.zeros(shape) for name, shape in shapes(layers, len(X[0]))[1].items()}
+    for name, value in backward(layers, p, X, dA, run)[1].items():
+        total[name] += np.array(value)
     for name, value in penalties(layers, p, l1, l2)[1].items():
         total[name] += share * np.array(value)
     return total
@@ -446,22 +499,18 @@ def philox(counter, key):
     return c
 
 
-#: The stream of the first operation that draws random numbers.
-FIRST_STREAM = 1 << 16
-
-
-def element_word(seed, step, operation, element):
+def element_word(seed, stream, step, element):
     """The random word of an element of a batch, counted along its rows."""
     group, place = divmod(element, 64)
     word, lane = divmod(place, 16)
-    counter = [16 * group + lane, step % 2**32, step >> 32, FIRST_STREAM + operation]
+    counter = [16 * group + lane, step % 2**32, step >> 32, stream]
     return philox(counter, (seed % 2**32, seed >> 32))[word]
 
 
-def element_normal(seed, step, operation, element):
+def element_normal(seed, stream, step, element):
     """Its normal number: one of two that Box and Muller's method makes of two words."""
     second = element // 16 % 2
-    words = [element_word(seed, step, operation, element + 16 * (k - second)) for k in range(2)]
+    words = [element_word(seed, stream, step, element + 16 * (k - second)) for k in range(2)]
     u, v = ((word + 0.5) / 2**32 for word in words)
     return math.sqrt(-2 * math.log(u)) * (math.sin if second else math.cos)(2 * math.pi * v)
 

@@ -330,7 +330,8 @@ def step(ws, data, steps=3, results=None, out=None, hyper=None):
     engine = engines.current()
     hyper = np.tile([0.01, 1e-8, 0.9, 0.999], (steps, 1)) if hyper is None else hyper
     results = np.zeros((steps, 2)) if results is None else results
-    engine.forward(ws, data, np.zeros((20, 3), np.float32) if out is None else out)
+    predicting = Workspace(ws.plan, ws.params, ws.state, ws.rows)
+    engine.forward(predicting, data, np.zeros((20, 3), np.float32) if out is None else out)
     engine.run_batches(ws, data, Steps(Rule.adam, hyper), results, 0, steps)
 
 

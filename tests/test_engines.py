@@ -39,9 +39,9 @@ KINK = {"float32": 3e-6, "float64": 1e-12}
 @functools.cache
 def by_the_oracle(case):
     """(distance of the nearest kink, logits, loss, gradient by name)"""
-    p = case.parameters
-    logits = [naive.forward(case.up_to_logits, p, x)[-1] for x in case.X]
-    nearest = naive.smallest_kink(p, case.trained, case.X)
+    p = case.values
+    logits = naive.forward(case.up_to_logits, p, case.X)[-1]
+    nearest = naive.smallest_kink(p, case.trained, case.X, case.run)
     return nearest, logits, naive.cost(p, *case.oracle), naive.gradients(p, *case.oracle)
 
 
@@ -116,7 +116,7 @@ def test_gradient_check_in_float64(engine):
         case = Case(4, layers, loss, (1, 5)[run // 4 % 2], run, weighted=run % 3 > 0, l2=0.01)
         net = case.network("float64")
         smallest_weight = np.abs(net.flat_params).min()  # the l1 penalty has a kink
-        nearest = naive.smallest_kink(case.parameters, case.trained, case.X)
+        nearest = naive.smallest_kink(case.values, case.trained, case.X, case.run)
         if nearest < 10 * step or smallest_weight < 2 * step:
             skipped += 1
             continue
@@ -152,14 +152,15 @@ def steps(case, batch_size, epochs, make_rule):
     """The parameters after minibatches in their order, and the cost of each before its step."""
     p, costs, n = case.parameters, [], case.m
     rules = {name: make_rule() for name in p}
-    layers, loss, X, T, _, l1, l2 = case.oracle
+    layers, loss, X, T, _, l1, l2, _, run = case.oracle
     for _ in range(epochs):
         for start in range(0, n, batch_size):
             rows = slice(start, start + batch_size)
-            batch = layers, loss, X[rows], T[rows], None, l1, l2, n
+            batch = layers, loss, X[rows], T[rows], None, l1, l2, n, run
             costs.append(naive.cost(p, *batch))
             found = naive.gradients(p, *batch)
             p = {name: rules[name].step(p[name], found[name]) for name in p}
+            run = dataclasses.replace(run, step=run.step + 1)
     return p, costs
 
 
@@ -222,7 +223,7 @@ def test_fit_and_evaluation_see_the_same_loss(engine):
         )  # fmt: skip
         assert history["loss"][0] == pytest.approx(expected, rel=1e-12)
         unweighted = dataclasses.replace(case, weighted=False)
-        expected = naive.cost(case.parameters, *unweighted.oracle)
+        expected = naive.cost(case.values, *unweighted.oracle[:-1], naive.PREDICTION)
         assert history["val_loss"][0] == pytest.approx(expected, rel=1e-12)
         assert net.evaluate(case.X, case.T)["loss"] == history["val_loss"][0]
 

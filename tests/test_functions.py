@@ -218,7 +218,7 @@ def test_trace_is_backpropagation_in_the_open(loss, as_layers):
     for row, x in enumerate(X):
         for k, i in enumerate(dense):
             own = naive.part(parameters, i)
-            z = naive.Dense(len(own["b"])).forward(own, x)
+            z = naive.Dense(len(own["b"])).forward_row(own, x)
             x = naive.activate_row(acts[k], z)
             np.testing.assert_allclose(trace[f"{i}.z"][row], z, rtol=1e-12)
             np.testing.assert_allclose(trace[names[f"{k}.a"]][row], x, rtol=1e-12)
@@ -254,13 +254,12 @@ def test_trace_of_residuals_and_learned_slopes():
     case = Case(3, layers, "mse", 6, seed=1, l1=0.1)
     net, p = case.network("float64"), case.parameters
     trace = net.trace(case.X, case.T, loss="mse")
-    for row, (x, t) in enumerate(zip(case.X, case.T, strict=True)):
-        values = naive.forward(layers, p, x)
-        da = naive.row_loss_derivative("mse", values[-1], t)
-        for i in range(len(layers) - 1, -1, -1):
-            np.testing.assert_allclose(trace[f"{i}.a"][row], values[i + 1], rtol=1e-12)
-            np.testing.assert_allclose(trace[f"{i}.da"][row], da, rtol=1e-9, atol=1e-12)
-            da, _ = layers[i].backward(naive.part(p, i), values[i], da)
+    values = naive.forward(layers, p, case.X)
+    dA = [naive.row_loss_derivative("mse", a, t) for a, t in zip(values[-1], case.T, strict=True)]
+    for i in range(len(layers) - 1, -1, -1):
+        np.testing.assert_allclose(trace[f"{i}.a"], values[i + 1], rtol=1e-12)
+        np.testing.assert_allclose(trace[f"{i}.da"], dA, rtol=1e-9, atol=1e-12)
+        dA, _ = layers[i].backward(naive.part(p, i), values[i], dA, naive.TRAINING)
     for name, expected in naive.gradients(p, *case.oracle).items():
         layer, _, kind = name.rpartition(".")
         np.testing.assert_allclose(trace[f"{layer}.d{kind}"], expected, rtol=1e-9, atol=1e-12)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..ops import BY_KIND
 from ..ops.operation import EDGES, Record, is_value
+from ..random import Stream
 from ..tables import FEATURE_TYPES, HYPER, INPUT, KC, NONE, OP, SLOTS, Rule
 
 #: Larger sizes are damage: no machine has the memory.
@@ -185,7 +186,14 @@ class Door:
                 self._buffer(op, "da", op.n_out)
             elif op.dx != NONE or op.dx2 != NONE:
                 raise ValueError("it has a gradient to pass on, but none of its own")
+        self._saved(op, home)
         self._scratch(op, home)
+        if op.hyper != NONE and not 1 <= op.hyper <= len(self.plan.schedules):
+            raise ValueError(f"hyper is {op.hyper}")
+        if op.stream != NONE and not Stream.OPERATION <= op.stream < 1 << 32:
+            raise ValueError(f"stream is {op.stream}")
+        if op.fold != NONE:
+            self._fold(index, op, home)
         home.check(op, self)
 
     def _edge(self, index: int, op: Record, number: int) -> None:
@@ -218,6 +226,28 @@ class Door:
                 raise ValueError("z is the input, which it does not read")
         else:
             self._buffer(op, "z", op.n_out)
+
+    def _saved(self, op: Record, home) -> None:
+        size = home.saved(op) if self.layout.training and op.da != NONE else 0
+        if size:
+            self._buffer(op, "saved", size)
+        elif op.saved != NONE:
+            raise ValueError(f"saved is {op.saved}, but it leaves nothing for a backward pass")
+
+    def _fold(self, index: int, op: Record, home) -> None:
+        """Refuse a fold unless an operation and the one above it name each other."""
+        if self.layout.training or not 0 <= op.fold < len(self.records):
+            raise ValueError(f"fold is {op.fold}")
+        other = self.records[op.fold]
+        lower, upper = (other, op) if home.folds else (op, other)
+        takes, folds = BY_KIND.get(lower.kind), BY_KIND.get(upper.kind)
+        if (
+            other.fold != index
+            or takes is None or not takes.takes_fold(lower)
+            or folds is None or not folds.folds
+            or upper.x != lower.a or upper.a != lower.a
+        ):  # fmt: skip
+            raise ValueError(f"fold is {op.fold}, which cannot be computed together with it")
 
     def _scratch(self, op: Record, home) -> None:
         if not self.layout.training:
@@ -288,15 +318,22 @@ def check_pieces(ws, data) -> None:
         raise ValueError(f"{data.n_rows} rows in pieces, in room for {ws.total_rows}")
 
 
-def check_steps(rule: Rule | None, hyper, n_steps: int, results, n_results: int) -> None:
-    """Check `hyper`, (n_steps, n_hyper), and `results`, (n_results, 2), if they are given.
+def check_steps(plan, rule: Rule | None, hyper, n_steps: int, results, n_results: int) -> None:
+    """Check `hyper`, (n_steps, columns), and `results`, (n_results, 2), if they are given.
+
+    The columns are those of the rule and of the plan's schedules.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_array`.
+        As :func:`check_array`, or if it has too few columns.
     """
-    if rule is not None:
-        check_array(hyper, "hyper", _FLOAT64, n_steps * len(HYPER[rule]))
+    if hyper is not None:
+        columns = len(plan.schedules) + (0 if rule is None else len(HYPER[rule]))
+        check_array(hyper, "hyper", _FLOAT64, n_steps * columns)
+        if hyper.ndim != 2 or (rule is not None and hyper.shape[1] != columns):
+            raise ValueError(f"hyper has the shape {hyper.shape}, but a step has {columns} numbers")
+    elif rule is not None:
+        raise TypeError("a step needs hyperparameters")
     if results is not None:
         check_array(results, "results", _FLOAT64, n_results * 2, written=True)

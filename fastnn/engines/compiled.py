@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import random
 from ..errors import EngineError
-from ..tables import CALL, CALL_FIELDS, CONTEXT, HYPER, MAX_NC, MOST_PARTS, NONE, Status
+from ..tables import CALL, CALL_FIELDS, CONTEXT, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, threads
 from .program import GUESS, Program, Task, Variant, calls_of
 from .workspace import Data, Steps
@@ -136,7 +136,8 @@ class CompiledEngine:
         steps, results = arrays.steps, arrays.results
         hyper = None if steps is None else steps.hyper
         n_results = 1 if arrays.accumulates else last - first
-        boundary.check_steps(variant.rule, hyper, last - first, results, n_results)
+        n_steps = 1 if arrays.accumulates else last - first
+        boundary.check_steps(ws.plan, variant.rule, hyper, n_steps, results, n_results)
         bound = ws.programs.get(self.name) or self._context(ws)
         program = bound.programs.get(variant) or self._bind(ws, bound, variant)
         data = _NO_DATA if data is None else data
@@ -146,7 +147,7 @@ class CompiledEngine:
             limit = min(threads.get_num_threads(), MOST_PARTS)
         context = bound.context
         context.begin_call(
-            _address(hyper), len(HYPER[steps.rule]) if steps else 0, _address(results),
+            _address(hyper), 0 if hyper is None else hyper.shape[1], _address(results),
             _address(data.X), _address(data.Y), _address(data.labels), _address(data.weights),
             _address(data.order), _address(arrays.out),
             ws.layout.logits if arrays.output == NONE else arrays.output,
@@ -243,9 +244,11 @@ class CompiledEngine:
         """The calls with the addresses of this process; the workspace stores them."""
         task = variant.task
         boundary.check_workspace(ws)
-        if task in (Task.TRAIN, Task.GRADIENT, Task.UPDATE):
-            if not ws.layout.training:
-                raise ValueError(f"a workspace for prediction cannot {task.value}")
+        trains = task in (Task.TRAIN, Task.GRADIENT, Task.UPDATE)
+        if trains != ws.layout.training:
+            purpose = "training" if ws.layout.training else "prediction"
+            raise ValueError(f"a workspace for {purpose} cannot {task.value}")
+        if trains:
             boundary.check_training(ws, variant.rule)
         if task in (Task.TRAIN, Task.GRADIENT, Task.EVALUATE) and ws.plan.loss is None:
             raise ValueError("the plan has no loss")

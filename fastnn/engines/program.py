@@ -2,9 +2,11 @@
 
     train      gather, targets, forward, loss, sums, backward, step   (one minibatch)
     gradient   gather, targets, forward, loss, sums, backward
-    evaluate   gather, targets, forward, loss, sums
-    predict    gather, forward, store
+    evaluate   gather, prepare, targets, forward, loss, sums
+    predict    gather, prepare, forward, store
     update     step
+
+A step is the optimizer's and then what operations change besides, such as running statistics.
 
 Every thread runs its parts of all calls. The calls say what they read and write; from that follows
 before which of them the threads must meet, and how much memory crosses between their cores.
@@ -88,16 +90,18 @@ class Variant(NamedTuple):
 def calls_of(ws, variant: Variant) -> Iterator[Call]:
     """The calls of a program for a workspace, in order."""
     plan, table = ws.plan, ws.table
+    homes = [BY_KIND[record.kind] for record in table.records]
+    body = range(len(table) - (plan.loss is not None))
     if variant.task is Task.UPDATE:
-        yield _update(plan, variant.rule)
+        yield from _step(plan, table, homes, variant.rule)
         return
     gathered = table.value(table.gathered, plan.n_inputs)
     targets = table.value(table.targets, plan.n_outputs)
     if variant.features is not None:
         cost = _GATHER * plan.n_inputs
         yield Call(f"gather_{variant.features.name}", None, 0, 0.0, cost, writes=(gathered,))
-    homes = [BY_KIND[record.kind] for record in table.records]
-    body = range(len(table) - (plan.loss is not None))
+    for index in body:
+        yield from homes[index].prepare(table, index)
     if variant.task is Task.PREDICT:
         for index in body:
             yield from homes[index].forward(table, index)
@@ -125,7 +129,13 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
         if table[index].da != NONE:
             yield from homes[index].backward(table, index)
     if variant.task is Task.TRAIN:
-        yield _update(plan, variant.rule)
+        yield from _step(plan, table, homes, variant.rule)
+
+
+def _step(plan, table, homes, rule) -> Iterator[Call]:
+    yield _update(plan, rule)
+    for index, home in enumerate(homes):
+        yield from home.after_step(table, index)
 
 
 def _update(plan, rule) -> Call:

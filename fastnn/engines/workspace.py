@@ -82,8 +82,9 @@ class Workspace:
         base = plan.prediction if n_slots is None else plan.training
         self.layout = base.sized(self.capacity, self.total_rows)
         self.table = Table(
-            self.layout.ops, self.capacity, rows, self.layout.gathered, self.layout.targets
-        )
+            self.layout.ops, self.capacity, rows, self.layout.gathered, self.layout.targets,
+            self.layout.training,
+        )  # fmt: skip
         dtype = params.dtype
         self.grad = aligned_zeros(0 if n_slots is None else plan.n_params, dtype)
         n_slots = n_slots or 0
@@ -195,16 +196,17 @@ class Steps:
 
     Attributes
     ----------
-    rule : Rule
-    hyper : ndarray of float64, shape (n, len(HYPER[rule]))
-        The hyperparameters of each step.
+    rule : Rule or None
+        None for a gradient without a step.
+    hyper : ndarray of float64, shape (n, len(HYPER[rule]) + len(plan.schedules))
+        The hyperparameters of each step: the rule's, then those of operations.
     seed : int
         The network's seed.
     first : int
         Number of the first step, from 0 over the whole training.
     """
 
-    rule: Rule
+    rule: Rule | None
     hyper: np.ndarray
     seed: int = 0
     first: int = 0

@@ -34,8 +34,8 @@ class Access(NamedTuple):
     Attributes
     ----------
     space : str
-        "value" (in elements per sample), "params", "grad", "slots", "scratch", "batch", "losses",
-        "correct" or "result".
+        "value" (in elements per sample), "params", "grad", "slots", "state", "scratch", "batch",
+        "losses", "correct" or "result".
     begin, end : int
     own : tuple of Split
         The splits with which each part touches only its own rows or columns of this range.
@@ -128,16 +128,19 @@ class Table:
         Rows of the largest batch; by default `capacity`.
     gathered, targets : int
         Per-sample offsets of the gathered batch and of its targets, or NONE.
+    training : bool
+        Whether the layout is that of training.
     """
 
     def __init__(
         self, ops: np.ndarray, capacity: int, rows: int | None = None, gathered: int = NONE,
-        targets: int = NONE,
+        targets: int = NONE, training: bool = False,
     ):  # fmt: skip
         self.records = [Record(*values) for values in ops.tolist()]
         self.capacity = capacity
         self.rows = capacity if rows is None else rows
         self.gathered, self.targets = gathered, targets
+        self.training = training
         self._last_writers: dict[int, tuple[int, int]] = {}
         for index in range(len(self.records) - 1, -1, -1):
             record = self.records[index]
@@ -199,6 +202,10 @@ class Operation:
         Whether it writes another number of columns than it reads.
     traces_z : bool
         Whether a trace shows its output before the activation as z.
+    needs_whole_batch : bool
+        Whether its results depend on all rows of a batch, which therefore cannot run in pieces.
+    folds : bool
+        Whether predictions may compute it together with the operation below, if that takes it.
     """
 
     name: ClassVar[str]
@@ -209,6 +216,8 @@ class Operation:
     backward_reads: ClassVar[tuple[str, ...]] = ()
     columns_may_differ: ClassVar[bool] = False
     traces_z: ClassVar[bool] = False
+    needs_whole_batch: ClassVar[bool] = False
+    folds: ClassVar[bool] = False
 
     # -- how it is laid out ---------------------------------------------------------------------
 
@@ -227,6 +236,18 @@ class Operation:
     def per_batch(self, op: Record | Any) -> int:
         """Elements of float64 in the per-batch space."""
         return 0
+
+    def saved(self, op: Record | Any) -> int:
+        """Elements per sample that the forward pass leaves for the backward pass."""
+        return 0
+
+    def passes_in_prediction(self, op: Record | Any) -> bool:
+        """Whether its output equals its input in predictions, which leave it out."""
+        return False
+
+    def takes_fold(self, op: Record | Any) -> bool:
+        """Whether predictions may fold the operation above into it."""
+        return False
 
     def temporary(self, op: Record, capacity: int) -> int:
         """Elements of scratch that one call of it leaves for the next."""
@@ -262,8 +283,16 @@ class Operation:
         """The calls of the forward pass."""
         raise TypeError(f"{type(self).__name__} must say which calls its forward pass is")
 
+    def prepare(self, table: Table, index: int) -> Iterator[Call]:
+        """The calls before a forward pass of the prediction layout, which read no row."""
+        yield from ()
+
     def penalty(self, table: Table, index: int) -> Iterator[Call]:
         """The calls that add to the loss."""
+        yield from ()
+
+    def after_step(self, table: Table, index: int) -> Iterator[Call]:
+        """The calls after a step of the optimizer: what else a step changes."""
         yield from ()
 
     def backward(self, table: Table, index: int) -> Iterator[Call]:

@@ -24,6 +24,7 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(int64_t, x2)      /* second value read (m, n_in), INPUT or NONE */                      \
     FIELD(int64_t, z)       /* before the activation (m, n_out); equals a where it is not kept */ \
     FIELD(int64_t, a)       /* after the activation (m, n_out) */                                 \
+    FIELD(int64_t, saved)   /* per-sample elements left for the backward pass, or NONE */         \
     FIELD(int64_t, da)      /* dC/da (m, n_out), turned into dC/dz by its last writer; or NONE */ \
     FIELD(int64_t, dx)      /* dC/dx (m, n_in), the da of operation `below`, or NONE */           \
     FIELD(int64_t, dx2)     /* dC/dx2 (m, n_in), the da of operation `below2`, or NONE */         \
@@ -31,6 +32,7 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(int64_t, adds2)   /* 1: dx2 is added to, 0: overwritten */                              \
     FIELD(int64_t, below)   /* index of the operation whose output is x, or NONE for INPUT */     \
     FIELD(int64_t, below2)  /* index of the operation whose output is x2, or NONE */              \
+    FIELD(int64_t, fold)    /* index of the operation computed together with it, or NONE */     \
     FIELD(int64_t, w)       /* first parameter: weights (n_in, n_out), slopes; or NONE */         \
     FIELD(int64_t, b)       /* second parameter: biases (n_out,); or NONE */                      \
     FIELD(int64_t, state)   /* running statistics in the flat state vector, or NONE */            \
@@ -39,7 +41,9 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(double, arg0)     /* argument of the activation; label smoothing of the head */         \
     FIELD(double, arg1)     /* l1 penalty */                                                      \
     FIELD(double, arg2)     /* l2 penalty */                                                      \
-    FIELD(double, arg3)     /* free */
+    FIELD(double, arg3)     /* free */                                                            \
+    FIELD(int64_t, hyper)   /* its own hyperparameter of a step, counted from the end; or NONE */ \
+    FIELD(int64_t, stream)  /* the stream of its random numbers, or NONE */
 
 #define FIELD_OF_STRUCT(type, name) type name;
 
@@ -103,7 +107,7 @@ struct call {
     FIELD(double *, row_loss)      /* (capacity,) */                                              \
     FIELD(double *, row_correct)   /* (capacity,) */                                              \
     /* per call of the driver */                                                                  \
-    FIELD(const double *, hyper)   /* (hyper_columns,) of this step */                            \
+    FIELD(const double *, hyper)   /* (hyper_columns,) of this step, or NULL */                   \
     FIELD(int64_t, hyper_columns)                                                                 \
     FIELD(double *, result)        /* (2,) of this batch: sum of losses, n_correct */             \
     FIELD(const void *, X)         /* (n_samples, n_inputs), of one of the feature types */       \

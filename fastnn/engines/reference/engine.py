@@ -44,7 +44,7 @@ def loss_and_grad(ws, data, results, first=0, last=None, steps=None):
     for index in range(first, data.n_batches if last is None else last):
         if index == 0:
             results[:] = 0
-        p, loss, correct = _to_loss(ws, data, index, continued=index > 0)
+        p, loss, correct = _to_loss(ws, data, index, steps, continued=index > 0)
         results += loss, correct
         if not np.isfinite(results[0]):
             ws.grad.fill(np.nan)
@@ -57,17 +57,19 @@ def update(ws, steps):
     """One optimizer step from ws.grad for each row of hyperparameters."""
     for hyper in steps.hyper:
         UPDATES[steps.rule](ws.params, ws.grad, ws.slots, hyper)
+        Pass(ws, np.empty((0, ws.plan.n_inputs), ws.params.dtype)).after_step()
 
 
 @_quiet
 def run_batches(ws, data, steps, results, first, last):
     """Train on the minibatches first, ..., last-1; returns how many."""
     for done, index in enumerate(range(first, last)):
-        p, *results[done] = _to_loss(ws, data, index)
+        p, *results[done] = _to_loss(ws, data, index, steps, done)
         if not np.isfinite(results[done, 0]):
             return done
         p.backward()
         UPDATES[steps.rule](ws.params, ws.grad, ws.slots, steps.hyper[done])
+        p.after_step()
     return last - first
 
 
@@ -78,13 +80,21 @@ def permutations(seed, stream, first, count, n):
     return random.permutations(seed, stream, first, count, n)
 
 
-def _start(ws, data, index) -> Pass:
-    return Pass(ws, data.features(rows_of(data, index), ws.params.dtype))
+def _start(ws, data, index, **training) -> Pass:
+    return Pass(ws, data.features(rows_of(data, index), ws.params.dtype), **training)
 
 
-def _to_loss(ws, data, index, continued=None):
-    """(pass, loss with penalties, n_correct) of a minibatch or of a piece of a batch."""
-    p = _start(ws, data, index)
+def _to_loss(ws, data, index, steps=None, done=0, continued=None):
+    """(pass, loss with penalties, n_correct) of a minibatch or of a piece of a batch.
+
+    The minibatch is that of step number `done` of the steps.
+    """
+    step = {}
+    if steps is not None:
+        hyper = steps.hyper[done] if len(steps.hyper) else None
+        step = {"seed": steps.seed, "step": steps.first + done, "hyper": hyper}
+    first_row = 0 if continued is None else index * data.batch_size
+    p = _start(ws, data, index, **step, first_row=first_row)
     p.load_targets(data, rows_of(data, index), continued)
     p.forward()
     logits = ws.buffer(ws.layout.logits, *p.targets.shape)

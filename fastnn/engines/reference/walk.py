@@ -24,10 +24,23 @@ class Pass:
         The rows, in the network's dtype.
     note : callable, optional
         ``note(index, name, array)`` is told every intermediate: z, a, da, dz of an operation.
+    training : bool, optional
+        Whether it computes as in training: with statistics of the batch, masks and noise; by
+        default if the workspace is one for training.
+    seed, step : int
+        Of the random numbers.
+    hyper : ndarray, shape (n,), optional
+        The hyperparameters of the step.
+    first_row : int
+        The number of the first row within its batch, which may run in pieces.
     """
 
-    def __init__(self, ws, x, note=None):
+    def __init__(
+        self, ws, x, note=None, training=None, seed=0, step=0, hyper=None, first_row=0
+    ):  # fmt: skip
         self.ws, self.x, self.m = ws, x, len(x)
+        self.training = ws.layout.training if training is None else training
+        self.seed, self.step, self.hyper, self.first_row = seed, step, hyper, first_row
         self.note = note or (lambda index, name, array: None)
         self.differentiates = ws.layout.training
         self.continues = False
@@ -80,6 +93,12 @@ class Pass:
             if op.da != NONE:
                 _FORMULAS[op.kind].backward(self, index, op)
 
+    def after_step(self) -> None:
+        """What operations change after a step of the optimizer."""
+        for index in range(self._n_body):
+            op = self.ws.table[index]
+            getattr(_FORMULAS[op.kind], "after_step", _nothing)(self, index, op)
+
     @property
     def _n_body(self) -> int:
         return len(self.ws.table) - (self.ws.plan.loss is not None)
@@ -92,6 +111,14 @@ class Pass:
         if offset == INPUT:
             return self.x
         return self.ws.buffer(offset, self.m, op.n_out if field in "za" else op.n_in)
+
+    def saved(self, op, columns):
+        """What the forward pass leaves for the backward pass, or None if there is none."""
+        return None if op.saved == NONE else self.ws.buffer(op.saved, self.m, columns)
+
+    def own_hyper(self, op, otherwise):
+        """The operation's own hyperparameter of this step, if it follows a schedule."""
+        return otherwise if op.hyper == NONE or self.hyper is None else self.hyper[-op.hyper]
 
     def write(self, index, field, values) -> None:
         """Write z or a of an operation."""
@@ -150,3 +177,7 @@ class Pass:
 
 def _no_terms(p, index, op):
     return 0.0
+
+
+def _nothing(p, index, op):
+    pass
