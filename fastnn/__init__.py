@@ -13,6 +13,8 @@ _MODULE_OF = {
     "load": "loading",
     "Activation": "layers",
     "Dense": "layers",
+    "Dropout": "layers",
+    "GaussianNoise": "layers",
     "PReLU": "layers",
     "Residual": "layers",
     "one_hot": "coding",
@@ -38,6 +40,7 @@ _MODULES = (
     "losses",
     "optimizers",
     "plots",
+    "schedules",
 )
 
 __all__ = [*_MODULE_OF, *_MODULES, "__version__"]

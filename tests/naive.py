@@ -139,11 +139,15 @@ def penalty_derivative(W, l1, l2):
 
 @dataclass(frozen=True)
 class Run:
-    """What a pass depends on besides parameters and rows: training or not, random numbers."""
+    """What a pass depends on besides parameters and rows: training or not, random numbers.
+
+    `stream` is that of the next layer that draws numbers; the layers above take the next ones.
+    """
 
     training: bool = False
     seed: int = 0
     step: int = 0
+    stream: int = 1 << 16
 
 
 PREDICTION, TRAINING = Run(), Run(training=True)
@@ -159,6 +163,10 @@ class Layer:
     def statistics(self, n_in):
         """{running statistic: shape}"""
         return {}
+
+    def streams(self):
+        """How many streams of random numbers it takes."""
+        return 0
 
     def forward_row(self, p, x):
         """y, from its parameters p and x."""
@@ -274,6 +282,68 @@ class PReLU(Layer):
 
 
 @dataclass(frozen=True)
+class Dropout(Layer):
+    """y = x f; f is 0 where a random word is below the rate, else 1, or with "train" 1 / (1 - rate).
+
+    The rate is a number, or (start, end, steps) of one that changes linearly.
+    """
+
+    rate: float | tuple
+    scale_at: str = "train"
+
+    def streams(self):
+        return 1
+
+    def rate_of(self, step):
+        if isinstance(self.rate, float):
+            return self.rate
+        start, end, steps = self.rate
+        return start + (end - start) * min(step / steps, 1)
+
+    def factors(self, m, n, run):
+        rate = self.rate_of(run.step)
+        scale = 1 / (1 - rate) if self.scale_at == "train" else 1.0
+        words = element_words(run, m, n)
+        return [[scale if word >= round(rate * 2**32) else 0.0 for word in row] for row in words]
+
+    def forward(self, p, X, run):
+        if not run.training:
+            scale = 1 - self.rate if self.scale_at == "test" else 1.0
+            return [[v * scale for v in x] for x in X]
+        return multiply(X, self.factors(len(X), len(X[0]), run))
+
+    def backward(self, p, X, dY, run):
+        return multiply(dY, self.factors(len(X), len(X[0]), run)), {}
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Layer):
+    """y = x + std z"""
+
+    std: float
+
+    def streams(self):
+        return 1
+
+    def forward(self, p, X, run):
+        if not run.training:
+            return X
+        n = len(X[0])
+        return [
+            [v + self.std * element_normal(run, i * n + j) for j, v in enumerate(x)]
+            for i, x in enumerate(X)
+        ]
+
+    def backward(self, p, X, dY, run):
+        return dY, {}
+
+
+def multiply(X, Y):
+    """Element by element."""
+    return [[u * v for u, v in zip(x, y, strict=True)] for x, y in zip(X, Y, strict=True)]
+
+
+@dataclass(frozen=True)
 class Residual(Layer):
     """y = f(x) + x, or f(x) + x P where f gives another width; f is a list of layers."""
 
@@ -285,6 +355,9 @@ class Residual(Layer):
 
     def statistics(self, n_in):
         return statistics(self.layers, n_in)
+
+    def streams(self):
+        return sum(layer.streams() for layer in self.layers)
 
     def forward(self, p, X, run):
         P = p.get("projection.W")
@@ -344,19 +417,26 @@ def statistics(layers, n_in):
     return found
 
 
+def runs(layers, run):
+    """The run as each layer has it, with the stream of its own numbers."""
+    for layer in layers:
+        yield run
+        run = replace(run, stream=run.stream + layer.streams())
+
+
 def forward(layers, p, X, run=PREDICTION):
     """What each layer reads, and the output of the last: one more list of rows than layers."""
     values = [[[float(value) for value in x] for x in X]]
-    for index, layer in enumerate(layers):
-        values.append(layer.forward(part(p, index), values[-1], run))
+    for index, (layer, own) in enumerate(zip(layers, runs(layers, run), strict=True)):
+        values.append(layer.forward(part(p, index), values[-1], own))
     return values
 
 
 def backward(layers, p, X, dY, run):
     """(dX, {parameter: derivative})"""
-    values, found = forward(layers, p, X, run), {}
+    values, found, own_runs = forward(layers, p, X, run), {}, list(runs(layers, run))
     for index in range(len(layers) - 1, -1, -1):
-        dY, own = layers[index].backward(part(p, index), values[index], dY, run)
+        dY, own = layers[index].backward(part(p, index), values[index], dY, own_runs[index])
         found |= whole(index, own)
     return dY, found
 
@@ -372,8 +452,9 @@ def penalties(layers, p, l1, l2):
 
 def kinks(layers, p, X, run):
     values = forward(layers, p, X, run)
-    pairs = enumerate(layers)
-    return [v for i, layer in pairs for v in layer.kinks(part(p, i), values[i], run)]
+    own = zip(layers, runs(layers, run), strict=True)
+    found = (layer.kinks(part(p, i), values[i], r) for i, (layer, r) in enumerate(own))
+    return [v for of_layer in found for v in of_layer]
 
 
 def smallest_kink(p, layers, X, run=TRAINING):
@@ -433,6 +514,8 @@ OPERATIONS = {
     "softmax": softmax,
     "prelu": PReLU,
     "residual": Residual,
+    "dropout": Dropout,
+    "gaussian_noise": GaussianNoise,
     "loss": row_loss,
 }
 
@@ -499,18 +582,23 @@ def philox(counter, key):
     return c
 
 
-def element_word(seed, stream, step, element):
+def element_word(run, element):
     """The random word of an element of a batch, counted along its rows."""
     group, place = divmod(element, 64)
     word, lane = divmod(place, 16)
-    counter = [16 * group + lane, step % 2**32, step >> 32, stream]
-    return philox(counter, (seed % 2**32, seed >> 32))[word]
+    counter = [16 * group + lane, run.step % 2**32, run.step >> 32, run.stream]
+    return philox(counter, (run.seed % 2**32, run.seed >> 32))[word]
 
 
-def element_normal(seed, stream, step, element):
+def element_words(run, m, n):
+    """Those of a batch of m rows of n elements."""
+    return [[element_word(run, i * n + j) for j in range(n)] for i in range(m)]
+
+
+def element_normal(run, element):
     """Its normal number: one of two that Box and Muller's method makes of two words."""
     second = element // 16 % 2
-    words = [element_word(seed, stream, step, element + 16 * (k - second)) for k in range(2)]
+    words = [element_word(run, element + 16 * (k - second)) for k in range(2)]
     u, v = ((word + 0.5) / 2**32 for word in words)
     return math.sqrt(-2 * math.log(u)) * (math.sin if second else math.cos)(2 * math.pi * v)
 

@@ -77,11 +77,12 @@ def test_each_element_has_the_word_and_the_normal_of_its_number(place):
     words, normals = random.element_words(*place), random.element_normals(*place)
     assert words.shape == normals.shape == (rows, columns)
     count = rows * columns
+    run = naive.Run(True, seed, step, stream)
     for k in range(0, count, max(1, count // 300)):
         element = first * columns + k
-        word = naive.element_word(seed, stream, step, element)
+        word = naive.element_word(run, element)
         assert words.flat[k] == word
-        normal = naive.element_normal(seed, stream, step, element)
+        normal = naive.element_normal(run, element)
         assert abs(normals.flat[k] - normal) < 1e-14
 
 
@@ -147,8 +148,14 @@ def test_the_streams_never_change():
         "48ac8d6f42aa26413cc221397681e54d316053a1d3db58a8fb6a7c430f8236a4"
     )
     digest = hashlib.sha256()
-    digest.update(random.element_words(123, Stream.OPERATION + 7, 2**33 + 5, 31, 33, 100).astype("<u4").tobytes())
-    digest.update(random.element_normals(123, Stream.OPERATION + 7, 2**33 + 5, 31, 33, 100).tobytes())
+    digest.update(
+        random.element_words(123, Stream.OPERATION + 7, 2**33 + 5, 31, 33, 100)
+        .astype("<u4")
+        .tobytes()
+    )
+    digest.update(
+        random.element_normals(123, Stream.OPERATION + 7, 2**33 + 5, 31, 33, 100).tobytes()
+    )
     assert digest.hexdigest() == (
         "381eb551183fb96f210b72cfae1b7d02ced9228264d67adbf0eaa2998f4eeffd"
     )

@@ -25,13 +25,13 @@ typedef double number_d;
 #undef PICK
 
 #include "logarithm.h"
-#include "random.h"
 #include "memory.h"
 #include "reductions.h"
 #include "columns.h"
 #include "microkernel.h"
 #include "product.h"
 #include "transpose.h"
+#include "random.h"
 
 #include "operations.h"
 

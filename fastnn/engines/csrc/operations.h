@@ -7,6 +7,8 @@
 #include "softmax.h"
 #include "residual.h"
 #include "prelu.h"
+#include "dropout.h"
+#include "gaussian_noise.h"
 #include "loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
@@ -15,4 +17,6 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
+    DROPOUT_SYMBOLS                                                                               \
+    GAUSSIAN_NOISE_SYMBOLS                                                                        \
     LOSS_SYMBOLS

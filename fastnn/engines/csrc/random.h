@@ -30,6 +30,15 @@ static inline struct stream stream_of(uint64_t seed, uint64_t stream, uint64_t i
     return from;
 }
 
+/* What the numbers of the current operation and step depend on. */
+static inline struct stream stream_of_step(const struct context *ctx)
+{
+    return stream_of((uint64_t)ctx->seed, (uint64_t)ctx->op->stream, (uint64_t)ctx->step);
+}
+
+/* The groups of so many elements from the first one of a group on. */
+INLINE int64_t groups_of(int64_t elements) { return (elements + GROUP - 1) / GROUP; }
+
 /* The products of the low halves of the lanes. */
 INLINE bits_d wide_product(bits_d a, uint64_t b)
 {

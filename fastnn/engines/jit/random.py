@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from .context import op_of
 from .kernels import formula, subroutine
 from .simd import bits_of, make_unfused_polynomial, real_of
 
@@ -40,8 +41,19 @@ def philox(block, index, stream, seed):
 
 
 @subroutine
-def draw_words(words, first, groups, index, stream, seed):
-    """words (groups * GROUP,), of 32 bits: those of the groups of elements first, first + 1, ..."""
+def groups_of(elements):
+    """The groups of so many elements from the first one of a group on."""
+    return (elements + GROUP - 1) // GROUP
+
+
+@subroutine
+def draw_words(ctx, words, first, groups):
+    """words (groups * GROUP,): those of the groups of elements first, first + 1, ... of this step.
+
+    They are those of the current operation.
+    """
+    seed, stream = np.uint64(ctx.seed), np.uint64(op_of(ctx).stream)
+    index = np.uint64(ctx.step)
     for group in range(groups):
         at = group * GROUP
         block = (first + group) * BLOCKS
