@@ -22,6 +22,7 @@ class Node:
     weights: dict[str, tuple] = field(default_factory=dict)
     others: dict[str, tuple] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
+    constants: tuple[float, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
     activation_layer: str = ""
 

@@ -252,6 +252,10 @@ class Operation:
         """Whether predictions may fold the operation above into it."""
         return False
 
+    def n_constants(self, op: Record) -> int:
+        """How many of the plan's constants it reads."""
+        return 0
+
     def temporary(self, op: Record, capacity: int) -> int:
         """Elements of scratch that one call of it leaves for the next."""
         return 0
