@@ -242,9 +242,7 @@ class Dropout(Layer):
         self.scale_at = scale_at
 
     def lower(self, lowering, name):
-        scheduled = isinstance(self.rate, schedules.Schedule)
-        rate, schedule = (0.0, self.rate) if scheduled else (self.rate, None)
-        dropout.lower(lowering, name, rate, schedule, self.scale_at == "test")
+        dropout.lower(lowering, name, self.rate, self.scale_at == "test")
 
     def config(self):
         rate = self.rate.config() if isinstance(self.rate, schedules.Schedule) else self.rate

@@ -9,6 +9,7 @@ them: "W", or "0.W".
 A new operation is one more class here, in OPERATIONS.
 """
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -283,7 +284,7 @@ class PReLU(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """y = x f; f is 0 where a random word is below the rate, else 1, or with "train" 1 / (1 - rate).
+    """y = x f, f is 0 where a random word is below the rate, else 1 or, for "train", 1/(1 - rate)
 
     The rate is a number, or (start, end, steps) of one that changes linearly.
     """
@@ -328,10 +329,10 @@ class GaussianNoise(Layer):
     def forward(self, p, X, run):
         if not run.training:
             return X
-        n = len(X[0])
+        Z = element_normals(run, len(X), len(X[0]))
         return [
-            [v + self.std * element_normal(run, i * n + j) for j, v in enumerate(x)]
-            for i, x in enumerate(X)
+            [v + self.std * z for v, z in zip(*rows, strict=True)]
+            for rows in zip(X, Z, strict=True)
         ]
 
     def backward(self, p, X, dY, run):
@@ -590,6 +591,7 @@ def element_word(run, element):
     return philox(counter, (run.seed % 2**32, run.seed >> 32))[word]
 
 
+@functools.lru_cache(maxsize=100)
 def element_words(run, m, n):
     """Those of a batch of m rows of n elements."""
     return [[element_word(run, i * n + j) for j in range(n)] for i in range(m)]
@@ -601,6 +603,12 @@ def element_normal(run, element):
     words = [element_word(run, element + 16 * (k - second)) for k in range(2)]
     u, v = ((word + 0.5) / 2**32 for word in words)
     return math.sqrt(-2 * math.log(u)) * (math.sin if second else math.cos)(2 * math.pi * v)
+
+
+@functools.lru_cache(maxsize=100)
+def element_normals(run, m, n):
+    """Those of a batch of m rows of n elements."""
+    return [[element_normal(run, i * n + j) for j in range(n)] for i in range(m)]
 
 
 class Sgd:

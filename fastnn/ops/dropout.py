@@ -93,9 +93,10 @@ class Rates:
         return rates
 
 
-def lower(lowering, layer: str, rate: float, schedule, scales_predictions: bool) -> None:
-    """Add dropout over the topmost value, with one rate, or with those of a schedule."""
+def lower(lowering, layer: str, rate, scales_predictions: bool) -> None:
+    """Add dropout over the topmost value; the rate is a number or a schedule."""
+    is_fixed = isinstance(rate, float)
     lowering.add(
-        OPERATION, layer, lowering.width, draws=True, arg0=rate, arg1=float(scales_predictions),
-        schedule=None if schedule is None else Rates(schedule, layer),
+        OPERATION, layer, lowering.width, draws=True, arg0=rate if is_fixed else 0.0,
+        arg1=float(scales_predictions), schedule=None if is_fixed else Rates(rate, layer),
     )  # fmt: skip

@@ -30,7 +30,7 @@ def forward(p, index, op):
         return
     rate = p.own_hyper(op, op.arg0)
     scale = x.dtype.type(1.0 if op.arg1 else 1 / (1 - rate))
-    words = random.element_words(p.seed, op.stream, p.step, *x.shape, p.first_row)
+    words = random.element_words(p.seed, op.stream, p.step, p.m, op.n_out, p.first_row)
     f = factors(words, rate, scale)
     saved = p.saved(op, op.n_out)
     if saved is not None:

@@ -12,7 +12,7 @@ def forward(p, index, op):
     if not p.training:
         p.write(index, "a", x)
         return
-    z = random.element_normals(p.seed, op.stream, p.step, *x.shape, p.first_row)
+    z = random.element_normals(p.seed, op.stream, p.step, p.m, op.n_out, p.first_row)
     p.write(index, "a", x + (op.arg0 * z).astype(x.dtype))
 
 
