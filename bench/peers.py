@@ -128,6 +128,14 @@ def compare(workload: Workload, peers: list[Peer], epochs: int) -> dict[str, dic
         For each peer without an error: its ``threads``, and lists of the ``seconds`` of each
         measured epoch, of the ``whole`` call where it is timed, and of the ``loss`` of all epochs.
     """
+    chosen = warm_up(workload, peers)
+    for number in range(2, 2 + epochs):
+        take_turns(peers, chosen, number)
+    return chosen
+
+
+def warm_up(workload: Workload, peers: list[Peer]) -> dict[str, dict]:
+    """Load a workload and train for two epochs; what :func:`compare` returns, without times."""
     chosen = {}
     for peer in peers:
         trials = {}
@@ -145,22 +153,25 @@ def compare(workload: Workload, peers: list[Peer], epochs: int) -> dict[str, dic
             best = min(trials, key=lambda n: trials[n][1]["seconds"])
             losses = [answer["loss"] for answer in trials[best]]
             chosen[peer.name] = {"threads": best, "loss": losses, "seconds": [], "whole": []}
-    for number in range(2, 2 + epochs):
-        for peer in peers:
-            if peer.name not in chosen:
-                continue
-            mine = chosen[peer.name]
-            good, answer = peer.ask(mine["threads"], "epoch", number)
-            if not good:
-                del chosen[peer.name]
-                continue
-            for key, value in answer.items():
-                mine[key].append(value)
-            time.sleep(PAUSE)
     return chosen
 
 
-def disagreements(results: dict[str, dict]) -> dict[str, str]:
+def take_turns(peers: list[Peer], chosen: dict[str, dict], number: int) -> None:
+    """One epoch of every peer; one that fails is left out from now on."""
+    for peer in peers:
+        if peer.name not in chosen:
+            continue
+        mine = chosen[peer.name]
+        good, answer = peer.ask(mine["threads"], "epoch", number)
+        if not good:
+            del chosen[peer.name]
+            continue
+        for key, value in answer.items():
+            mine[key].append(value)
+        time.sleep(PAUSE)
+
+
+def disagreements(results: dict[str, dict], tolerance: float = TOLERANCE) -> dict[str, str]:
     """The peers whose losses differ from the others', with a message for each."""
     found = {}
     for name, mine in results.items():
@@ -173,10 +184,10 @@ def disagreements(results: dict[str, dict]) -> dict[str, str]:
             finite = [value for value in rest if math.isfinite(value)]
             median = statistics.median(finite) if finite else math.nan
             gap = abs(loss - median) / max(abs(median), 1e-30)
-            if not gap <= TOLERANCE:
+            if not gap <= tolerance:
                 found[name] = (
                     f"{name} disagrees and is left out: loss {loss:.6g} in epoch {epoch}, others "
-                    f"{median:.6g}, relative difference {gap:.1e} (allowed {TOLERANCE:g})"
+                    f"{median:.6g}, relative difference {gap:.1e} (allowed {tolerance:g})"
                 )
                 break
     return found

@@ -16,7 +16,11 @@ SEED = 20
 
 @dataclass(frozen=True)
 class Workload:
-    """A network and an epoch of training; ``sizes`` are the widths from inputs to outputs."""
+    """A network and an epoch of training; ``sizes`` are the widths from inputs to outputs.
+
+    ``normalization`` is "", "batch" or "layer": what comes before the activation of every hidden
+    layer; ``dropout`` is the rate after it.
+    """
 
     name: str
     sizes: tuple[int, ...]
@@ -26,6 +30,8 @@ class Workload:
     lr: float
     rows: int
     dtype: str = "float32"
+    normalization: str = ""
+    dropout: float = 0.0
 
     @property
     def loss(self) -> str:
@@ -126,17 +132,39 @@ def make_data(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
 
 def make_network(workload: Workload):
     """The fastnn network, with the initial weights of all peers."""
-    from fastnn import Dense, Sequential
+    from fastnn import Activation, Dense, Dropout, Sequential
 
-    hidden = [Dense(units, workload.activation) for units in workload.sizes[1:-1]]
-    layers = [*hidden, Dense(workload.sizes[-1])]
+    layers: list = []
+    for units in workload.sizes[1:-1]:
+        if workload.normalization:
+            layers += [Dense(units), make_normalization(workload), Activation(workload.activation)]
+        else:
+            layers.append(Dense(units, workload.activation))
+        if workload.dropout:
+            layers.append(Dropout(workload.dropout))
+    layers.append(Dense(workload.sizes[-1]))
     return Sequential(layers, n_inputs=workload.sizes[0], seed=SEED, dtype=workload.dtype)
 
 
+def make_normalization(workload: Workload):
+    """The normalisation of a hidden layer in fastnn."""
+    from fastnn import BatchNorm, LayerNorm
+
+    return {"batch": BatchNorm, "layer": LayerNorm}[workload.normalization]()
+
+
 def make_weights(workload: Workload) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The initial (W, b) of every layer, W of shape (n_in, n_out), as copies."""
+    """The initial (W, b) of every dense layer, W of shape (n_in, n_out), as copies.
+
+    b is 0 where a layer has none, before a batch normalisation.
+    """
     values = make_network(workload).parameters()
-    return [(values[f"{i}.W"].copy(), values[f"{i}.b"].copy()) for i in range(len(workload.layers))]
+    names = [name.removesuffix(".W") for name in values if name.endswith(".W")]
+    weights = [values[f"{name}.W"].copy() for name in names]
+    return [
+        (W, values[f"{name}.b"].copy() if f"{name}.b" in values else np.zeros_like(W[0]))
+        for name, W in zip(names, weights, strict=True)
+    ]
 
 
 def make_optimizer(workload: Workload):

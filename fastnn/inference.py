@@ -15,7 +15,6 @@ from .network import Network
 from .ops.loss import OUTPUT_OF
 from .targets import (
     Target,
-    check_features,
     check_weights,
     choose_loss,
     describe_target,
@@ -50,7 +49,7 @@ class Inference(Network):
 
     def _forward(self, X, loss: LossFunction | None, function: str) -> np.ndarray:
         params = self._built()
-        X = check_features(X, self.n_inputs, self.dtype)
+        X = self._features(X, self.n_inputs)
         out = np.empty((len(X), self.n_outputs), self.dtype)
         plan = self.lower(loss)
         data = Data(X, scale=self.input_scale, batch_size=run.chunk_rows(plan, len(X)))
@@ -200,7 +199,7 @@ class Inference(Network):
         """
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has no loss yet: call fit first")
-        X = check_features(X, self.n_inputs, self.dtype)
+        X = self._features(X, self.n_inputs)
         data = self._data(X, y, self._target, self._loss)
         plan = self.lower(self._loss)
         data.batch_size = run.chunk_rows(plan, len(data.X))
@@ -267,7 +266,7 @@ class Inference(Network):
     def _one_batch(self, X, y, loss, sample_weight) -> tuple[LossFunction, Data]:
         """The arguments of a loss of all rows, checked."""
         self._built()
-        X = check_features(X, self.n_inputs, self.dtype)
+        X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
         data.weights = check_weights(sample_weight, len(X))
@@ -316,7 +315,7 @@ class Inference(Network):
 
         self._built()
         if y is None:
-            X = check_features(X, self.n_inputs, self.dtype)
+            X = self._features(X, self.n_inputs)
             data, loss_function = Data(X, scale=self.input_scale), self._loss
         else:
             loss_function, data = self._one_batch(X, y, loss, None)

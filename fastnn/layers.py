@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import activations, initializers, schedules
 from .checks import real_number, whole_number
-from .ops import activation, dense, dropout, gaussian_noise, prelu, residual
-from .plan import Lowering
-
-
-class Layer:
-    """Base of the layers. A layer adds its operations to a :class:`fastnn.plan.Lowering`.
-
-    Attributes
-    ----------
-    n_outputs : int or None
-        Number of outputs of a layer that can be a network's last one.
-    is_activation : bool
-        Whether it can follow that layer.
-    """
-
-    n_outputs: int | None = None
-    is_activation: bool = False
-
-    def lower(self, lowering: Lowering, name: str) -> None:
-        """Add this layer's operations; `name` is its path in the network, such as "2.0"."""
-        raise TypeError(f"{type(self).__name__} must define lower")
-
-    def config(self) -> dict:
-        """The layer's type and arguments, as written to files."""
-        raise TypeError(f"{type(self).__name__} cannot be written to a file")
+from .layer import Layer
+from .ops import activation, dense, embedding, prelu, residual
+from .stochastic import Dropout, GaussianNoise
 
 
 class Dense(Layer):
@@ -51,7 +31,11 @@ class Dense(Layer):
         Initial biases.
     l1, l2 : float, default 0
         Penalties that are added to the loss: l1 sum |W| + l2 sum W^2. Biases have none. With
-        ``sse``, a minibatch of m of the fit's n rows counts m/n of them in loss and gradient.
+        ``sse``, a minibatch of m of the fit's n rows counts m/n of them in loss and gradient. Both
+        together are the elastic net.
+    max_norm : float, optional
+        After every step the weights of each unit, a column of W, are scaled down to this Euclidean
+        norm if theirs is larger (N. Srivastava et al., Dropout, 2014, section 5.1).
 
     Raises
     ------
@@ -66,7 +50,9 @@ class Dense(Layer):
     {'0.W': (3, 4), '1.W': (4, 1), '0.b': (4,), '1.b': (1,)}
     """
 
-    def __init__(self, units, activation=None, init="auto", bias_init=0.0, l1=0, l2=0):
+    def __init__(
+        self, units, activation=None, init="auto", bias_init=0.0, l1=0, l2=0, max_norm=None
+    ):
         self.units = self.n_outputs = whole_number(units, "units")
         self.activation = activations.get(activation)
         initializers.get(init)
@@ -78,15 +64,19 @@ class Dense(Layer):
         self.bias_init = bias_init
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
+        if max_norm is not None:
+            max_norm = real_number(max_norm, "max_norm", positive=True)
+        self.max_norm = max_norm
 
     def lower(self, lowering, name):
         dense.lower(
             lowering, name, self.units, initializers.get(self.init, self.activation),
-            initializers.get(self.bias_init), self.l1, self.l2,
+            initializers.get(self.bias_init), self.l1, self.l2, max_norm=self.max_norm,
         )  # fmt: skip
         activation.lower(lowering, name, self.activation.code, self.activation.argument)
 
     def config(self):
+        limit = {} if self.max_norm is None else {"max_norm": self.max_norm}
         return {
             "layer": "Dense",
             "units": self.units,
@@ -95,6 +85,7 @@ class Dense(Layer):
             "bias_init": initializers.config(self.bias_init),
             "l1": self.l1,
             "l2": self.l2,
+            **limit,  # files of earlier versions have none
         }
 
     def __repr__(self):
@@ -190,103 +181,100 @@ class PReLU(Layer):
         return f"PReLU({', '.join(filter(None, (init, shared)))})"
 
 
-class Dropout(Layer):
-    """Sets a random part of its inputs to 0 in training (N. Srivastava et al., 2014).
+#: Most values of an embedded column: float32 represents every code below it.
+_MOST_VALUES = 1 << 24
 
-    Every element of every row is dropped independently, in new places at every step. They follow
-    from the network's seed, the step, the layer and the element, so equal seeds give equal
-    networks, and a resumed fit drops what an uninterrupted one does.
+
+class Embedding(Layer):
+    """Learned vectors in place of columns of codes: a network's first layer.
+
+    A code v of an embedded column, a whole number from 0 to n_values - 1, is replaced by row v of
+    the column's table E (C. Guo and F. Berkhahn, Entity embeddings of categorical variables, 2016).
+    The output begins with the other columns of X; the vectors follow in the order of their columns.
 
     Parameters
     ----------
-    rate : float, schedule or callable
-        The probability of a 0, at least 0 and below 1; a schedule of :mod:`fastnn.schedules`, or
-        a function of the step (0, 1, ...) gives one for every step.
-    scale_at : {"train", "test"}
-        "train" divides what is kept by 1 - rate in training, so that predictions use the network
-        as it is. "test" multiplies by 1 - rate in predictions instead, as in the study notes; the
-        expectations are the same. A schedule needs "train".
+    columns : dict of int to (int, int)
+        For each embedded column of X, (n_values, dim): how many codes there are, and the number of
+        columns that replace it. ``{3: (7, 4)}`` replaces column 3 by 4 columns.
+    init : str or initialiser, optional
+        Initial tables (n_values, dim); by default uniform between -1/sqrt(dim) and 1/sqrt(dim)
+        (Y. Gorishniy et al., Revisiting deep learning models for tabular data, 2021).
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or of the wrong type. A fit raises ValueError before an
-        epoch in which a schedule gives no rate.
+        If there is no column, or a number is out of range or not whole.
+
+    Notes
+    -----
+    Tables are no weight matrices: neither the network's l1 and l2 nor weight decay change them.
+    X is checked in fit and prediction: a code out of range is an error. `input_scale` must be 1.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from fastnn import Dense, Dropout, Sequential
-    >>> from fastnn.initializers import Constant
-    >>> net = Sequential([Dropout(0.5), Dense(1, init=Constant(1))], n_inputs=8)
-    >>> net.logits(np.ones((1, 8)))
-    array([[8.]], dtype=float32)
-    >>> trace = net.trace(np.ones((1, 8)), [8.0], loss="mse")  # as in training
-    >>> trace["0.a"]
-    array([[2., 2., 0., 0., 0., 0., 0., 2.]], dtype=float32)
+    >>> from fastnn import Dense, Embedding, Sequential
+    >>> net = Sequential([Embedding({1: (7, 4)}), Dense(1)], n_inputs=3)
+    >>> {name: view.shape for name, view in net.parameters().items()}
+    {'1.W': (6, 1), '0.E1': (7, 4), '1.b': (1,)}
     """
 
-    def __init__(self, rate, scale_at="train"):
-        if scale_at not in ("train", "test"):
-            raise ValueError(f"scale_at must be 'train' or 'test', not {scale_at!r}")
-        self.rate: float | schedules.Schedule
-        if isinstance(rate, schedules.Schedule) or callable(rate):
-            self.rate = schedules.get(rate)
-            if scale_at == "test":
+    def __init__(self, columns, init=None):
+        if not isinstance(columns, dict) or not columns:
+            raise TypeError(
+                f"Embedding takes a dict of columns such as {{3: (n_values, dim)}}, not {columns!r}"
+            )
+        found = {}
+        for column, sizes in columns.items():
+            if not isinstance(sizes, tuple | list) or len(sizes) != 2:
+                raise TypeError(f"column {column!r} needs (n_values, dim), not {sizes!r}")
+            place = f"of column {column!r}"
+            found[whole_number(column, "an embedded column", least=0)] = (
+                whole_number(sizes[0], f"n_values {place}", most=_MOST_VALUES),
+                whole_number(sizes[1], f"dim {place}"),
+            )
+        self.columns: dict[int, tuple[int, int]] = dict(sorted(found.items()))
+        if init is not None:
+            initializers.get(init)
+        self.init = init
+
+    def lower(self, lowering, name):
+        embedding.lower(lowering, name, self.columns, self._init)
+
+    def _init(self, dim: int) -> initializers.Initializer:
+        if self.init is not None:
+            return initializers.get(self.init)
+        return initializers.Uniform(-(dim**-0.5), dim**-0.5)
+
+    def check(self, X, what: str = "X") -> None:
+        """Refuse codes that no table has.
+
+        Parameters
+        ----------
+        X : ndarray, shape (m, n_inputs)
+
+        Raises
+        ------
+        ValueError
+            If a code of an embedded column is not a whole number below its n_values.
+        """
+        for column, (n_values, _) in self.columns.items():
+            codes = X[:, column] if column < X.shape[1] else X[:0, 0]
+            wrong = ~((codes >= 0) & (codes < n_values) & (codes == np.floor(codes)))
+            if wrong.any():
+                row = int(wrong.argmax())
                 raise ValueError(
-                    "a dropout rate that follows a schedule has no value in predictions: use "
-                    "scale_at='train'"
+                    f"{what}[{row}, {column}] is {codes[row]}, but the embedded column {column} "
+                    f"has the codes 0 to {n_values - 1}: code its values as such whole numbers"
                 )
-        else:
-            self.rate = real_number(rate, "rate", least=0, below=1)
-        self.scale_at = scale_at
-
-    def lower(self, lowering, name):
-        dropout.lower(lowering, name, self.rate, self.scale_at == "test")
 
     def config(self):
-        rate = self.rate.config() if isinstance(self.rate, schedules.Schedule) else self.rate
-        return {"layer": "Dropout", "rate": rate, "scale_at": self.scale_at}
+        init = {} if self.init is None else {"init": initializers.config(self.init)}
+        columns = [[column, *sizes] for column, sizes in self.columns.items()]
+        return {"layer": "Embedding", "columns": columns, **init}
 
     def __repr__(self):
-        scale_at = "" if self.scale_at == "train" else f", scale_at={self.scale_at!r}"
-        return f"Dropout({self.rate!r}{scale_at})"
-
-
-class GaussianNoise(Layer):
-    """Adds normal noise to every element in training; predictions leave it out.
-
-    As the first layer it is noise of the features. Like the places of a :class:`Dropout`, it
-    follows from the network's seed, the step, the layer and the element.
-
-    Parameters
-    ----------
-    std : float
-        Its standard deviation, at least 0.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If std is out of range or no number.
-
-    Examples
-    --------
-    >>> from fastnn import Dense, GaussianNoise, Sequential
-    >>> Sequential([GaussianNoise(0.1), Dense(1)])
-    Sequential([GaussianNoise(0.1), Dense(1)], seed=0, dtype='float32')
-    """
-
-    def __init__(self, std):
-        self.std = real_number(std, "std", least=0)
-
-    def lower(self, lowering, name):
-        gaussian_noise.lower(lowering, name, self.std)
-
-    def config(self):
-        return {"layer": "GaussianNoise", "std": self.std}
-
-    def __repr__(self):
-        return f"GaussianNoise({self.std!r})"
+        return f"Embedding({self.columns!r})"
 
 
 #: Most levels of nested Residual layers.
@@ -400,6 +388,7 @@ _KINDS: dict[str, type[Layer]] = {
     "Dense": Dense,
     "Activation": Activation,
     "PReLU": PReLU,
+    "Embedding": Embedding,
     "Residual": Residual,
     "Dropout": Dropout,
     "GaussianNoise": GaussianNoise,
@@ -418,6 +407,8 @@ def from_config(config: dict) -> Layer:
     kind = _KINDS[arguments.pop("layer")]
     if "layers" in arguments:
         arguments["layers"] = [from_config(inner) for inner in arguments["layers"]]
+    if "columns" in arguments:
+        arguments["columns"] = {column: sizes for column, *sizes in arguments["columns"]}
     if "activation" in arguments:
         arguments["activation"] = activations.from_config(arguments["activation"])
     for name in {"init", "bias_init"} & arguments.keys():

@@ -46,11 +46,12 @@ _TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dty
 _LAYER = {
     "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
     "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
-    "shared": _BOOL, "rate": _NUMBER_OR_OBJECT, "scale_at": _STR,
+    "shared": _BOOL, "max_norm": _NUMBER, "columns": _LIST,
+    "rate": _NUMBER_OR_OBJECT, "scale_at": _STR,
+    "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "steps": _INT,
     "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
     "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
     "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,
-    "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "steps": _INT,
 }  # fmt: skip
 
 #: Values of the keys that files of the first versions lack.
@@ -158,8 +159,17 @@ def _check_arguments(config: dict, place: str) -> None:
     for key, value in config.items():
         if type(value) is dict:
             _check_arguments(value, f"{place}, {key}")
+        elif key == "columns":
+            _check_whole_numbers(value, f"{place}: columns")
         elif type(value) is list:
             _check_layers(value, f"{place}.")
+
+
+def _check_whole_numbers(rows: list, place: str) -> None:
+    """Refuse anything but a list of lists of whole numbers."""
+    for row in rows:
+        if type(row) is not list or not all(type(value) is int for value in row):
+            raise ValueError(f"{place} must hold lists of whole numbers, not {shown(row)}")
 
 
 def _check_complete(given: dict, full: dict, place: str) -> None:
@@ -170,7 +180,7 @@ def _check_complete(given: dict, full: dict, place: str) -> None:
         value = given[key]
         if type(value) is dict and type(expected) is dict:
             _check_complete(value, expected, f"{place}, {key}")
-        elif type(value) is list:
+        elif type(value) is list and key == "layers":
             for index, (inner, outer) in enumerate(zip(value, expected, strict=True)):
                 _check_complete(inner, outer, f"{place}.{index}")
         elif value != expected:

@@ -13,7 +13,7 @@ from .engines.workspace import Data
 from .errors import DivergedError
 from .inference import Inference
 from .run import Fit, TrainingState
-from .targets import check_features, check_weights
+from .targets import check_weights
 from .training import History, Progress
 from .training import epochs as epochs_of
 
@@ -157,7 +157,7 @@ class Sequential(Inference):
         n_epochs = whole_number(epochs, "epochs")
         batch_size = _check_options(batch_size, shuffle, progress)
         engine, n_threads = engines.current(), engines.get_num_threads()
-        X = check_features(X, self.n_inputs, self.dtype)
+        X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
         data.weights = check_weights(sample_weight, len(X))
@@ -220,7 +220,7 @@ class Sequential(Inference):
             return None
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise TypeError("validation_data must be a pair (X, y)")
-        X = check_features(validation[0], n_inputs, self.dtype, "validation X")
+        X = self._features(validation[0], n_inputs, "validation X")
         return self._data(X, validation[1], target, loss, "validation y")
 
     def __getstate__(self):

@@ -10,12 +10,12 @@ import numpy as np
 from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
-from .layers import Layer, check_network, from_config
+from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
 from .random import check_seed
-from .targets import Target
+from .targets import Target, check_features
 
 #: Default values of arguments; the repr leaves these out.
 _DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "input_scale": 1}
@@ -34,6 +34,10 @@ class Network:
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
         self.input_scale = check_scale(input_scale, self.dtype)
+        if isinstance(self.layers[0], Embedding) and self.input_scale != 1:
+            raise ValueError(
+                "input_scale must be 1 for a network with Embedding, whose codes it scales"
+            )
         self.n_inputs: int | None = None
         self.n_outputs: int = [
             layer.n_outputs for layer in self.layers if layer.n_outputs is not None
@@ -118,6 +122,13 @@ class Network:
         if self._params is not None:
             copy.adopt(self.parameters(), self._named_statistics())
         return copy.set_fitted(self._loss, self._target)
+
+    def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray:
+        """X as :func:`fastnn.targets.check_features` returns it; codes are those of Embedding."""
+        X = check_features(X, n_inputs, self.dtype, what)
+        if isinstance(self.layers[0], Embedding):
+            self.layers[0].check(X, what)
+        return X
 
     # -- parameters ---------------------------------------------------------------------------
 
@@ -384,7 +395,7 @@ class Network:
         self._built()
         from .printing import summary
 
-        print(summary(self, self.lower(None).parameters))
+        print(summary(self, self.lower(None)))
 
     def __repr__(self) -> str:
         shown = [repr(self.layers)]

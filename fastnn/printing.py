@@ -82,13 +82,17 @@ def program_table(calls: list[Call], parts: int, rows: int, itemsize: int) -> st
     return "\n".join(columns(lines))
 
 
-def summary(net, parameters) -> str:
+def summary(net, plan) -> str:
     """The layers of a network with their shapes and numbers of parameters."""
     sizes = [0] * len(net.layers)
-    for parameter in parameters:
+    for parameter in plan.parameters:
         sizes[int(parameter.name.split(".")[0])] += parameter.size
+    shown = [repr(layer) for layer in net.layers]
+    width = max(24, *map(len, shown))
     lines = [f"inputs {net.n_inputs}, {net.dtype.name}, seed {net.seed}"]
-    for index, (layer, size) in enumerate(zip(net.layers, sizes, strict=True)):
-        lines.append(f"{index:>3}  {layer!r:<24} {size:>12,} parameters")
-    lines.append(f"     {'total':<24} {sum(sizes):>12,} parameters")
+    for index, (layer, size) in enumerate(zip(shown, sizes, strict=True)):
+        lines.append(f"{index:>3}  {layer:<{width}} {size:>12,} parameters")
+    lines.append(f"     {'total':<{width}} {sum(sizes):>12,} parameters")
+    if plan.n_state:
+        lines.append(f"     {'':<{width}} {plan.n_state:>12,} running statistics")
     return "\n".join(lines)

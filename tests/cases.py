@@ -40,6 +40,7 @@ LAYERS = {
     naive.Dense: lambda n: fastnn.Dense(n.units, activation(n.act), l1=n.l1, l2=n.l2),
     naive.Activation: lambda n: fastnn.Activation(activation(n.act)),
     naive.PReLU: lambda n: fastnn.PReLU(shared=n.shared),
+    naive.Embedding: lambda n: fastnn.Embedding({c: sizes for c, *sizes in n.columns}),
     naive.Dropout: lambda n: fastnn.Dropout(rate_of(n), n.scale_at),
     naive.GaussianNoise: lambda n: fastnn.GaussianNoise(n.std),
     naive.Residual: lambda n: fastnn.Residual([layer(inner) for inner in n.layers]),
@@ -99,7 +100,10 @@ class Case:
     def X(self):
         # Rounded to float32, so that every dtype computes with the same rows.
         rng = np.random.default_rng([self.seed, 1])
-        return rng.normal(size=(self.m, self.n_inputs)).astype(np.float32).astype(float)
+        X = rng.normal(size=(self.m, self.n_inputs)).astype(np.float32).astype(float)
+        for column, n_values, _ in getattr(self.layers[0], "columns", ()):
+            X[:, column] = rng.integers(0, n_values, self.m)
+        return X
 
     @functools.cached_property
     def T(self):
@@ -203,6 +207,14 @@ def a_layer(units):
 
 
 @st.composite
+def embeddings(draw, n_inputs):
+    """A first layer that embeds one to three columns."""
+    columns = draw(st.sets(st.integers(0, n_inputs - 1), min_size=1, max_size=3))
+    size = st.integers(1, 5)
+    return naive.Embedding(tuple((c, draw(size), draw(size)) for c in sorted(columns)))
+
+
+@st.composite
 def stacks(draw, units, n, depth=2):
     """n layers, of which some are inside residuals, nested up to `depth` deep."""
     found = []
@@ -233,8 +245,10 @@ def cases(draw):
         top = [naive.Dense(max(last.units, least), output, last.l1, last.l2)]
     else:
         top += draw(st.lists(st.one_of(activation_layers, prelus), max_size=1))
+    n_inputs = draw(units)
+    first = draw(st.lists(embeddings(n_inputs), max_size=1))
     return Case(
-        draw(units), (*below, *top), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
+        n_inputs, (*first, *below, *top), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
         weighted=draw(st.booleans()),
         smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])) if loss in LOGITS else 0.0,
         l1=draw(l1), l2=draw(l2),

@@ -283,6 +283,34 @@ class PReLU(Layer):
 
 
 @dataclass(frozen=True)
+class Embedding(Layer):
+    """The other columns, then row x[c] of the table of each column c; columns is a tuple of
+    (c, n_values, dim)."""
+
+    columns: tuple
+
+    def shapes(self, n_in):
+        dims = sum(dim for _, _, dim in self.columns)
+        tables = {f"E{c}": (n_values, dim) for c, n_values, dim in self.columns}
+        return n_in - len(self.columns) + dims, tables
+
+    def forward_row(self, p, x):
+        embedded = [c for c, _, _ in self.columns]
+        y = [x[c] for c in range(len(x)) if c not in embedded]
+        for c in embedded:
+            y = y + list(p[f"E{c}"][int(x[c])])
+        return y
+
+    def backward_row(self, p, x, dy):
+        place, found = len(x) - len(self.columns), {}
+        for c, n_values, dim in self.columns:
+            table = [[0.0] * dim for _ in range(n_values)]
+            table[int(x[c])] = list(dy[place : place + dim])
+            found[f"E{c}"], place = table, place + dim
+        return [0.0] * len(x), found
+
+
+@dataclass(frozen=True)
 class Dropout(Layer):
     """y = x f, f is 0 where a random word is below the rate, else 1 or, for "train", 1/(1 - rate)
 
@@ -514,6 +542,7 @@ OPERATIONS = {
     "activation": Activation,
     "softmax": softmax,
     "prelu": PReLU,
+    "embedding": Embedding,
     "residual": Residual,
     "dropout": Dropout,
     "gaussian_noise": GaussianNoise,

@@ -45,11 +45,9 @@ def test_a_type_gives_the_bits_of_its_conversion(name, dtype, engine, monkeypatc
     read = []
     check = targets.check_features
     monkeypatch.setattr(targets, "_SMALL", 0)
-    for module in ("model", "inference"):
-        monkeypatch.setattr(
-            f"fastnn.{module}.check_features",
-            lambda *args: (read.append(check(*args)), read[-1])[1],
-        )
+    monkeypatch.setattr(
+        "fastnn.network.check_features", lambda *args: (read.append(check(*args)), read[-1])[1]
+    )
     for found, wanted in zip(run(X, dtype, scale), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert all(np.shares_memory(array, X) for array in read)

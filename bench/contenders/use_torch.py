@@ -15,15 +15,32 @@ ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def make_module(workload) -> nn.Sequential:
-    """The network with fastnn's initial weights; nn.Linear keeps the transposed W."""
+    """The network with fastnn's initial weights; nn.Linear keeps the transposed W.
+
+    As users write it, a layer before a batch normalisation has no bias.
+    """
     layers: list[nn.Module] = []
-    for W, b in make_weights(workload):
-        linear = nn.Linear(*W.shape, dtype=getattr(torch, workload.dtype))
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(W.T.copy()))
+    dtype = getattr(torch, workload.dtype)
+    *hidden, last = make_weights(workload)
+    for W, b in hidden:
+        n = len(b)
+        layers.append(make_linear(W, b, dtype, workload.normalization != "batch"))
+        if workload.normalization:
+            kind = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}[workload.normalization]
+            layers.append(kind(n, dtype=dtype))
+        layers.append(ACTIVATIONS[workload.activation]())
+        if workload.dropout:
+            layers.append(nn.Dropout(workload.dropout))
+    return nn.Sequential(*layers, make_linear(*last, dtype, True))
+
+
+def make_linear(W, b, dtype, bias: bool) -> nn.Linear:
+    linear = nn.Linear(*W.shape, bias=bias, dtype=dtype)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(W.T.copy()))
+        if bias:
             linear.bias.copy_(torch.from_numpy(b))
-        layers += [linear, ACTIVATIONS[workload.activation]()]
-    return nn.Sequential(*layers[:-1])
+    return linear
 
 
 class Trainer:

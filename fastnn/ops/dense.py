@@ -29,6 +29,8 @@ from .operation import (
 class Dense(Operation):
     """x (m, n_in), W (n_in, n_out), b (n_out,) or none; arg1 and arg2 are the l1 and l2 penalty.
 
+    Its constant, if it has one, is the largest norm of a column of W after a step (max-norm).
+
     The backward pass sums dW over the rows of the batch, in slabs where there are many rows for
     few weights, and transposes W, or where that is less the gradient, for dx = dz Wt.
     """
@@ -43,6 +45,9 @@ class Dense(Operation):
 
     def per_batch(self, op):
         return op.n_in if _is_penalised(op) else 0
+
+    def n_constants(self, op):
+        return 0 if op.constants == NONE else 1
 
     def temporary(self, op, capacity):
         if op.dx == NONE:
@@ -67,7 +72,7 @@ class Dense(Operation):
         label = with_activation(self.name, op)
         for name, value in (("l1", op.arg1), ("l2", op.arg2)):
             label += f", {name} {value:g}" if value else ""
-        return label
+        return label + ("" if op.constants == NONE else ", max-norm")
 
     def parameters(self, op):
         found: dict[str, tuple[str, tuple[int, ...]]] = {"w": ("W", (op.n_in, op.n_out))}
@@ -97,6 +102,15 @@ class Dense(Operation):
                 _parameters("params", op), sums,
             )  # fmt: skip
             yield Call("add_penalty", None, index, 0.0, 0.0, Split.alone, sums, (RESULT,))
+
+    def after_step(self, table, index):
+        op = table[index]
+        if op.constants != NONE:
+            weights = (Access("params", op.w, op.w + op.n_in * op.n_out, BY_COLUMNS),)
+            yield Call(
+                "limit_norms", None, index, MOVE * op.n_in * op.n_out, 0.0, Split.columns,
+                weights, weights,
+            )  # fmt: skip
 
     def backward(self, table, index):
         yield from self._weights(table, index)
@@ -173,7 +187,10 @@ def _transposes_gradient(op, capacity: int) -> bool:
 OPERATION = Dense()
 
 
-def lower(lowering, layer: str, units: int, init, bias_init=None, l1=0.0, l2=0.0, reads=None):
+def lower(
+    lowering, layer: str, units: int, init, bias_init=None, l1=0.0, l2=0.0, reads=None,
+    max_norm=None,
+):  # fmt: skip
     """Add z = x W + b to a plan, without b where bias_init is None.
 
     Parameters
@@ -188,11 +205,14 @@ def lower(lowering, layer: str, units: int, init, bias_init=None, l1=0.0, l2=0.0
         Penalties of this layer, beside those of the network.
     reads : int, optional
         The value x; left out, the topmost one.
+    max_norm : float, optional
+        The largest norm of the weights of a unit.
     """
     n_in = lowering.width if reads is None else lowering.width_of(reads)
     lowering.add(
         OPERATION, layer, units, () if reads is None else (reads,),
         weights={"w": ("W", (n_in, units), init)},
         others={} if bias_init is None else {"b": ("b", (units,), bias_init)},
+        constants=() if max_norm is None else (max_norm,),
         arg1=l1 + lowering.l1, arg2=l2 + lowering.l2,
     )  # fmt: skip

@@ -270,4 +270,5 @@ static int64_t dense_inputs_transposed(struct context *ctx, int64_t part, int64_
     SYMBOL(dense_inputs)                                                                          \
     SYMBOL(dense_inputs_transposed)                                                               \
     SYMBOL(penalise)                                                                              \
-    SYMBOL(add_penalty)
+    SYMBOL(add_penalty)                                                                           \
+    SYMBOL(limit_norms)

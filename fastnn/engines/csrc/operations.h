@@ -9,6 +9,7 @@
 #include "prelu.h"
 #include "dropout.h"
 #include "gaussian_noise.h"
+#include "embedding.h"
 #include "loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
@@ -19,4 +20,5 @@
     PRELU_SYMBOLS                                                                                 \
     DROPOUT_SYMBOLS                                                                               \
     GAUSSIAN_NOISE_SYMBOLS                                                                        \
+    EMBEDDING_SYMBOLS                                                                             \
     LOSS_SYMBOLS

@@ -1,4 +1,4 @@
-/* The l1 and l2 penalties of a dense operation's weights. */
+/* What limits the weights of a dense operation: l1 and l2 penalties, and the norms of its units. */
 
 INLINE bool is_penalised(const struct op *op) { return op->arg1 != 0.0 || op->arg2 != 0.0; }
 
@@ -44,4 +44,36 @@ static int64_t add_penalty(struct context *ctx, int64_t part, int64_t parts)
     const double weight = ctx->mean ? ctx->weight_sum : ctx->penalty_scale;
     ctx->result[0] = ctx->result[0] + weight * sum_in_blocks(0.0, ctx->batch + op->batch, op->n_in);
     return status_of_loss(ctx->result[0]);
+}
+
+/* Scale every column of W whose norm is above the limit down to it, W (n_in, n_out); split by columns.
+
+   The norms are summed as doubles, over ascending rows of W. */
+static int64_t limit_norms(struct context *ctx, int64_t part, int64_t parts)
+{
+    const struct op *op = ctx->op;
+    const int64_t n = op->n_out;
+    const double limit = ctx->constants[op->constants];
+    double *sums = (double *)pack_of(ctx, part);
+    real *factors = (real *)(sums + NC);
+    const struct range mine = columns_of_part(n, part, parts);
+    for (int64_t j = mine.begin; j < mine.end; j += NC) {
+        const int64_t columns = smaller_of(NC, mine.end - j);
+        real *w = (real *)ctx->params + op->w + j;
+        memset(sums, 0, (size_t)columns * sizeof *sums);
+        for (int64_t k = 0; k < op->n_in; k++)
+            for (int64_t c = 0; c < columns; c++)
+                sums[c] = fma((double)w[k * n + c], (double)w[k * n + c], sums[c]);
+        bool exceeds = false;
+        for (int64_t c = 0; c < columns; c++) {
+            const double norm = sqrt(sums[c]);
+            exceeds = exceeds || norm > limit;
+            factors[c] = norm > limit ? (real)(limit / norm) : 1;
+        }
+        if (!exceeds) continue;
+        for (int64_t k = 0; k < op->n_in; k++, w += n)
+            FOR_VECTORS(c, some, columns, put(w + c, take(w + c, some) * take(factors + c, some),
+                                              some););
+    }
+    return STATUS_OK;
 }

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ...tables import KC, NONE, Status
+from ...tables import KC, NONE
 from .context import (
     apply_epilogue,
     buffer,
     is_continued,
-    is_last_piece,
     op_number,
     op_of,
     pack_of,
     share,
 )
 from .kernels import kernel, subroutine
-from .memory import doubles, like, reals
+from .memory import like, reals
 from .microkernel import Matrix, Strided, from_row, from_step
 from .product import (
     BLOCK_ROWS,
@@ -34,11 +33,8 @@ from .product import (
     rows_or_columns,
     whole_lanes,
 )
-from .reductions import dot_of, size_of, sum_in_blocks
 from .transpose import transpose_matrix
 from .vectors import vector_lanes
-
-_NOT_FINITE = int(Status.NOT_FINITE)
 
 
 @subroutine
@@ -323,39 +319,3 @@ def dense_inputs_transposed(ctx, part, parts):
             i += rows
         k += columns
     return 0
-
-
-@kernel
-def penalise(ctx, part, parts):
-    """penalty[k] = sum over j of l1 |w_kj| + l2 w_kj^2 for the rows k of W; split by rows.
-
-    Writes n_in doubles at op.batch, for the last piece of a batch only.
-    """
-    if not is_last_piece(ctx):
-        return 0
-    op = op_of(ctx)
-    n = op.n_out
-    w, penalties = reals(ctx, ctx.params) + op.w, doubles(ctx, ctx.batch) + op.batch
-    begin, end = share(op.n_in, 1, part, parts)
-    for k in range(begin, end):
-        penalty = op.arg2 * dot_of(w + k * n, w + k * n, n)
-        if op.arg1 != 0.0:
-            penalty += op.arg1 * size_of(w + k * n, n)
-        penalties[k] = penalty
-    return 0
-
-
-@kernel
-def add_penalty(ctx, part, parts):
-    """result[0] += the penalty of an operation times weight_sum or penalty_scale; not split.
-
-    For the last piece of a batch only.
-    """
-    if not is_last_piece(ctx):
-        return 0
-    op = op_of(ctx)
-    weight = ctx.weight_sum if ctx.mean else ctx.penalty_scale
-    result = doubles(ctx, ctx.result)
-    penalties = doubles(ctx, ctx.batch) + op.batch
-    result[0] = result[0] + weight * sum_in_blocks(0.0, penalties, op.n_in)
-    return 0 if result[0] - result[0] == 0.0 else _NOT_FINITE

@@ -34,6 +34,13 @@ def penalty_derivative(w, l1, l2):
     return like(l1, w) * np.sign(w) + like(2 * l2, w) * w
 
 
+def limit_norms(w, limit):
+    """w_j limit / |w_j| for every column w_j with |w_j| > limit"""
+    norms = np.sqrt(np.square(w, dtype=np.float64).sum(axis=0))
+    factors = np.divide(limit, norms, out=np.ones_like(norms), where=norms > limit)
+    return w * factors.astype(w.dtype)
+
+
 # -- the operation --------------------------------------------------------------------------------
 
 
@@ -62,3 +69,10 @@ def backward(p, index, op):
         p.add_gradient(index, "b", db)
     if op.dx != NONE:
         p.send(index, dense_inputs(dz, w))
+
+
+def after_step(p, index, op):
+    """Max-norm: no unit's weights have a larger norm than the limit."""
+    if op.constants != NONE:
+        w = p.parameter(index, "w")
+        w[:] = limit_norms(w, p.ws.plan.constants[op.constants])
