@@ -13,7 +13,9 @@ _MODULE_OF = {
     "load": "loading",
     "Activation": "layers",
     "Dense": "layers",
+    "Dropout": "stochastic",
     "Embedding": "layers",
+    "GaussianNoise": "stochastic",
     "PReLU": "layers",
     "Residual": "layers",
     "one_hot": "coding",
@@ -39,6 +41,7 @@ _MODULES = (
     "losses",
     "optimizers",
     "plots",
+    "schedules",
 )
 
 __all__ = [*_MODULE_OF, *_MODULES, "__version__"]

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import activations, initializers
+from . import activations, initializers, schedules
 from .checks import real_number, whole_number
+from .layer import Layer
 from .ops import activation, dense, embedding, prelu, residual
-from .plan import Lowering
-
-
-class Layer:
-    """Base of the layers. A layer adds its operations to a :class:`fastnn.plan.Lowering`.
-
-    Attributes
-    ----------
-    n_outputs : int or None
-        Number of outputs of a layer that can be a network's last one.
-    is_activation : bool
-        Whether it can follow that layer.
-    """
-
-    n_outputs: int | None = None
-    is_activation: bool = False
-
-    def lower(self, lowering: Lowering, name: str) -> None:
-        """Add this layer's operations; `name` is its path in the network, such as "2.0"."""
-        raise TypeError(f"{type(self).__name__} must define lower")
-
-    def config(self) -> dict:
-        """The layer's type and arguments, as written to files."""
-        raise TypeError(f"{type(self).__name__} cannot be written to a file")
+from .stochastic import Dropout, GaussianNoise
 
 
 class Dense(Layer):
@@ -412,6 +390,8 @@ _KINDS: dict[str, type[Layer]] = {
     "PReLU": PReLU,
     "Embedding": Embedding,
     "Residual": Residual,
+    "Dropout": Dropout,
+    "GaussianNoise": GaussianNoise,
 }
 
 
@@ -433,4 +413,6 @@ def from_config(config: dict) -> Layer:
         arguments["activation"] = activations.from_config(arguments["activation"])
     for name in {"init", "bias_init"} & arguments.keys():
         arguments[name] = initializers.from_config(arguments[name])
+    if isinstance(arguments.get("rate"), dict):
+        arguments["rate"] = schedules.from_config(arguments["rate"])
     return kind(**arguments)

@@ -26,11 +26,13 @@ from .targets import Target
 _NULL = type(None)
 _BOOL, _INT, _NUMBER, _STR, _LIST = (bool,), (int,), (int, float), (str,), (list,)
 _STR_OR_OBJECT, _OBJECT_OR_NULL = (str, dict), (dict, _NULL)
+_NUMBER_OR_OBJECT = (int, float, dict)
 _STR_OR_NULL, _LIST_OR_NULL = (str, _NULL), (list, _NULL)
 _EXPECTED = {
     _BOOL: "true or false", _INT: "a whole number", _NUMBER: "a number", _STR: "text",
     _LIST: "a list", _STR_OR_OBJECT: "text or an object", _OBJECT_OR_NULL: "an object or null",
     _STR_OR_NULL: "text or null", _LIST_OR_NULL: "a list or null",
+    _NUMBER_OR_OBJECT: "a number or an object",
 }  # fmt: skip
 
 #: Types of the values of a description, by key.
@@ -41,12 +43,14 @@ _NETWORK = {
 _LOSS = {"name": _STR, "label_smoothing": _NUMBER}
 _CUSTOM_LOSS = {"name": _STR, "function": _STR}
 _TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dtype": _STR_OR_NULL}
-#: The same for layers, activations and initialisers. Enter every new argument that is written to
-#: files here.
+#: The same for layers, activations, initialisers and schedules. Enter every new argument that is
+#: written to files here.
 _LAYER = {
     "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
     "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
     "shared": _BOOL, "max_norm": _NUMBER, "columns": _LIST,
+    "rate": _NUMBER_OR_OBJECT, "scale_at": _STR,
+    "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "steps": _INT,
     "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
     "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
     "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,
@@ -152,7 +156,7 @@ def _check_layers(configs: list, place: str) -> None:
 
 
 def _check_arguments(config: dict, place: str) -> None:
-    """Check the types of a layer's arguments, and of its activation, initialisers and layers."""
+    """Check the types of a layer's arguments, and of what they are made of."""
     _check_fields(config, _LAYER, place, complete=False)
     for key, value in config.items():
         if type(value) is dict:

@@ -146,6 +146,76 @@ def _normal(seed, stream, index, count, first):
     return np.stack([radius * cosine, radius * sine], axis=1).reshape(-1)[:count]
 
 
+#: Elements of a batch that share blocks: element e of a group is a word of block e % _GROUP_BLOCKS.
+#: So vectors of blocks give vectors of elements.
+_GROUP, _GROUP_BLOCKS = 64, 16
+
+
+def element_words(
+    seed: int, stream: int, step: int, rows: int, columns: int, first_row: int = 0
+) -> np.ndarray:
+    """A random word of 32 bits for each element of some rows of a batch.
+
+    Elements are numbered along the rows of the whole batch. Element e is word e // 16 % 4 of block
+    e // 64 * 16 + e % 16 of the stream and the step.
+
+    Parameters
+    ----------
+    seed : int
+        That of the network.
+    stream : int
+        That of the operation.
+    step : int
+        The number of the step, from 0 over the whole training.
+    rows, columns : int
+    first_row : int
+        The number of the first row in its batch.
+
+    Returns
+    -------
+    ndarray of uint64, shape (rows, columns)
+    """
+    return _elements(_words_of_groups, np.uint64, seed, stream, step, rows, columns, first_row)
+
+
+def element_normals(
+    seed: int, stream: int, step: int, rows: int, columns: int, first_row: int = 0
+) -> np.ndarray:
+    """A standard normal number for each element of some rows of a batch, in float64.
+
+    Elements e and e + 16, for which e // 16 is even, are the two numbers that the method of Box and
+    Muller makes of their :func:`element_words`. Arguments are the same.
+    """
+    return _elements(_normals_of_groups, np.float64, seed, stream, step, rows, columns, first_row)
+
+
+def _elements(draw, dtype, seed, stream, step, rows, columns, first_row) -> np.ndarray:
+    first, count = first_row * columns, rows * columns
+    skipped = first % _GROUP
+
+    def piece(seed, stream, index, n, begin):
+        drawn = draw(seed, stream, index, (first - skipped + begin) // _GROUP, -(-n // _GROUP))
+        return drawn.reshape(-1)[:n]
+
+    found = _in_pieces(piece, dtype, seed, stream, step, skipped + count)
+    return found[skipped:].reshape(rows, columns)
+
+
+def _words_of_groups(seed, stream, index, first, groups) -> np.ndarray:
+    """The words of groups of elements: (groups, 4, 16)."""
+    index = np.array([index], np.uint64)
+    blocks = _blocks(seed, stream, index, groups * _GROUP_BLOCKS, 4 * _GROUP_BLOCKS * first)
+    return blocks.reshape(4, groups, _GROUP_BLOCKS).transpose(1, 0, 2)
+
+
+def _normals_of_groups(seed, stream, index, first, groups) -> np.ndarray:
+    """The normals of groups of elements: (groups, 2, 2, 16)."""
+    uniform = (_words_of_groups(seed, stream, index, first, groups) + 0.5) * 2.0**-32
+    radius = np.sqrt(-2.0 * _log(uniform[:, 0::2]))
+    cosine, sine = _cos_sin_of_turns(uniform[:, 1::2])
+    return np.stack([radius * cosine, radius * sine], axis=2)
+
+
 def permutation(seed: int, stream: Stream, index: int, count: int) -> np.ndarray:
     """A random order of the whole numbers below `count`, as int64.
 

@@ -193,6 +193,7 @@ class Fit:
         self.steps_done = 0
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
+        self._scheduled = np.empty((0, 0))
         self._slices = Slices()
 
     def begin(self, data: Data, shuffle: bool, seed: int) -> None:
@@ -219,8 +220,17 @@ class Fit:
         self.data, self.results = Data(np.empty((0, 0))), np.empty((0, 2))
 
     def begin_epoch(self, order: np.ndarray | None) -> None:
-        """Save parameters and state for :meth:`roll_back`, and set the order of the rows."""
+        """Save parameters and state for :meth:`roll_back`, and set the order of the rows.
+
+        Raises
+        ------
+        ValueError
+            If a schedule gives a number that is out of range in a step of the epoch.
+        """
         self.data.order = order
+        # All of the epoch's, so that a schedule that fails does so between two epochs.
+        no_others = np.empty((self.data.n_batches, 0))
+        self._scheduled = with_schedules(self.ws.plan, no_others, self.state.step)
         for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
             kept[:] = array
 
@@ -255,7 +265,8 @@ class Fit:
         state = self.state
         rates = np.full(last - first, state.optimizer.lr)
         hyper = state.optimizer.hyper(state.step + 1, rates)
-        hyper = with_schedules(self.ws.plan, hyper, state.step)
+        if self.ws.plan.schedules:
+            hyper = np.column_stack([hyper, self._scheduled[first:last]])
         steps = Steps(state.optimizer.rule, hyper, self.seed, state.step)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)

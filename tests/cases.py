@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import fastnn
 from fastnn import Sequential, activations, losses
+from fastnn.schedules import Linear
 from fastnn.tables import Act, Loss
 
 ACTIVATIONS = [act.name for act in Act]
@@ -30,12 +31,19 @@ def activation(act):
     return {"leaky_relu": activations.LeakyReLU, "elu": activations.ELU}[act[0]](act[1])
 
 
+def rate_of(formula):
+    """What Dropout takes, from a number or a triple of a schedule."""
+    return Linear(*formula.rate) if isinstance(formula.rate, tuple) else formula.rate
+
+
 #: The layer of fastnn for each of the oracle's.
 LAYERS = {
     naive.Dense: lambda n: fastnn.Dense(n.units, activation(n.act), l1=n.l1, l2=n.l2),
     naive.Activation: lambda n: fastnn.Activation(activation(n.act)),
     naive.PReLU: lambda n: fastnn.PReLU(shared=n.shared),
     naive.Embedding: lambda n: fastnn.Embedding({c: sizes for c, *sizes in n.columns}),
+    naive.Dropout: lambda n: fastnn.Dropout(rate_of(n), n.scale_at),
+    naive.GaussianNoise: lambda n: fastnn.GaussianNoise(n.std),
     naive.Residual: lambda n: fastnn.Residual([layer(inner) for inner in n.layers]),
 }
 
@@ -180,13 +188,23 @@ activation_layers = st.builds(naive.Activation, act)
 prelus = st.builds(naive.PReLU, st.booleans())
 
 
+rate = st.sampled_from([0.0, 0.1, 0.5, 0.9])
+dropouts = st.one_of(
+    st.builds(naive.Dropout, rate, st.sampled_from(["train", "test"])),
+    st.just(naive.Dropout((0.6, 0.2, 4))),
+)
+noises = st.builds(naive.GaussianNoise, st.sampled_from([0.0, 0.2]))
+
+
 def a_dense(units):
     return st.builds(naive.Dense, units, act, l1=l1, l2=l2)
 
 
 def a_layer(units):
     """Any layer without inner ones; `units` draws its width."""
-    return st.one_of(a_dense(units), a_dense(units), activation_layers, prelus)
+    return st.one_of(
+        a_dense(units), a_dense(units), activation_layers, prelus, st.one_of(dropouts, noises)
+    )
 
 
 @st.composite

@@ -9,6 +9,7 @@ them: "W", or "0.W".
 A new operation is one more class here, in OPERATIONS.
 """
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -139,11 +140,15 @@ def penalty_derivative(W, l1, l2):
 
 @dataclass(frozen=True)
 class Run:
-    """What a pass depends on besides parameters and rows: training or not, random numbers."""
+    """What a pass depends on besides parameters and rows: training or not, random numbers.
+
+    `stream` is that of the next layer that draws numbers; the layers above take the next ones.
+    """
 
     training: bool = False
     seed: int = 0
     step: int = 0
+    stream: int = 1 << 16
 
 
 PREDICTION, TRAINING = Run(), Run(training=True)
@@ -159,6 +164,10 @@ class Layer:
     def statistics(self, n_in):
         """{running statistic: shape}"""
         return {}
+
+    def streams(self):
+        """How many streams of random numbers it takes."""
+        return 0
 
     def forward_row(self, p, x):
         """y, from its parameters p and x."""
@@ -302,6 +311,68 @@ class Embedding(Layer):
 
 
 @dataclass(frozen=True)
+class Dropout(Layer):
+    """y = x f, f is 0 where a random word is below the rate, else 1 or, for "train", 1/(1 - rate)
+
+    The rate is a number, or (start, end, steps) of one that changes linearly.
+    """
+
+    rate: float | tuple
+    scale_at: str = "train"
+
+    def streams(self):
+        return 1
+
+    def rate_of(self, step):
+        if isinstance(self.rate, float):
+            return self.rate
+        start, end, steps = self.rate
+        return start + (end - start) * min(step / steps, 1)
+
+    def factors(self, m, n, run):
+        rate = self.rate_of(run.step)
+        scale = 1 / (1 - rate) if self.scale_at == "train" else 1.0
+        words = element_words(run, m, n)
+        return [[scale if word >= round(rate * 2**32) else 0.0 for word in row] for row in words]
+
+    def forward(self, p, X, run):
+        if not run.training:
+            scale = 1 - self.rate if self.scale_at == "test" else 1.0
+            return [[v * scale for v in x] for x in X]
+        return multiply(X, self.factors(len(X), len(X[0]), run))
+
+    def backward(self, p, X, dY, run):
+        return multiply(dY, self.factors(len(X), len(X[0]), run)), {}
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Layer):
+    """y = x + std z"""
+
+    std: float
+
+    def streams(self):
+        return 1
+
+    def forward(self, p, X, run):
+        if not run.training:
+            return X
+        Z = element_normals(run, len(X), len(X[0]))
+        return [
+            [v + self.std * z for v, z in zip(*rows, strict=True)]
+            for rows in zip(X, Z, strict=True)
+        ]
+
+    def backward(self, p, X, dY, run):
+        return dY, {}
+
+
+def multiply(X, Y):
+    """Element by element."""
+    return [[u * v for u, v in zip(x, y, strict=True)] for x, y in zip(X, Y, strict=True)]
+
+
+@dataclass(frozen=True)
 class Residual(Layer):
     """y = f(x) + x, or f(x) + x P where f gives another width; f is a list of layers."""
 
@@ -313,6 +384,9 @@ class Residual(Layer):
 
     def statistics(self, n_in):
         return statistics(self.layers, n_in)
+
+    def streams(self):
+        return sum(layer.streams() for layer in self.layers)
 
     def forward(self, p, X, run):
         P = p.get("projection.W")
@@ -372,19 +446,26 @@ def statistics(layers, n_in):
     return found
 
 
+def runs(layers, run):
+    """The run as each layer has it, with the stream of its own numbers."""
+    for layer in layers:
+        yield run
+        run = replace(run, stream=run.stream + layer.streams())
+
+
 def forward(layers, p, X, run=PREDICTION):
     """What each layer reads, and the output of the last: one more list of rows than layers."""
     values = [[[float(value) for value in x] for x in X]]
-    for index, layer in enumerate(layers):
-        values.append(layer.forward(part(p, index), values[-1], run))
+    for index, (layer, own) in enumerate(zip(layers, runs(layers, run), strict=True)):
+        values.append(layer.forward(part(p, index), values[-1], own))
     return values
 
 
 def backward(layers, p, X, dY, run):
     """(dX, {parameter: derivative})"""
-    values, found = forward(layers, p, X, run), {}
+    values, found, own_runs = forward(layers, p, X, run), {}, list(runs(layers, run))
     for index in range(len(layers) - 1, -1, -1):
-        dY, own = layers[index].backward(part(p, index), values[index], dY, run)
+        dY, own = layers[index].backward(part(p, index), values[index], dY, own_runs[index])
         found |= whole(index, own)
     return dY, found
 
@@ -400,8 +481,9 @@ def penalties(layers, p, l1, l2):
 
 def kinks(layers, p, X, run):
     values = forward(layers, p, X, run)
-    pairs = enumerate(layers)
-    return [v for i, layer in pairs for v in layer.kinks(part(p, i), values[i], run)]
+    own = zip(layers, runs(layers, run), strict=True)
+    found = (layer.kinks(part(p, i), values[i], r) for i, (layer, r) in enumerate(own))
+    return [v for of_layer in found for v in of_layer]
 
 
 def smallest_kink(p, layers, X, run=TRAINING):
@@ -462,6 +544,8 @@ OPERATIONS = {
     "prelu": PReLU,
     "embedding": Embedding,
     "residual": Residual,
+    "dropout": Dropout,
+    "gaussian_noise": GaussianNoise,
     "loss": row_loss,
 }
 
@@ -513,6 +597,47 @@ def scales(loss, weights, of):
 
 def as_lists(p):
     return {name: np.asarray(value, float).tolist() for name, value in p.items()}
+
+
+def philox(counter, key):
+    """Philox-4x32-10: four words of 32 bits from four, and a key of two (Salmon et al., 2011).
+
+    The first word may be longer: then the bits above 64 of its first product are lost.
+    """
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        low, high = 0xD2511F53 * c[0] % 2**64, 0xCD9E8D57 * c[2]
+        c = [high >> 32 ^ c[1] ^ k[0], high % 2**32, low >> 32 ^ c[3] ^ k[1], low % 2**32]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return c
+
+
+def element_word(run, element):
+    """The random word of an element of a batch, counted along its rows."""
+    group, place = divmod(element, 64)
+    word, lane = divmod(place, 16)
+    counter = [16 * group + lane, run.step % 2**32, run.step >> 32, run.stream]
+    return philox(counter, (run.seed % 2**32, run.seed >> 32))[word]
+
+
+@functools.lru_cache(maxsize=100)
+def element_words(run, m, n):
+    """Those of a batch of m rows of n elements."""
+    return [[element_word(run, i * n + j) for j in range(n)] for i in range(m)]
+
+
+def element_normal(run, element):
+    """Its normal number: one of two that Box and Muller's method makes of two words."""
+    second = element // 16 % 2
+    words = [element_word(run, element + 16 * (k - second)) for k in range(2)]
+    u, v = ((word + 0.5) / 2**32 for word in words)
+    return math.sqrt(-2 * math.log(u)) * (math.sin if second else math.cos)(2 * math.pi * v)
+
+
+@functools.lru_cache(maxsize=100)
+def element_normals(run, m, n):
+    """Those of a batch of m rows of n elements."""
+    return [[element_normal(run, i * n + j) for j in range(n)] for i in range(m)]
 
 
 class Sgd:

@@ -79,7 +79,7 @@ def test_the_oracle_is_its_own_derivative():
     """A new formula is checked against itself before any engine knows it."""
     checked = set()
 
-    @settings(max_examples=60)
+    @settings(max_examples=150)
     @given(cases())
     def check(case):
         p, step = case.parameters, 1e-6

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import naive
 import numpy as np
 import pytest
 from scipy import stats
@@ -25,6 +26,7 @@ KNOWN = [
 def test_philox_gives_the_published_answers(counter, key, expected):
     words = random.philox(np.array(counter, np.uint64)[:, None], key)
     assert words[:, 0].tolist() == expected
+    assert naive.philox(counter, key) == expected
 
 
 def test_numbers_depend_on_their_place_alone():
@@ -55,6 +57,51 @@ def test_our_logarithm_and_circle_are_right():
     cosine, sine = random._cos_sin_of_turns(x)
     np.testing.assert_allclose(cosine, np.cos(2 * np.pi * x), atol=1e-15)
     np.testing.assert_allclose(sine, np.sin(2 * np.pi * x), atol=1e-15)
+
+
+#: (seed, stream, step, rows, columns, first row): on both sides of 32 bits, of a group, a piece.
+ELEMENTS = [
+    (0, 65536, 0, 1, 1, 0),
+    (5, 65536, 1, 10, 2, 0),
+    (2**64 - 1, 65539, 2**32 - 1, 7, 64, 0),
+    (2**32, 65537, 2**32, 9, 17, 5),
+    (2**63 + 12345, 65576, 2**63 - 1, 3, 100, 1000),
+    (7, 65536, 3, 40, 500, 0),
+    (7, 65536, 3, 1, 70, 2**29 + 3),
+]
+
+
+@pytest.mark.parametrize("place", ELEMENTS)
+def test_each_element_has_the_word_and_the_normal_of_its_number(place):
+    seed, stream, step, rows, columns, first = place
+    words, normals = random.element_words(*place), random.element_normals(*place)
+    assert words.shape == normals.shape == (rows, columns)
+    count = rows * columns
+    run = naive.Run(True, seed, step, stream)
+    for k in range(0, count, max(1, count // 300)):
+        element = first * columns + k
+        word = naive.element_word(run, element)
+        assert words.flat[k] == word
+        normal = naive.element_normal(run, element)
+        assert abs(normals.flat[k] - normal) < 1e-14
+
+
+def test_elements_of_some_rows_are_those_of_the_whole_batch():
+    for draw in random.element_words, random.element_normals:
+        whole = draw(9, Stream.OPERATION, 4, 300, 70)
+        for first, rows in [(0, 300), (1, 5), (37, 200), (299, 1), (5, 0)]:
+            found = draw(9, Stream.OPERATION, 4, rows, 70, first)
+            np.testing.assert_array_equal(found, whole[first : first + rows])
+
+
+def test_normals_of_elements_have_their_distribution():
+    z = random.element_normals(1, Stream.OPERATION, 0, 400, 500).reshape(-1)
+    assert stats.kstest(z, "norm").pvalue > 0.01
+    root = np.sqrt(z.size)
+    for power, mean, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)]:
+        assert abs((z**power).mean() - mean) < 5 * np.sqrt(variance) / root
+    for lag in (1, 16, 32, 64, 500):
+        assert abs((z[lag:] * z[:-lag]).mean()) < 5 / root
 
 
 def test_permutations_are_uniform():
@@ -99,6 +146,18 @@ def test_the_streams_never_change():
     digest.update(random.permutation(9, Stream.SHUFFLE, 77, 1001).tobytes())
     assert digest.hexdigest() == (
         "48ac8d6f42aa26413cc221397681e54d316053a1d3db58a8fb6a7c430f8236a4"
+    )
+    digest = hashlib.sha256()
+    digest.update(
+        random.element_words(123, Stream.OPERATION + 7, 2**33 + 5, 31, 33, 100)
+        .astype("<u4")
+        .tobytes()
+    )
+    digest.update(
+        random.element_normals(123, Stream.OPERATION + 7, 2**33 + 5, 31, 33, 100).tobytes()
+    )
+    assert digest.hexdigest() == (
+        "381eb551183fb96f210b72cfae1b7d02ced9228264d67adbf0eaa2998f4eeffd"
     )
 
 

@@ -13,6 +13,9 @@ from ..tables import INPUT, NONE, OP, Act, Split
 #: Rough costs of an element in multiply-adds: where it is moved, or goes through an exponential.
 MOVE, EXP = 2.0, 60.0
 
+#: The same for a random word of 32 bits, and for a normal number.
+DRAW, NORMAL = 20.0, 120.0
+
 #: Cost of loading a weight from L3; it dominates small batches.
 LOAD = 4.0
 

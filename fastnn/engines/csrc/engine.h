@@ -31,6 +31,7 @@ typedef double number_d;
 #include "microkernel.h"
 #include "product.h"
 #include "transpose.h"
+#include "random.h"
 
 #include "operations.h"
 

@@ -21,6 +21,19 @@ INLINE bool is_last_piece(const struct context *ctx)
     return !ctx->accumulates || ctx->start + ctx->m == ctx->n_rows;
 }
 
+/* The number of row i within its batch, of which this may be a piece. */
+INLINE int64_t row_in_batch(const struct context *ctx, int64_t i)
+{
+    return ctx->accumulates ? ctx->start + i : i;
+}
+
+/* The operation's own hyperparameter of this step, or another number if it has none. */
+INLINE double own_hyper(const struct context *ctx, double otherwise)
+{
+    const int64_t from_end = ctx->op->hyper;
+    return from_end == NONE || !ctx->hyper ? otherwise : ctx->hyper[ctx->hyper_columns - from_end];
+}
+
 /* The sample that row i of the batch is, or -1 if the order's entry is out of range. */
 INLINE int64_t sample_of(const struct context *ctx, int64_t i)
 {

@@ -7,6 +7,8 @@
 #include "softmax.h"
 #include "residual.h"
 #include "prelu.h"
+#include "dropout.h"
+#include "gaussian_noise.h"
 #include "embedding.h"
 #include "loss.h"
 #include "custom_loss.h"
@@ -17,6 +19,8 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
+    DROPOUT_SYMBOLS                                                                               \
+    GAUSSIAN_NOISE_SYMBOLS                                                                        \
     EMBEDDING_SYMBOLS                                                                             \
     LOSS_SYMBOLS                                                                                  \
     CUSTOM_LOSS_SYMBOLS

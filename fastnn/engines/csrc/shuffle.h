@@ -5,88 +5,37 @@
    from the lowest; insertion then exchanges the few neighbours that agree in those bits. */
 
 enum {
-    DIGIT_BITS = 11, /* of the longest digit: counters stay in L1 */
-    FEW_KEYS = 24,   /* insertion alone sorts so many */
-    DRAWS = 4,       /* vectors of blocks that are drawn side by side */
-    DRAWN = 2 * DRAWS * LANES_d,
+    DIGIT_BITS = 11,  /* of the longest digit: counters stay in L1 */
+    FEW_KEYS = 24,    /* insertion alone sorts so many */
+    KEYS = 2 * DRAWN, /* that are drawn at a time */
 };
 
-/* The products of the low halves of the lanes. */
-INLINE bits_d wide_product(bits_d a, uint64_t b)
-{
-#if defined(LEVEL_AVX512)
-    return (bits_d)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64((int64_t)b));
-#elif defined(LEVEL_AVX2)
-    return (bits_d)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x((int64_t)b));
-#elif defined(__x86_64__)
-    return (bits_d)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x((int64_t)b));
-#else
-    return (a & 0xFFFFFFFF) * b;
-#endif
-}
-
-/* DRAWN keys of 64 random bits from Philox-4x32-10: keys[v][0][l] and keys[v][1][l] are those of
-   block first + v*LANES_d + l. Only the low halves of the lanes count until the end. */
-static inline void draw_keys(uint64_t *keys, uint64_t first, uint64_t seed, uint64_t stream,
-                             uint64_t index)
-{
-    const uint64_t multiplier[2] = {0xD2511F53, 0xCD9E8D57}, step[2] = {0x9E3779B9, 0xBB67AE85};
-    bits_d c0[DRAWS], c1[DRAWS], c2[DRAWS], c3[DRAWS];
-    uint64_t k0 = seed, k1 = seed >> 32;
-    bits_d lanes;
-    for (int l = 0; l < LANES_d; l++) lanes[l] = first + (uint64_t)l;
-#pragma GCC unroll 4
-    for (int v = 0; v < DRAWS; v++) {
-        /* The first round. The number of a block may have more than 32 bits. */
-        const bits_d p0 = (lanes + (uint64_t)(v * LANES_d)) * multiplier[0];
-        const uint64_t p1 = multiplier[1] * (index >> 32);
-        c0[v] = (bits_d){} + ((p1 >> 32) ^ index ^ k0);
-        c1[v] = (bits_d){} + p1;
-        c2[v] = (p0 >> 32) ^ stream ^ k1;
-        c3[v] = p0;
-    }
-    for (int round = 1; round < 10; round++) {
-        k0 += step[0], k1 += step[1];
-#pragma GCC unroll 4
-        for (int v = 0; v < DRAWS; v++) {
-            const bits_d p0 = wide_product(c0[v], multiplier[0]);
-            const bits_d p1 = wide_product(c2[v], multiplier[1]);
-            c0[v] = (p1 >> 32) ^ (c1[v] ^ k0);
-            c2[v] = (p0 >> 32) ^ (c3[v] ^ k1);
-            c1[v] = p1, c3[v] = p0;
-        }
-    }
-#pragma GCC unroll 4
-    for (int v = 0; v < DRAWS; v++) {
-        const bits_d drawn[2] = {c0[v] << 32 | (c1[v] & 0xFFFFFFFF),
-                                 c2[v] << 32 | (c3[v] & 0xFFFFFFFF)};
-        memcpy(keys + 2 * v * LANES_d, drawn, sizeof drawn);
-    }
-}
-
-/* The number of the key that draw_keys leaves in lane l of vector v. */
-#define NUMBER(v, l) ((v) / 2 * 2 * LANES_d + (v) % 2 + 2 * (l))
+/* Where a block lies that draw_blocks leaves in lane l of vector v, from the first one on. */
+#define BLOCK(v, l) ((v) / 2 * PAIR + (v) % 2 + 2 * (l))
 
 /* keys (n,): random in the high bits, their numbers in the bits of `low`; in any order. */
-static void number_keys(uint64_t *keys, int64_t n, uint64_t low, uint64_t seed, uint64_t stream,
-                        uint64_t index)
+static void number_keys(uint64_t *keys, int64_t n, uint64_t low, const struct stream *from)
 {
-    uint64_t drawn[DRAWN];
-    for (int64_t i = 0; i < n; i += DRAWN) {
-        draw_keys(drawn, (uint64_t)i / 2, seed, stream, index);
-        for (int v = 0; v < DRAWN / LANES_d; v++)
-            for (int l = 0; l < LANES_d; l++) {
-                uint64_t *key = drawn + v * LANES_d + l;
-                *key = (*key & ~low) | (uint64_t)(i + NUMBER(v, l));
+    uint64_t drawn[DRAWS][2][LANES_d];
+    for (int64_t i = 0; i < n; i += KEYS) {
+        bits_d word[4][DRAWS];
+        draw_blocks(word, (uint64_t)i / 2, from);
+        for (int v = 0; v < DRAWS; v++)
+            for (int k = 0; k < 2; k++) {
+                const bits_d key = word[2 * k][v] << 32 | (word[2 * k + 1][v] & 0xFFFFFFFF);
+                memcpy(drawn[v][k], &key, sizeof key);
+                for (int l = 0; l < LANES_d; l++)
+                    drawn[v][k][l] = (drawn[v][k][l] & ~low) | (uint64_t)(i + 2 * BLOCK(v, l) + k);
             }
-        if (n - i >= DRAWN) {
+        if (n - i >= KEYS) {
             memcpy(keys, drawn, sizeof drawn);
-            keys += DRAWN;
+            keys += KEYS;
             continue;
         }
-        for (int v = 0; v < DRAWN / LANES_d; v++)
+        for (int v = 0; v < DRAWS; v++)
             for (int l = 0; l < LANES_d; l++)
-                if (i + NUMBER(v, l) < n) *keys++ = drawn[v * LANES_d + l];
+                for (int k = 0; k < 2; k++)
+                    if (i + 2 * BLOCK(v, l) + k < n) *keys++ = drawn[v][k][l];
     }
 }
 
@@ -127,7 +76,9 @@ static int64_t shuffle(uint64_t *orders, uint64_t *keys, int64_t *place, int64_t
     const uint64_t low = ((uint64_t)1 << n_bits) - 1, digit = ((uint64_t)1 << width) - 1;
     for (int64_t row = 0; row < rows; row++, orders += n) {
         uint64_t *in = keys, *out = orders;
-        number_keys(in, n, low, (uint64_t)seed, (uint64_t)stream, (uint64_t)(first + row));
+        const struct stream from = stream_of((uint64_t)seed, (uint64_t)stream,
+                                             (uint64_t)(first + row));
+        number_keys(in, n, low, &from);
         for (int pass = 0; pass < passes; pass++) {
             const int shift = 64 - width * (passes - pass);
             count_digits(place, in, n, shift, digit);
@@ -141,6 +92,6 @@ static int64_t shuffle(uint64_t *orders, uint64_t *keys, int64_t *place, int64_t
     return STATUS_OK;
 }
 
-#undef NUMBER
+#undef BLOCK
 
 #define SHUFFLE_SYMBOLS SYMBOL(shuffle)

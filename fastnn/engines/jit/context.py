@@ -6,9 +6,9 @@ are *continued*: they add to what the pieces before left. Some work is done in t
 
 from __future__ import annotations
 
-from ...tables import INPUT, OP, PACK_BYTES
+from ...tables import INPUT, NONE, OP, PACK_BYTES
 from .kernels import subroutine
-from .memory import address_of, call_epilogue, integers, op_at, reals
+from .memory import address_of, call_epilogue, doubles, integers, op_at, reals
 
 _OP_BYTES = OP.itemsize
 #: Rows of a batch are split at multiples of it if there are enough.
@@ -59,6 +59,21 @@ def rows_of_part(ctx, part, parts):
     between.
     """
     return share(ctx.m, _ROW_STEP if ctx.m >= 2 * _ROW_STEP * parts else 1, part, parts)
+
+
+@subroutine
+def row_in_batch(ctx, i):
+    """The number of row i within its batch, of which this may be a piece."""
+    return ctx.start + i if ctx.accumulates else i
+
+
+@subroutine
+def own_hyper(ctx, otherwise):
+    """The operation's own hyperparameter of this step, or another number if it has none."""
+    from_end = op_of(ctx).hyper
+    if from_end == NONE or not ctx.hyper:
+        return otherwise
+    return doubles(ctx, ctx.hyper)[ctx.hyper_columns - from_end]
 
 
 @subroutine

@@ -178,10 +178,12 @@ def _cast_address(make_type):
 
 #: ``reals(ctx, address)``: a pointer to elements of the network's type.
 reals = _cast_address(lambda struct: Pointer(struct.real))
-#: ``doubles(ctx, address)``, ``integers(...)``, ``labels32(...)``: to float64, int64, int32.
+#: ``doubles(ctx, address)``, ``integers(...)``, ``labels32(...)``, ``words32(...)``: to float64,
+#: int64, int32, uint32.
 doubles = _cast_address(lambda struct: Pointer(types.float64))
 integers = _cast_address(lambda struct: Pointer(types.int64))
 labels32 = _cast_address(lambda struct: Pointer(types.int32))
+words32 = _cast_address(lambda struct: Pointer(types.uint32))
 
 
 def elements_of(name: str):

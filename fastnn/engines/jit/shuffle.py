@@ -10,34 +10,26 @@ from __future__ import annotations
 import numpy as np
 
 from .kernels import shuffler, subroutine
+from .random import philox
 
 #: Bits of the longest digit, whose counters stay in L1; insertion alone sorts FEW_KEYS.
 DIGIT_BITS, FEW_KEYS = 11, 24
 
-_MULTIPLIER0, _MULTIPLIER1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_STEP0, _STEP1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _ONE = np.uint64(1)
 
 
 @subroutine
 def _number_keys(keys, n, low, seed, stream, index):
-    """keys (n + 1,): 64 bits each from Philox-4x32-10, with their numbers in the bits of `low`.
+    """keys (n + 1,): 64 random bits each, with their numbers in the bits of `low`.
 
     A block gives two keys, so one more than n may be written.
     """
     for block in range((n + 1) >> 1):
-        c0, c1, c2, c3 = np.uint64(block), index & _LOW, index >> _SHIFT, stream
-        k0, k1 = seed & _LOW, seed >> _SHIFT
-        for _ in range(10):
-            p0, p1 = _MULTIPLIER0 * c0, _MULTIPLIER1 * c2
-            c0, c1 = (p1 >> _SHIFT) ^ c1 ^ k0, p1 & _LOW
-            c2, c3 = (p0 >> _SHIFT) ^ c3 ^ k1, p0 & _LOW
-            k0, k1 = (k0 + _STEP0) & _LOW, (k1 + _STEP1) & _LOW
+        w0, w1, w2, w3 = philox(np.uint64(block), index, stream, seed)
         number = np.uint64(block) << _ONE
-        keys[2 * block] = ((c0 << _SHIFT | c1) & ~low) | number
-        keys[2 * block + 1] = ((c2 << _SHIFT | c3) & ~low) | (number | _ONE)
+        keys[2 * block] = ((w0 << _SHIFT | w1) & ~low) | number
+        keys[2 * block + 1] = ((w2 << _SHIFT | w3) & ~low) | (number | _ONE)
 
 
 @subroutine

@@ -193,6 +193,23 @@ def make_polynomial(float32: tuple, float64: tuple):
     return polynomial
 
 
+def make_unfused_polynomial(coefficients: tuple):
+    """``p(x)``: the same in float64, with two roundings for each power."""
+
+    @intrinsic
+    def polynomial(typingctx, x):
+        def codegen(context, builder, sig, args):
+            value = context.get_constant(x, coefficients[0])
+            for coefficient in coefficients[1:]:
+                value = builder.fmul(value, args[0])
+                value = builder.fadd(value, context.get_constant(x, coefficient))
+            return value
+
+        return x(x), codegen
+
+    return polynomial
+
+
 def call_llvm(builder, name, result, args):
     """Call an LLVM intrinsic by its full name; llvmlite cannot form names with vector types."""
     function_type = ir.FunctionType(result, [arg.type for arg in args])
