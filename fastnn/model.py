@@ -115,8 +115,8 @@ class Sequential(Inference):
         y : array_like, shape (m,) or (m, n_outputs)
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
-            A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)``; "auto" is
-            inferred from y and reported.
+            A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)`` or
+            ``Custom(function)``; "auto" is inferred from y and reported.
         optimizer : str or Optimizer, default "adam"
         epochs : int, default 10
         batch_size : int or None, default 32
@@ -148,6 +148,8 @@ class Sequential(Inference):
             If an argument is invalid; the network is then unchanged.
         DivergedError
             If a loss, parameter or optimizer slot becomes infinite or NaN.
+        Exception
+            Whatever a loss of your own raises; the parameters are those of the last complete step.
         KeyboardInterrupt
             After Ctrl-C; parameters and ``history`` are kept.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import EngineError
 from ..tables import Status
 
 _CALL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
@@ -53,7 +54,7 @@ class UserLoss:
         """Raise what the function raised when it returned STOPPED."""
         if self._raised:
             raise self._raised.pop()
-        raise RuntimeError(f"the loss function {self._loss.name} could not be called")
+        raise EngineError(f"the loss function {self._loss.name} could not be called")
 
     def raise_of_rows(self, rows: int) -> None:
         """Raise what a compiled function raises for the first rows of the workspace, if it does.
