@@ -126,6 +126,8 @@ class Plan:
     loss : Loss or None
     mean : bool
         True if the loss is a mean over rows, False for a sum.
+    constants : ndarray of float64
+        The numbers of operations that do not fit their arguments; read-only.
     """
 
     training: Layout
@@ -141,6 +143,7 @@ class Plan:
     output_layer: str
     loss: Loss | None
     mean: bool
+    constants: np.ndarray
 
     def __str__(self) -> str:
         from .printing import plan_table
@@ -160,6 +163,7 @@ class _Node:
     weights: dict[str, tuple] = field(default_factory=dict)
     others: dict[str, tuple] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
+    constants: tuple[float, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
     activation_layer: str = ""
 
@@ -203,7 +207,7 @@ class Lowering:
 
     def add(
         self, home: Operation, layer: str, n_out: int, reads: Sequence[int] = (), *,
-        weights=None, others=None, state=None, **fields,
+        weights=None, others=None, state=None, constants=(), **fields,
     ) -> None:  # fmt: skip
         """Add an operation; its output becomes the topmost value.
 
@@ -219,13 +223,15 @@ class Lowering:
         weights, others, state : dict, optional
             Field of the table: (name, shape, initialiser) of weight matrices, of all other
             parameters, and of running statistics.
+        constants : sequence of float, optional
+            Numbers that the operation reads; the field ``constants`` is the offset of the first.
         **fields
             Further fields of the table.
         """
         reads = tuple(reads) or (self.top,)
         node = _Node(
             home, layer, reads, self.width_of(reads[0]), n_out, weights or {}, others or {},
-            state or {}, fields, layer,
+            state or {}, tuple(constants), fields, layer,
         )  # fmt: skip
         self._nodes.append(node)
         self.top = len(self._nodes) - 1
@@ -286,6 +292,11 @@ class Lowering:
         for vector_offsets in (offsets, state_offsets):
             for (index, name), offset in vector_offsets.items():
                 flow.common[index][name] = offset
+        constants: list[float] = []
+        for index, node in enumerate(nodes):
+            if node.constants:
+                flow.common[index]["constants"] = len(constants)
+                constants += node.constants
         matrices = sum(math.prod(w[1]) for node in nodes for w in node.weights.values())
         return Plan(
             training=flow.layout(training=True),
@@ -301,7 +312,15 @@ class Lowering:
             output_layer=self._output_layer or nodes[top].activation_layer,
             loss=loss,
             mean=mean,
+            constants=_read_only(constants),
         )
+
+
+def _read_only(numbers: list[float]) -> np.ndarray:
+    """A vector of float64 that engines check once and then rely on."""
+    vector = np.array(numbers, np.float64)
+    vector.flags.writeable = False
+    return vector
 
 
 def _place_vector(nodes: list[_Node], kinds: tuple[str, ...]):
@@ -354,7 +373,7 @@ class _Flow:
         buffers = Buffers()
         ops = np.zeros(len(self.nodes), OP)
         for name in ("x", "x2", "z", "a", "da", "dx", "dx2", "below", "below2", "w", "b", "state",
-                     "batch", "scratch"):  # fmt: skip
+                     "batch", "scratch", "constants"):  # fmt: skip
             ops[name] = NONE
         gathered = buffers.add(self.n_inputs, -1, self._last_use(INPUT, training))
         targets = buffers.add(self.n_outputs, -1, self.n)

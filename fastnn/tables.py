@@ -93,6 +93,7 @@ OP = np.dtype(
         ("state", "i8"),  # running statistics in the flat state vector, or NONE
         ("batch", "i8"),  # float64 elements in the per-batch space, or NONE
         ("scratch", "i8"),  # elements in the scratch space, or NONE
+        ("constants", "i8"),  # first of its numbers in the plan's constants, or NONE
         ("arg0", "f8"),  # argument of the activation; label smoothing of the head
         ("arg1", "f8"),  # l1 penalty
         ("arg2", "f8"),  # l2 penalty
@@ -143,6 +144,7 @@ CONTEXT = np.dtype(
         ("grad", "u8"),
         ("slots", "u8"),
         ("state", "u8"),
+        ("constants", "u8"),  # float64: numbers of operations that do not fit their arguments
         ("n_params", "i8"),
         ("n_inputs", "i8"),
         ("n_outputs", "i8"),

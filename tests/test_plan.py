@@ -1,5 +1,7 @@
 """Plans: who reads what, where buffers lie, what is state, and what each program is made of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases import cases
@@ -7,12 +9,15 @@ from conftest import COMPILED, only
 from hypothesis import given, settings
 
 import fastnn
-from fastnn import Activation, Adam, Dense, PReLU, Residual, Sequential, buffers, losses, run
+from fastnn import Activation, Adam, Dense, PReLU, Residual, Sequential, buffers, losses, ops, run
+from fastnn.engines import boundary
 from fastnn.engines.program import crossings
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.initializers import Constant
 from fastnn.layers import Layer
+from fastnn.ops.activation import Activation as ActivationHome
 from fastnn.ops.operation import BY_ROWS, LOSSES, RESULT, Access, Call, Table
+from fastnn.plan import Lowering
 from fastnn.printing import program_table
 from fastnn.tables import INPUT, NONE, Split
 
@@ -203,6 +208,48 @@ def test_statistics_are_rolled_back_with_the_parameters(counting):
                      epochs=3, batch_size=2, progress=False)  # fmt: skip
     np.testing.assert_array_equal(statistics(counting), before[0])
     np.testing.assert_array_equal(counting.flat_params, before[1])
+
+
+# -- constants ------------------------------------------------------------------------------------
+
+
+class Reading(ActivationHome):
+    """An operation that reads two of the plan's constants."""
+
+    def n_constants(self, op):
+        return 2
+
+
+def test_constants_of_operations_follow_one_another():
+    lowering, home = Lowering(3), Reading()
+    for numbers in ([0.5, 0.25], [1.0, 2.0]):
+        lowering.add(home, "0", 3, constants=numbers)
+    lowered = lowering.finish()
+    assert lowered.constants.tolist() == [0.5, 0.25, 1.0, 2.0]
+    assert not lowered.constants.flags.writeable
+    assert lowered.training.ops["constants"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("at", [-1, -2, 3, 2**62])
+def test_constants_out_of_range_are_refused(at, monkeypatch):
+    lowering, home = Lowering(3), Reading()
+    monkeypatch.setitem(ops.BY_KIND, home.kind, home)
+    lowering.add(home, "0", 3, constants=[0.5, 0.25])
+    lowering.add(home, "1", 3, constants=[1.0, 2.0])
+    lowered = lowering.finish()
+    boundary.check_layout(lowered, lowered.training, 16, 16)
+    table = lowered.training.ops.copy()
+    table["constants"][0] = at
+    with pytest.raises(ValueError, match=r"operation 0 .*: constants is"):
+        boundary.check_layout(lowered, replace(lowered.training, ops=table), 16, 16)
+
+
+def test_constants_that_nothing_reads_are_refused():
+    lowered = Sequential([Dense(3)], n_inputs=2).lower(None)
+    table = lowered.training.ops.copy()
+    table["constants"] = 0
+    with pytest.raises(ValueError, match="it reads none"):
+        boundary.check_layout(lowered, replace(lowered.training, ops=table), 16, 16)
 
 
 # -- what the driver knows ------------------------------------------------------------------------

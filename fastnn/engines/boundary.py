@@ -60,6 +60,7 @@ def check_workspace(ws) -> None:
         raise ValueError(f"a workspace needs at least 1 row, not {capacity}")
     check_array(ws.params, "params", dtype, plan.n_params)
     check_array(ws.state, "state", dtype, plan.n_state, written=layout.training)
+    check_array(plan.constants, "constants", np.float64, 0)
     check_array(ws.work, "work", dtype, layout.per_sample * capacity, written=True)
     check_array(ws.batch, "batch", np.float64, layout.per_batch, written=True)
     check_array(ws.scratch, "scratch", dtype, layout.scratch, written=True)
@@ -186,6 +187,7 @@ class Door:
             elif op.dx != NONE or op.dx2 != NONE:
                 raise ValueError("it has a gradient to pass on, but none of its own")
         self._scratch(op, home)
+        self._constants(op, home.n_constants(op))
         home.check(op, self)
 
     def _edge(self, index: int, op: Record, number: int) -> None:
@@ -228,6 +230,12 @@ class Door:
             if not kept:
                 raise ValueError(f"scratch is {op.scratch}, but it needs none")
             self._within(op.scratch, kept, self.layout.scratch, "scratch")
+
+    def _constants(self, op: Record, size: int) -> None:
+        if size:
+            self._within(op.constants, size, self.plan.constants.size, "constants")
+        elif op.constants != NONE:
+            raise ValueError(f"constants is {op.constants}, but it reads none")
 
     def _buffer(self, op: Record, name: str, columns: int) -> None:
         self._within(getattr(op, name), columns, self.layout.per_sample, name)

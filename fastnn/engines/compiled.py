@@ -227,10 +227,11 @@ class CompiledEngine:
         context = _Context(_DRIVER(self.address("drive", dtype)))
         context.set(
             ops=layout.ops, params=ws.params, grad=ws.grad, slots=ws.slots, state=ws.state,
-            n_params=ws.plan.n_params, work=ws.work, capacity=ws.capacity,
-            gathered=layout.gathered, targets=layout.targets, batch=ws.batch, scratch=ws.scratch,
-            row_loss=ws.row_loss, row_correct=ws.row_correct, ran=ws.ran,
-            ran_on=ws.ran_on, n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
+            constants=ws.plan.constants, n_params=ws.plan.n_params, work=ws.work,
+            capacity=ws.capacity, gathered=layout.gathered, targets=layout.targets,
+            batch=ws.batch, scratch=ws.scratch, row_loss=ws.row_loss,
+            row_correct=ws.row_correct, ran=ws.ran, ran_on=ws.ran_on,
+            n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
             mean=int(ws.plan.mean), one=_ones[dtype], zeros=_zeros[dtype],
             product=self.address("product", dtype), transpose=self.address("transpose", dtype),
             walk=self.address("walk", dtype),

@@ -228,6 +228,10 @@ class Operation:
         """Elements of float64 in the per-batch space."""
         return 0
 
+    def n_constants(self, op: Record) -> int:
+        """How many of the plan's constants it reads."""
+        return 0
+
     def temporary(self, op: Record, capacity: int) -> int:
         """Elements of scratch that one call of it leaves for the next."""
         return 0

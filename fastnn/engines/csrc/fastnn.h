@@ -36,6 +36,7 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(int64_t, state)   /* running statistics in the flat state vector, or NONE */            \
     FIELD(int64_t, batch)   /* float64 elements in the per-batch space, or NONE */                \
     FIELD(int64_t, scratch) /* elements in the scratch space, or NONE */                          \
+    FIELD(int64_t, constants) /* first of its numbers in the plan's constants, or NONE */         \
     FIELD(double, arg0)     /* argument of the activation; label smoothing of the head */         \
     FIELD(double, arg1)     /* l1 penalty */                                                      \
     FIELD(double, arg2)     /* l2 penalty */                                                      \
@@ -89,6 +90,7 @@ struct call {
     FIELD(void *, grad)                                                                           \
     FIELD(void *, slots)                                                                          \
     FIELD(void *, state)                                                                          \
+    FIELD(const double *, constants) /* numbers of operations that do not fit their arguments */  \
     FIELD(int64_t, n_params)                                                                      \
     FIELD(int64_t, n_inputs)                                                                      \
     FIELD(int64_t, n_outputs)                                                                     \
