@@ -167,7 +167,7 @@ class Network:
             if loss is None:
                 plan = lowering.finish()
             else:
-                lower_loss(lowering, loss.code, loss.label_smoothing)
+                lower_loss(lowering, loss.code, loss.argument, loss.quantiles)
                 plan = lowering.finish(loss.code, loss.mean)
             self._plans[key] = plan
         return plan

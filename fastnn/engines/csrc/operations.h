@@ -8,6 +8,8 @@
 #include "residual.h"
 #include "prelu.h"
 #include "loss.h"
+#include "elementwise_loss.h"
+#include "likelihood_loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
     DENSE_SYMBOLS                                                                                 \
@@ -15,4 +17,6 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
-    LOSS_SYMBOLS
+    LOSS_SYMBOLS                                                                                  \
+    ELEMENTWISE_LOSS_SYMBOLS                                                                      \
+    LIKELIHOOD_LOSS_SYMBOLS
