@@ -186,7 +186,7 @@ def _check_rows(y, n_rows: int, n_outputs: int, loss: LossFunction, what: str) -
             f"{n_outputs}: give the last layer one unit, use cross_entropy, or give a column of "
             "0 and 1 for each output"
         )
-    each = f" for {n_targets} columns" if loss.n_per_target > 1 else ""
+    each = f" for {n_targets} column{'s' * (n_targets > 1)}" if loss.n_per_target > 1 else ""
     raise ShapeError(
         f"{what} has {'one column' if columns == 1 else f'{columns} columns'}, but the network "
         f"has {n_outputs} outputs{each}"

