@@ -187,7 +187,7 @@ class Network:
                 plan = lowering.finish()
             else:
                 user_loss = loss if isinstance(loss, Custom) else None
-                lower_loss(lowering, loss.code, loss.label_smoothing, user_loss)
+                lower_loss(lowering, loss.code, loss.argument, loss.quantiles, user_loss)
                 plan = lowering.finish(loss.code, loss.mean, user_loss)
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()

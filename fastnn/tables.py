@@ -37,6 +37,14 @@ class Loss(IntEnum):
     sse = 1
     binary_cross_entropy = 2
     cross_entropy = 3
+    mae = 4
+    huber = 5
+    quantile = 6
+    poisson = 7
+    hinge = 8
+    squared_hinge = 9
+    focal = 10
+    gaussian_nll = 11
     custom = 12  # a user's function
 
 
@@ -97,7 +105,7 @@ OP = np.dtype(
         ("batch", "i8"),  # float64 elements in the per-batch space, or NONE
         ("scratch", "i8"),  # elements in the scratch space, or NONE
         ("constants", "i8"),  # first of its numbers in the plan's constants, or NONE
-        ("arg0", "f8"),  # argument of the activation; label smoothing of the head
+        ("arg0", "f8"),  # argument of the activation or the loss; label smoothing
         ("arg1", "f8"),  # l1 penalty
         ("arg2", "f8"),  # l2 penalty
         ("arg3", "f8"),  # 1: the user's loss is a Python function; else unused

@@ -39,7 +39,7 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(int64_t, batch)   /* float64 elements in the per-batch space, or NONE */                \
     FIELD(int64_t, scratch) /* elements in the scratch space, or NONE */                          \
     FIELD(int64_t, constants) /* first of its numbers in the plan's constants, or NONE */         \
-    FIELD(double, arg0)     /* argument of the activation; label smoothing of the head */         \
+    FIELD(double, arg0)     /* argument of the activation or loss; label smoothing */              \
     FIELD(double, arg1)     /* l1 penalty */                                                      \
     FIELD(double, arg2)     /* l2 penalty */                                                      \
     FIELD(double, arg3)     /* 1: the user's loss is a Python function; else free */             \

@@ -12,6 +12,8 @@
 #include "embedding.h"
 #include "loss.h"
 #include "custom_loss.h"
+#include "elementwise_loss.h"
+#include "likelihood_loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
     DENSE_SYMBOLS                                                                                 \
@@ -19,8 +21,8 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
-    DROPOUT_SYMBOLS                                                                               \
-    GAUSSIAN_NOISE_SYMBOLS                                                                        \
     EMBEDDING_SYMBOLS                                                                             \
     LOSS_SYMBOLS                                                                                  \
+    ELEMENTWISE_LOSS_SYMBOLS                                                                      \
+    LIKELIHOOD_LOSS_SYMBOLS                                                                       \
     CUSTOM_LOSS_SYMBOLS
