@@ -21,6 +21,8 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
+    DROPOUT_SYMBOLS                                                                               \
+    GAUSSIAN_NOISE_SYMBOLS                                                                        \
     EMBEDDING_SYMBOLS                                                                             \
     LOSS_SYMBOLS                                                                                  \
     ELEMENTWISE_LOSS_SYMBOLS                                                                      \
