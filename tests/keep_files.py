@@ -7,9 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, initializers
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    PReLU,
+    Residual,
+    Sequential,
+    initializers,
+)
 from fastnn.activations import ELU, LeakyReLU
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy
+from fastnn.schedules import Linear
 from fastnn.tables import Act
 
 HERE = Path(__file__).parent / "files"
@@ -60,6 +72,13 @@ def networks():
         "residual-prelu",
         Sequential([Dense(6, "relu"), Residual([inner, Dense(3)]), PReLU(), Dense(4)], seed=4),
         {"y": np.array([b"a", b"b", b"c", b"d"])[np.arange(12) % 4], "loss": "mse"},
+    )
+
+    branch = Residual([Dropout(0.2, "test"), Dense(6, "relu"), GaussianNoise(0.3)])
+    yield (
+        "stochastic",
+        Sequential([GaussianNoise(0.1), Dense(6), Dropout(Linear(0.5, 0.1, 9)), branch, Dense(3)]),
+        {"y": labels, "optimizer": Adam(0.01)},
     )
 
 
