@@ -55,6 +55,9 @@ class Dropout(Layer):
                     "a dropout rate that follows a schedule has no value in predictions: use "
                     "scale_at='train'"
                 )
+            if isinstance(rate, schedules.Linear):
+                for end in ("start", "end"):
+                    real_number(getattr(rate, end), f"{end} of a dropout rate", least=0, below=1)
         else:
             self.rate = real_number(rate, "rate", least=0, below=1)
         self.scale_at = scale_at

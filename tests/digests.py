@@ -12,8 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, losses
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    PReLU,
+    Residual,
+    Sequential,
+    losses,
+)
 from fastnn.losses import Custom, Focal, Huber, Quantile
+from fastnn.schedules import Linear
 from fastnn.tables import Act
 
 KEPT = Path(__file__).with_name("digests.json")
@@ -39,6 +51,7 @@ NETWORKS = {
     "many rows": (13000, 6500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "weights": (90, 30, "mse", SGD(0.05), (9, 8, 5), ["selu"], {"weighted": True}),
     "sums": (2000, 700, "sse", SGD(1e-5, momentum=0.9), (20, 33, 3), ["silu"], {"l2": 0}),
+    "stochastic": (300, 60, "cross_entropy", Adam(0.01), (37, 70, 5), ["relu"], {}),
     "residual": (9000, 4500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "custom": (90, 30, Custom(fourth_power), SGD(0.05), (9, 8, 1), ["tanh"], {"weighted": True}),
     "mae": (300, 100, "mae", Adam(0.01), (9, 8, 5), ["tanh"], {"weighted": True}),
@@ -67,6 +80,9 @@ def train(name: str, dtype: str) -> Sequential:
     if name == "odd":
         layers += [Dense(6, act) for act in (a.name for a in Act) if act not in ("step", "softmax")]
         layers += [Activation("softmax"), Dense(6, l1=1e-4)]
+    if name == "stochastic":
+        branch = Residual([Dropout(Linear(0.5, 0.1, 40)), Dense(70, "tanh"), GaussianNoise(0.2)])
+        layers = [GaussianNoise(0.1), *layers, Dropout(0.3), branch, Dropout(0.25, "test")]
     if name == "residual":
         branch = [Dense(20), PReLU(), Residual([Dense(20, "gelu")]), Dense(18, "tanh", l2=1e-4)]
         layers += [Residual(branch), Activation("silu"), Residual([Dense(7)]), PReLU(shared=True)]

@@ -7,9 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, initializers
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    PReLU,
+    Residual,
+    Sequential,
+    initializers,
+)
 from fastnn.activations import ELU, LeakyReLU
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy, Focal, Huber, Quantile
+from fastnn.schedules import Linear
 from fastnn.tables import Act
 
 HERE = Path(__file__).parent / "files"
@@ -72,6 +84,13 @@ def networks():
     ]):  # fmt: skip
         net = Sequential([Dense(4, "tanh"), Dense(units)], seed=10 + number)
         yield name, net, {"y": y, "loss": loss}
+
+    branch = Residual([Dropout(0.2, "test"), Dense(6, "relu"), GaussianNoise(0.3)])
+    yield (
+        "stochastic",
+        Sequential([GaussianNoise(0.1), Dense(6), Dropout(Linear(0.5, 0.1, 9)), branch, Dense(3)]),
+        {"y": labels, "optimizer": Adam(0.01)},
+    )
 
 
 def keep() -> None:

@@ -73,7 +73,7 @@ def test_outputs_loss_and_gradient_agree_with_the_oracle(engine, dtype):
     with only(engine):
         check()
     assert len(drawn) >= min(100, settings.default.max_examples)
-    assert len(skipped) <= max(1, 0.01 * len(drawn)), f"{len(skipped)} of {len(drawn)} skipped"
+    assert len(skipped) <= 0.03 * len(drawn), f"{len(skipped)} of {len(drawn)} skipped"
 
 
 def around(act):
@@ -148,6 +148,14 @@ TRAINED = {
         Residual((PReLU(), Residual((naive.Dense(6, "silu"),)), Activation("softmax"))),
         Residual((naive.Dense(4, "tanh"),)),
         PReLU(shared=True),
+        naive.Dense(3),
+    ),
+    "stochastic": (
+        naive.GaussianNoise(0.1),
+        naive.Dense(6, "tanh"),
+        naive.Dropout((0.6, 0.1, 30)),
+        Residual((naive.Dropout(0.2), naive.Dense(6, "silu"), naive.GaussianNoise(0.3))),
+        naive.Dropout(0.3, "test"),
         naive.Dense(3),
     ),
 }

@@ -20,10 +20,22 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 import fastnn
-from fastnn import Activation, Dense, PReLU, Residual, Sequential, files, initializers, loading
+from fastnn import (
+    Activation,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    PReLU,
+    Residual,
+    Sequential,
+    files,
+    initializers,
+    loading,
+)
 from fastnn.activations import ELU
 from fastnn.errors import DivergedError, ModelFileError
 from fastnn.losses import BinaryCrossEntropy, Quantile
+from fastnn.schedules import Linear
 
 try:
     import resource
@@ -49,6 +61,8 @@ def networks():
     yield "objects", [Dense(3)], names.astype(object)[Y], "auto"
     inner = Residual([Dense(4, "relu"), PReLU(initializers.Constant(0.1), shared=True), Dense(2)])
     yield "residual", [Residual([inner, Activation("selu")]), PReLU(), Dense(1)], X[:, 0], "mse"
+    rate = Linear(0.5, 0.25, 9)
+    yield "dropout", [GaussianNoise(0.5), Dropout(rate), Dropout(0.5), Dense(3)], Y, "auto"
     uniform = initializers.VarianceScaling(1.0, uniform=True)
     yield "booleans", [Dense(1, init=uniform)], Y == 0, BinaryCrossEntropy(0.1)
     yield "one hot", [Dense(3)], np.eye(3)[Y], "auto"
@@ -238,6 +252,31 @@ DAMAGES = {
     "targets null": ("labels", put("target", to=None)),
     "targets a list": ("labels", put("target", to=[["kind", "labels"]])),
     "targets without loss": ("labels", put("loss", to=None)),
+    # dropout, noise and schedules
+    "rate one": ("dropout", put("layers", 2, "rate", to=1)),
+    "rate text": ("dropout", put("layers", 2, "rate", to="0.5")),
+    "rate true": ("dropout", put("layers", 2, "rate", to=True)),
+    "rate a list": ("dropout", put("layers", 2, "rate", to=[0.5])),
+    "rate null": ("dropout", put("layers", 2, "rate", to=None)),
+    "rate gone": ("dropout", drop("layers", 2, "rate")),
+    "rate an empty object": ("dropout", put("layers", 2, "rate", to={})),
+    "rate a layer": ("dropout", put("layers", 2, "rate", to={"layer": "Dropout", "rate": 0.5})),
+    "rate a function": ("dropout", put("layers", 2, "rate", to={"schedule": "Function"})),
+    "rate a schedule of schedules": (
+        "dropout", put("layers", 1, "rate", "start", to={"schedule": "Linear"})),
+    "rate of another key": ("dropout", put("layers", 1, "rate", "colour", to="red")),
+    "rate that leaves its range": ("dropout", put("layers", 1, "rate", "end", to=1.5)),
+    "rate in no steps": ("dropout", put("layers", 1, "rate", "steps", to=0)),
+    "rate in steps of text": ("dropout", put("layers", 1, "rate", "steps", to="9")),
+    "rate without its end": ("dropout", drop("layers", 1, "rate", "end")),
+    "rate of a schedule unknown": ("dropout", put("layers", 1, "rate", "schedule", to="Cubic")),
+    "schedule at test": ("dropout", put("layers", 1, "scale_at", to="test")),
+    "scale at gone": ("dropout", drop("layers", 2, "scale_at")),
+    "scale at another time": ("dropout", put("layers", 2, "scale_at", to="never")),
+    "scale at a number": ("dropout", put("layers", 2, "scale_at", to=1)),
+    "noise of negative size": ("dropout", put("layers", 0, "std", to=-1)),
+    "noise gone": ("dropout", drop("layers", 0, "std")),
+    "noise with a rate": ("dropout", put("layers", 0, "rate", to=0.5)),
     # residual layers and PReLU
     "branch empty": ("residual", put(*FIRST, "layers", to=[])),
     "branch gone": ("residual", drop(*FIRST, "layers")),
