@@ -8,11 +8,12 @@ import numpy as np
 
 from . import engines, losses, run
 from .checks import whole_number
+from .custom_loss import Custom
 from .engines.workspace import Data, Steps
 from .errors import NotFittedError
 from .losses import LossFunction
 from .network import Network
-from .ops.loss import OUTPUT_OF
+from .ops.loss import PROBABILITIES, output_function
 from .targets import (
     Target,
     check_weights,
@@ -31,9 +32,7 @@ class Inference(Network):
 
     def _data(self, X, y, target: Target, loss: LossFunction, what: str = "y") -> Data:
         """X, which is checked already, and y in the form that engines read."""
-        return make_data(
-            X, y, self.n_outputs, target, loss.code, self.dtype, self.input_scale, what
-        )
+        return make_data(X, y, self.n_outputs, target, loss, self.dtype, self.input_scale, what)
 
     def _describe(self, y, n_rows: int, loss) -> tuple[LossFunction, Target]:
         """The loss and the kind of targets; those of the last fit if the loss is the same."""
@@ -41,9 +40,11 @@ class Inference(Network):
             chosen = self._loss or losses.get(choose_loss(y, self.n_outputs).name)
         else:
             chosen = losses.get(loss)
+        if isinstance(chosen, Custom):
+            chosen.check_function()
         if self._target is not None and self._loss is not None and chosen.code == self._loss.code:
             return chosen, self._target
-        return chosen, describe_target(y, n_rows, self.n_outputs, chosen.code)
+        return chosen, describe_target(y, n_rows, self.n_outputs, chosen)
 
     # -- prediction ---------------------------------------------------------------------------
 
@@ -59,7 +60,7 @@ class Inference(Network):
         return out
 
     def logits(self, X) -> np.ndarray:
-        """The output of the last layer, before sigmoid or softmax.
+        """The output of the last layer, before sigmoid, softmax or what else the loss contains.
 
         Parameters
         ----------
@@ -95,7 +96,8 @@ class Inference(Network):
         Returns
         -------
         ndarray, shape (m,) or (m, n_outputs)
-            In the form of y in the fit. A network that was never fitted, but whose parameters
+            In the form of y in the fit; for several quantiles and for ``gaussian_nll`` all
+            outputs, see :mod:`fastnn.losses`. A network that was never fitted, but whose parameters
             were set, gives the outputs of its last layer.
 
         Raises
@@ -118,12 +120,14 @@ class Inference(Network):
                 raise NotFittedError("the network has not been trained: call fit first")
             return self._forward(X, None, "output")
         if self._target.kind == "values":
-            out = self._forward(X, self._loss, "output")
+            assert self._loss is not None
+            function = output_function(self._loss.code, self.n_outputs) or "output"
+            out = self._forward(X, self._loss, function)
             return out[:, 0] if self._target.vector else out
         return self._target.decide(self.logits(X))
 
     def predict_proba(self, X) -> np.ndarray:
-        """Probabilities, for the cross entropies.
+        """Probabilities, for the cross entropies and the focal loss.
 
         Parameters
         ----------
@@ -140,7 +144,7 @@ class Inference(Network):
         NotFittedError
             Before fit.
         ValueError
-            If the loss is not a cross entropy.
+            If the loss is neither a cross entropy nor focal.
         ShapeError, TypeError
             If X does not fit.
 
@@ -154,12 +158,13 @@ class Inference(Network):
         """
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has not been trained: call fit first")
-        if self._loss.code not in OUTPUT_OF:
+        function = output_function(self._loss.code, self.n_outputs)
+        if function is None or self._loss.code not in PROBABILITIES:
             raise ValueError(
-                f"predict_proba needs a cross entropy, but the loss is {self._loss.name}: "
-                "use predict"
+                "predict_proba needs a cross entropy or the focal loss, but the loss is "
+                f"{self._loss.name}: use predict"
             )
-        p = self._forward(X, self._loss, OUTPUT_OF[self._loss.code].name)
+        p = self._forward(X, self._loss, function)
         if self.n_outputs == 1 and self._target.kind == "labels":
             return np.concatenate([1 - p, p], axis=1)
         return p
@@ -169,13 +174,15 @@ class Inference(Network):
         return None if self._target is None else self._target.classes
 
     @np.errstate(all="ignore")
-    def evaluate(self, X, y) -> dict[str, float]:
+    def evaluate(self, X, y, loss="auto") -> dict[str, float]:
         """The loss of the last fit on other rows, and the accuracy of a classification.
 
         Parameters
         ----------
         X : array_like, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
+        loss : str or loss, default "auto"
+            Another loss than that of the last fit.
 
         Returns
         -------
@@ -200,8 +207,9 @@ class Inference(Network):
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has no loss yet: call fit first")
         X = self._features(X, self.n_inputs)
-        data = self._data(X, y, self._target, self._loss)
-        plan = self.lower(self._loss)
+        loss_function, target = self._describe(y, len(X), loss)
+        data = self._data(X, y, target, loss_function)
+        plan = self.lower(loss_function)
         data.batch_size = run.chunk_rows(plan, len(data.X))
         ws = self._idle.take(plan, self._built(), self._statistics, data.batch_size)
         values = run.metrics(engines.current(), ws, data)

@@ -14,12 +14,13 @@ import numpy as np
 
 from . import files, layers, losses
 from .checks import is_finite
+from .custom_loss import Custom
 from .errors import ModelFileError
 from .files import printable, shown
 from .losses import LossFunction
 from .model import Sequential
 from .tables import Loss
-from .targets import Target
+from .targets import CLASSES, LABELS, SIGNS, VALUES, Target
 
 #: Types that a value may have. They are exact: a boolean is not a number.
 _NULL = type(None)
@@ -39,7 +40,8 @@ _NETWORK = {
     "layers": _LIST, "n_inputs": _INT, "seed": _INT, "dtype": _STR, "l1": _NUMBER, "l2": _NUMBER,
     "input_scale": _NUMBER, "loss": _OBJECT_OR_NULL, "target": _OBJECT_OR_NULL,
 }  # fmt: skip
-_LOSS = {"name": _STR, "label_smoothing": _NUMBER}
+_LOSS = {"name": _STR, "label_smoothing": _NUMBER, "delta": _NUMBER, "gamma": _NUMBER, "q": _LIST}
+_CUSTOM_LOSS = {"name": _STR, "function": _STR}
 _TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dtype": _STR_OR_NULL}
 #: The same for layers, activations, initialisers and schedules. Enter every new argument that is
 #: written to files here.
@@ -115,7 +117,7 @@ def _network(description: dict, tensors: dict[str, np.ndarray]) -> Sequential:
     )
     if loss is not None and target is not None:
         loss_function = _read_loss(loss)
-        net.lower(loss_function)  # refuses a loss that contradicts the last activation
+        net.lower(loss_function)  # refuses a loss that contradicts the last layer
         net.set_fitted(loss_function, read_targets(target, loss_function.code, net.n_outputs))
     return net
 
@@ -224,7 +226,13 @@ def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _read_loss(config: dict) -> LossFunction:
-    _check_fields(config, _LOSS, "the entry loss")
+    if config.get("name") == Loss.custom.name:
+        _check_fields(config, _CUSTOM_LOSS, "the entry loss")
+        return Custom.without_function(config["function"])
+    _check_fields(config, _LOSS, "the entry loss", complete=False)
+    for number in config.get("q", ()):
+        if type(number) is not float:
+            raise ValueError(f"the entry loss: q holds {shown(number)}, not a fraction")
     with _errors_named(f"the loss {shown(config)}"):
         return losses.from_config(config)
 
@@ -241,10 +249,10 @@ def read_targets(about: dict, loss: Loss, n_outputs: int) -> Target:
     kind, vector, classes = about["kind"], about["vector"], about["classes"]
     wide = n_outputs > 1
     possible = {
-        "labels": wide or loss == Loss.binary_cross_entropy,
-        "one_hot": wide and not vector and loss == Loss.cross_entropy,
-        "multilabel": not (wide and vector) and loss == Loss.binary_cross_entropy,
-        "values": not (wide and vector) and loss in (Loss.mse, Loss.sse),
+        "labels": loss in LABELS[wide],
+        "one_hot": wide and not vector and loss in CLASSES,
+        "multilabel": not vector and loss in SIGNS if wide else loss == Loss.binary_cross_entropy,
+        "values": not (wide and vector) and loss in VALUES,
     }
     if not possible.get(kind, False):
         raise ValueError(

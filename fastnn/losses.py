@@ -5,12 +5,34 @@ name                        loss of m rows with targets y and outputs a
 ==========================  =====================================================
 ``mse``                     mean over rows and outputs of (a - y)^2
 ``sse``                     sum over rows and outputs of (a - y)^2
+``mae``                     mean over rows and outputs of |a - y|
+``huber``                   mean over rows and outputs of (a - y)^2 / 2 where
+                            |a - y| <= delta, else delta (|a - y| - delta / 2)
+``quantile``                mean over rows and outputs of max(q e, (q-1) e), e = y - a
+``poisson``                 mean over rows of the sum over outputs of a - y log a, a = e^z
+``gaussian_nll``            mean over rows of the sum over targets of
+                            (log (2 pi v) + (y - m)^2 / v) / 2, mean m, variance v = e^s
+``hinge``                   mean over rows of the sum over outputs of max(0, 1 - s a),
+                            with s = -1 for y = 0 and s = 1 for y = 1
+``squared_hinge``           mean over rows of the sum over outputs of max(0, 1 - s a)^2
 ``binary_cross_entropy``    mean over rows of the sum over outputs of
                             -(y log a + (1-y) log (1-a)), a = sigmoid(z)
 ``cross_entropy``           mean over rows of -sum over classes of y log a, a = softmax(z)
+``focal``                   mean over rows of -(1 - p)^gamma log p, with the output p
+                            of the true class
+``Custom(function)``        mean over rows of a function of your own
 ==========================  =====================================================
 
-In training the cross entropies work on the logits z, where their derivative is a - y.
+:class:`Huber`, :class:`Quantile`, :class:`Focal`, :class:`CrossEntropy` and
+:class:`BinaryCrossEntropy` take arguments; their names stand for delta 1, the median, gamma 2 and
+no label smoothing.
+
+Some losses contain the output function, here applied to z or s, so the network ends without one.
+In training they work on the logits: the derivative of the cross entropies is then a - y, that of
+``poisson`` too. `predict` applies the function: it returns rates for ``poisson``; for
+``gaussian_nll``, whose 2 c outputs for c targets are first all means, then all log variances, it
+returns the means and then the variances. ``poisson`` leaves out the constant log y!;
+``gaussian_nll`` is the whole negative log-likelihood, like PyTorch's with ``full=True``.
 
 Penalties (l1, l2) are added to the loss of every minibatch. ``sse`` is a sum over rows, so a
 minibatch of m of the fit's n rows counts m/n of the penalties, in loss and gradient: an epoch
@@ -27,13 +49,15 @@ Examples
 
 from __future__ import annotations
 
+import itertools
+import numbers
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from . import engines
+from . import engines, loss_formulas
 from .checks import real_number
-from .errors import ShapeError
 from .names import unknown
 from .ops.loss import mean
 from .tables import Loss
@@ -49,8 +73,10 @@ class LossFunction:
     ----------
     code : Loss
         Its code in the engines' tables.
-    label_smoothing : float
-        Fraction of the targets that is spread evenly over the classes.
+    argument : float
+        The number that engines read: the label smoothing, delta, gamma or the only quantile.
+    quantiles : tuple of float
+        Several quantiles.
 
     Examples
     --------
@@ -60,7 +86,8 @@ class LossFunction:
     """
 
     code: Loss
-    label_smoothing: float = 0.0
+    argument: float = 0.0
+    quantiles: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -72,6 +99,28 @@ class LossFunction:
         """True for a mean over rows, False for a sum."""
         return mean(self.code)
 
+    @property
+    def label_smoothing(self) -> float:
+        """Fraction of the targets that is spread evenly over the classes."""
+        return 0.0
+
+    @property
+    def n_per_target(self) -> int:
+        """How many outputs a column of targets has: a mean and a variance, or quantiles."""
+        return 2 if self.code == Loss.gaussian_nll else len(self.quantiles) or 1
+
+    def spread(self, y: np.ndarray) -> np.ndarray:
+        """Targets (m, c) repeated to as many columns as outputs: those of engines.
+
+        Output j k + i of k quantiles is quantile i of target j. Output j of ``gaussian_nll`` is
+        the mean of target j, output c + j its variance.
+        """
+        if self.n_per_target == 1:
+            return y
+        if self.code == Loss.gaussian_nll:
+            return np.tile(y, (1, 2))
+        return np.repeat(y, self.n_per_target, axis=1)
+
     @_quiet
     def __call__(self, y, a) -> float:
         """The loss of given outputs.
@@ -79,8 +128,10 @@ class LossFunction:
         Parameters
         ----------
         y, a : array_like, shape (m, n) or (m,) for one output
-            Targets, and outputs as predicted (probabilities for the cross entropies). For
-            several outputs y may be m class numbers instead.
+            Targets, and outputs as predicted (probabilities for the cross entropies, rates,
+            means and variances). For several outputs of a classification y may be m class
+            numbers instead. For several quantiles and ``gaussian_nll``, a has that many times
+            the columns of y.
 
         Returns
         -------
@@ -90,10 +141,12 @@ class LossFunction:
         Raises
         ------
         ShapeError
-            If the shapes differ.
+            If the shapes do not fit.
+        ValueError
+            If targets of a hinge or focal loss are neither 0 nor 1.
         """
-        y, a = self._prepare(y, a)
-        rows = self._rows(y, a)
+        y, a = loss_formulas.prepare(self, y, a)
+        rows = self._rows(self._smoothed(y), a)
         return float(rows.mean() if self.mean else rows.sum())
 
     @_quiet
@@ -112,58 +165,47 @@ class LossFunction:
 
         Raises
         ------
-        ShapeError
-            If the shapes differ.
+        ShapeError, ValueError
+            As for the loss itself.
         """
         shape = np.shape(a)
-        y, a = self._prepare(y, a)
-        return self._derivative(y, a).reshape(shape)
+        y, a = loss_formulas.prepare(self, y, a)
+        return self._derivative(self._smoothed(y), a).reshape(shape)
 
-    def _prepare(self, y, a):
-        y, a = np.asarray(y), np.asarray(a, dtype=np.float64)
-        if a.ndim == 2 and a.shape[1] > 1 and y.shape == a.shape[:1] and y.dtype.kind in "iu":
-            from .coding import one_hot
+    @_quiet
+    def derivative_of_rows(self, y: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """:meth:`derivative` for targets as engines read them, with as many columns as outputs."""
+        y, a = y.astype(np.float64), a.astype(np.float64)
+        return self._derivative(self._smoothed(y), a)
 
-            y = one_hot(y, a.shape[1])
-        if y.shape != a.shape:
-            raise ShapeError(f"targets of shape {y.shape} do not fit outputs of shape {a.shape}")
-        y = y.astype(np.float64)
-        y, a = (v.reshape(-1, 1) if v.ndim < 2 else v.reshape(len(v), -1) for v in (y, a))
-        if self.label_smoothing:
-            y = engines.reference.loss.smooth(self.code, y, self.label_smoothing)
-        return y, a
+    def _smoothed(self, y):
+        if not self.label_smoothing:
+            return y
+        return engines.reference.loss.smooth(self.code, y, self.label_smoothing)
 
     def _rows(self, y, a) -> np.ndarray:
-        if self.code in (Loss.mse, Loss.sse):
-            return engines.reference.loss.LOSSES[self.code](a, y)[0]
-        from scipy.special import xlog1py, xlogy  # slow to import, and no fit needs it
-
-        rows = -xlogy(y, a)
-        if self.code == Loss.binary_cross_entropy:
-            rows -= xlog1py(1 - y, -a)
-        return rows.sum(axis=1)
+        arguments = self._arguments(a.shape[1])
+        if self.code in loss_formulas.FORMULAS:
+            return loss_formulas.FORMULAS[self.code][0](y, a, *arguments)
+        return engines.reference.loss.LOSSES[self.code](a, y, *arguments)[0]
 
     def _derivative(self, y, a) -> np.ndarray:
-        if self.code in (Loss.mse, Loss.sse):
-            return engines.reference.loss.LOSSES[self.code](a, y)[1]
-        derivative = -_ratio(y, a)
-        if self.code == Loss.binary_cross_entropy:
-            derivative += _ratio(1 - y, 1 - a)
-        return derivative
+        arguments = self._arguments(a.shape[1])
+        if self.code in loss_formulas.FORMULAS:
+            return loss_formulas.FORMULAS[self.code][1](y, a, *arguments)
+        return engines.reference.loss.LOSSES[self.code](a, y, *arguments)[1]
 
-    def config(self) -> dict:
+    def _arguments(self, n_outputs: int) -> tuple:
+        """What the formulas take besides targets and outputs."""
+        return ()
+
+    def config(self) -> dict[str, Any]:
         """The name and arguments, as written to files."""
         return {"name": self.name, "label_smoothing": self.label_smoothing}
 
     def __repr__(self) -> str:
         smoothing = f"(label_smoothing={self.label_smoothing:g})" if self.label_smoothing else ""
         return self.name + smoothing
-
-
-def _ratio(x, y) -> np.ndarray:
-    """x / y, and 0 where x is 0."""
-    with np.errstate(divide="ignore", over="ignore"):
-        return np.divide(x, y, out=np.zeros_like(x), where=x != 0)
 
 
 class CrossEntropy(LossFunction):
@@ -189,6 +231,10 @@ class CrossEntropy(LossFunction):
 
     def __init__(self, label_smoothing=0.0):
         super().__init__(Loss.cross_entropy, _smoothing(label_smoothing))
+
+    @property
+    def label_smoothing(self) -> float:
+        return self.argument
 
 
 class BinaryCrossEntropy(LossFunction):
@@ -217,9 +263,154 @@ class BinaryCrossEntropy(LossFunction):
     def __init__(self, label_smoothing=0.0):
         super().__init__(Loss.binary_cross_entropy, _smoothing(label_smoothing))
 
+    @property
+    def label_smoothing(self) -> float:
+        return self.argument
+
 
 def _smoothing(value) -> float:
     return real_number(value, "label_smoothing", least=0, below=1)
+
+
+class Huber(LossFunction):
+    """Squares of small errors, sizes of large ones; mean over rows and outputs.
+
+    e^2 / 2 for |e| <= delta, else delta (|e| - delta / 2), with e = a - y (P. J. Huber, Robust
+    estimation of a location parameter, 1964).
+
+    Parameters
+    ----------
+    delta : float, default 1.0
+        Above 0, in the unit of y.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is out of range or not a number.
+
+    Examples
+    --------
+    >>> from fastnn.losses import Huber
+    >>> Huber(2.0).derivative([0.0, 0.0], [1.0, 5.0])
+    array([1., 2.])
+    """
+
+    def __init__(self, delta=1.0):
+        super().__init__(Loss.huber, argument=real_number(delta, "delta", positive=True))
+
+    @property
+    def delta(self) -> float:
+        """The size of an error from which on it counts linearly."""
+        return self.argument
+
+    def _arguments(self, n_outputs):
+        return (self.argument,)
+
+    def config(self):
+        return {"name": self.name, "delta": self.delta}
+
+    def __repr__(self) -> str:
+        return f"{self.name}(delta={self.delta:g})"
+
+
+class Quantile(LossFunction):
+    """max(q e, (q - 1) e) with e = y - a: the output learns the quantile q of y given X.
+
+    Mean over rows and outputs (R. Koenker and G. Bassett, Regression quantiles, 1978).
+
+    Parameters
+    ----------
+    q : float or sequence of float, default 0.5
+        In (0, 1). Several, in ascending order, are learned at once: for k of them and c columns
+        of y the network has c k outputs, of which number j k + i is quantile i of column j.
+        `predict` returns all, (m, c k).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is out of range or not a number, or they do not ascend.
+
+    Examples
+    --------
+    >>> from fastnn.losses import Quantile
+    >>> round(Quantile(0.9)([1.0, 1.0], [0.0, 2.0]), 3)
+    0.5
+    >>> Quantile([0.1, 0.9]).derivative([1.0], [[0.0, 2.0]])
+    array([[-0.05,  0.05]])
+    """
+
+    def __init__(self, q=0.5):
+        single = isinstance(q, (numbers.Real, str)) or not hasattr(q, "__iter__")
+        values = tuple(_quantile(value) for value in ([q] if single else q))
+        if not values:
+            raise ValueError("q must hold at least one quantile")
+        if any(b <= a for a, b in itertools.pairwise(values)):
+            raise ValueError(f"the quantiles q must ascend, each once, not {list(values)}")
+        several = values if len(values) > 1 else ()
+        super().__init__(Loss.quantile, argument=0.0 if several else values[0], quantiles=several)
+
+    @property
+    def q(self) -> tuple[float, ...]:
+        """The quantiles."""
+        return self.quantiles or (self.argument,)
+
+    def _arguments(self, n_outputs):
+        return (np.tile(self.q, n_outputs // self.n_per_target),)
+
+    def config(self):
+        return {"name": self.name, "q": list(self.q)}
+
+    def __repr__(self) -> str:
+        return f"{self.name}(q={list(self.q) if self.quantiles else self.argument})"
+
+
+class Focal(LossFunction):
+    """-(1 - p)^gamma log p for the probability p of the true class, mean over rows, on logits.
+
+    Rows that are classified well count little (T.-Y. Lin et al., Focal Loss for Dense Object
+    Detection, 2017, eq. 4). With one output, p follows by the sigmoid from labels of two classes;
+    with several, by the softmax from labels or one-hot rows. Its weights alpha of the classes are
+    sample weights here.
+
+    Parameters
+    ----------
+    gamma : float, default 2.0
+        At least 0, which gives the cross-entropy.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is out of range or not a number.
+
+    Examples
+    --------
+    >>> from fastnn.losses import Focal, cross_entropy
+    >>> round(Focal(2.0)([0, 1], [[0.9, 0.1], [0.5, 0.5]]), 4)
+    0.0872
+    >>> Focal(0.0)([0], [[0.9, 0.1]]) == cross_entropy([0], [[0.9, 0.1]])
+    True
+    """
+
+    def __init__(self, gamma=2.0):
+        super().__init__(Loss.focal, argument=real_number(gamma, "gamma", least=0))
+
+    @property
+    def gamma(self) -> float:
+        """The exponent of 1 - p."""
+        return self.argument
+
+    def _arguments(self, n_outputs):
+        return (self.argument,)
+
+    def config(self):
+        return {"name": self.name, "gamma": self.gamma}
+
+    def __repr__(self) -> str:
+        return f"{self.name}(gamma={self.gamma:g})"
+
+
+def _quantile(value) -> float:
+    return real_number(value, "q", below=1, positive=True)
 
 
 mse = LossFunction(Loss.mse)
@@ -227,8 +418,18 @@ mse = LossFunction(Loss.mse)
 sse = LossFunction(Loss.sse)
 binary_cross_entropy = BinaryCrossEntropy()
 cross_entropy = CrossEntropy()
+mae = LossFunction(Loss.mae)
+huber = Huber()
+quantile = Quantile()
+poisson = LossFunction(Loss.poisson)
+hinge = LossFunction(Loss.hinge)
+squared_hinge = LossFunction(Loss.squared_hinge)
+focal = Focal()
+gaussian_nll = LossFunction(Loss.gaussian_nll)
 
-_BY_NAME: dict[str, LossFunction] = {code.name: globals()[code.name] for code in Loss}
+_BY_NAME: dict[str, LossFunction] = {
+    code.name: globals()[code.name] for code in Loss if code != Loss.custom
+}
 NAMES = tuple(_BY_NAME)
 
 
@@ -251,16 +452,46 @@ def get(loss) -> LossFunction:
     if isinstance(loss, LossFunction):
         return loss
     if not isinstance(loss, str):
-        raise TypeError(f"loss must be one of the names {', '.join(NAMES)}, not {loss!r}")
+        raise TypeError(
+            f"loss must be one of the names {', '.join(NAMES)}, or Custom(function), not {loss!r}"
+        )
     if loss not in NAMES:
         raise unknown("loss", loss, ["auto", *NAMES])
     return _BY_NAME[loss]
 
 
+def __getattr__(name: str):
+    """``losses.Custom``, whose module needs this one."""
+    if name == "Custom":
+        from .custom_loss import Custom
+
+        return Custom
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_CLASSES: dict[str, Any] = {
+    "cross_entropy": CrossEntropy,
+    "binary_cross_entropy": BinaryCrossEntropy,
+    "huber": Huber,
+    "quantile": Quantile,
+    "focal": Focal,
+}
+
+
 def from_config(config: dict) -> LossFunction:
-    """The loss for what :meth:`LossFunction.config` returned."""
-    smoothing = config["label_smoothing"]
-    if not smoothing:
-        return get(config["name"])
-    classes = {"cross_entropy": CrossEntropy, "binary_cross_entropy": BinaryCrossEntropy}
-    return classes[config["name"]](smoothing)
+    """The loss for what :meth:`LossFunction.config` returned.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is not a config of a loss.
+    """
+    arguments = {key: value for key, value in config.items() if key != "name"}
+    loss = get(config["name"])
+    if arguments.keys() != loss.config().keys() - {"name"}:
+        raise ValueError(f"the arguments of {loss.name} are {', '.join(loss.config())}")
+    if loss.name in _CLASSES and loss.config() != config:
+        loss = _CLASSES[loss.name](**arguments)
+    if loss.config() != config:
+        raise ValueError(f"the loss {loss.name} takes no other arguments than {loss.config()}")
+    return loss

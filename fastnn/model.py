@@ -13,9 +13,9 @@ from .engines.workspace import Data
 from .errors import DivergedError
 from .inference import Inference
 from .run import Fit, TrainingState
-from .targets import check_weights
 from .training import History, Progress
 from .training import epochs as epochs_of
+from .weights import weights_of_rows
 
 
 class Sequential(Inference):
@@ -97,6 +97,7 @@ class Sequential(Inference):
         batch_size=32,
         *,
         sample_weight=None,
+        class_weight=None,
         validation_data=None,
         shuffle=True,
         progress="auto",
@@ -114,8 +115,8 @@ class Sequential(Inference):
         y : array_like, shape (m,) or (m, n_outputs)
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
-            A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)``; "auto" is
-            inferred from y and reported.
+            A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)`` or
+            ``Custom(function)``; "auto" is inferred from y and reported.
         optimizer : str or Optimizer, default "adam"
         epochs : int, default 10
         batch_size : int or None, default 32
@@ -124,6 +125,12 @@ class Sequential(Inference):
         sample_weight : array_like, shape (m,), optional
             Weight of each row, at least 0: a mean becomes the weighted mean over the batch.
             Accuracies ignore the weights.
+        class_weight : None, "balanced" or dict, optional
+            A dict has a weight for each label (for each column's number if y is one-hot rows),
+            which multiplies the sample weights of the rows of that class. "balanced" makes all
+            classes count alike, as in scikit-learn: n_rows / (n_classes * rows of the class),
+            where a row with a sample weight counts as so many rows. Validation and `evaluate` are
+            not weighted.
         validation_data : tuple (X, y), optional
             Rows to evaluate after every epoch.
         shuffle : bool, default True
@@ -141,6 +148,8 @@ class Sequential(Inference):
             If an argument is invalid; the network is then unchanged.
         DivergedError
             If a loss, parameter or optimizer slot becomes infinite or NaN.
+        Exception
+            Whatever a loss of your own raises; the parameters are those of the last complete step.
         KeyboardInterrupt
             After Ctrl-C; parameters and ``history`` are kept.
 
@@ -160,7 +169,7 @@ class Sequential(Inference):
         X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
-        data.weights = check_weights(sample_weight, len(X))
+        data.weights = weights_of_rows(sample_weight, class_weight, data, target)
         data.batch_size = min(batch_size or len(X), len(X))
         valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
         plan = self.lower(loss_function, X.shape[1])

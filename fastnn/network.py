@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
+from .custom_loss import Custom
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
 from .layers import Embedding, Layer, check_network, from_config
@@ -19,6 +20,9 @@ from .targets import Target, check_features
 
 #: Default values of arguments; the repr leaves these out.
 _DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "input_scale": 1}
+
+#: How many plans a network keeps: each new function of a user is a new loss.
+_MOST_PLANS = 32
 
 
 class Network:
@@ -182,8 +186,11 @@ class Network:
             if loss is None:
                 plan = lowering.finish()
             else:
-                lower_loss(lowering, loss.code, loss.label_smoothing)
-                plan = lowering.finish(loss.code, loss.mean)
+                user_loss = loss if isinstance(loss, Custom) else None
+                lower_loss(lowering, loss.code, loss.argument, loss.quantiles, user_loss)
+                plan = lowering.finish(loss.code, loss.mean, user_loss)
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
             self._plans[key] = plan
         return plan
 

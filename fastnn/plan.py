@@ -86,6 +86,8 @@ class Plan:
         ``schedule.values(first_step, count)`` is (count,) float64.
     whole_batches : bool
         Whether no batch may run in pieces, since an operation needs all of its rows.
+    user_loss : Custom or None
+        The user's function, if that is the loss: a :class:`fastnn.losses.Custom`.
     """
 
     training: Layout
@@ -104,6 +106,7 @@ class Plan:
     constants: np.ndarray
     schedules: tuple[Any, ...] = ()
     whole_batches: bool = False
+    user_loss: Any = None
 
     def __str__(self) -> str:
         from .printing import plan_table
@@ -225,7 +228,7 @@ class Lowering:
             self._nodes.pop()
             self.top = node.inputs[0]
 
-    def finish(self, loss: Loss | None = None, mean: bool = True) -> Plan:
+    def finish(self, loss: Loss | None = None, mean: bool = True, user_loss=None) -> Plan:
         """Lay out the spaces.
 
         Parameters
@@ -234,6 +237,8 @@ class Lowering:
             The loss that was added as the last operation.
         mean : bool
             Whether it is a mean over rows.
+        user_loss : Custom, optional
+            The user's function, if that is the loss.
         """
         nodes, top = self._nodes, self.top
         if loss is not None:
@@ -274,6 +279,7 @@ class Lowering:
             constants=_read_only(constants),
             schedules=tuple(self._schedules),
             whole_batches=any(node.home.needs_whole_batch for node in nodes),
+            user_loss=user_loss,
         )
 
 

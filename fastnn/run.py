@@ -270,13 +270,19 @@ class Fit:
         steps = Steps(state.optimizer.rule, hyper, self.seed, state.step)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)
-        else:
-            done = self.engine.run_batches(
+            self._count(done)
+            return done
+        self.ws.completed = 0
+        try:
+            return self.engine.run_batches(
                 self.ws, self.data, steps, self.results[first:last], first, last
             )
-        state.step += done
-        self.steps_done += done
-        return done
+        finally:  # a user's loss may have raised an exception after some steps
+            self._count(self.ws.completed)
+
+    def _count(self, steps: int) -> None:
+        self.state.step += steps
+        self.steps_done += steps
 
     def _step_in_pieces(self, steps: Steps, index: int) -> int:
         """One step on a batch that is larger than the workspace; threads_used counts it once."""

@@ -37,6 +37,15 @@ class Loss(IntEnum):
     sse = 1
     binary_cross_entropy = 2
     cross_entropy = 3
+    mae = 4
+    huber = 5
+    quantile = 6
+    poisson = 7
+    hinge = 8
+    squared_hinge = 9
+    focal = 10
+    gaussian_nll = 11
+    custom = 12  # a user's function
 
 
 class Rule(IntEnum):
@@ -96,10 +105,10 @@ OP = np.dtype(
         ("batch", "i8"),  # float64 elements in the per-batch space, or NONE
         ("scratch", "i8"),  # elements in the scratch space, or NONE
         ("constants", "i8"),  # first of its numbers in the plan's constants, or NONE
-        ("arg0", "f8"),  # argument of the activation; label smoothing of the head
+        ("arg0", "f8"),  # argument of the activation or the loss; label smoothing
         ("arg1", "f8"),  # l1 penalty
         ("arg2", "f8"),  # l2 penalty
-        ("arg3", "f8"),  # unused
+        ("arg3", "f8"),  # 1: the user's loss is a Python function; else unused
         ("hyper", "i8"),  # its own hyperparameter of a step, counted from the end; or NONE
         ("stream", "i8"),  # the stream of its random numbers, or NONE
     ]
@@ -153,6 +162,7 @@ CONTEXT = np.dtype(
         ("n_inputs", "i8"),
         ("n_outputs", "i8"),
         ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
+        ("user_loss", "u8"),  # address of a user's loss (custom_loss.h), or 0
         # the workspace
         ("work", "u8"),
         ("capacity", "i8"),  # most rows of a batch
@@ -263,3 +273,4 @@ class Status(IntEnum):
     NOT_FINITE = 1  # the batch's loss is infinite or not a number
     BAD_CALL = 2  # a kernel was bound to an operation that it cannot execute
     BAD_INDEX = 3  # a label or an entry of the order is out of range
+    STOPPED = 4  # a user's function raised an exception

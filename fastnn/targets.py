@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .checks import is_finite
 from .engines.workspace import Data
 from .errors import ShapeError
+from .ops.loss import check_outputs
 from .tables import FEATURE_TYPES, Loss
+
+if TYPE_CHECKING:
+    from .losses import LossFunction
+
+#: Losses whose targets may be numbers; rows of class probabilities; independent 0/1 columns, of
+#: which a positive output predicts a 1.
+VALUES = frozenset({
+    Loss.mse, Loss.sse, Loss.mae, Loss.huber, Loss.quantile, Loss.poisson, Loss.gaussian_nll,
+    Loss.custom,
+})  # fmt: skip
+CLASSES = frozenset({Loss.cross_entropy, Loss.focal})
+SIGNS = frozenset({Loss.binary_cross_entropy, Loss.hinge, Loss.squared_hinge})
+#: Losses whose targets are 0 or 1 and nothing in between.
+ZERO_OR_ONE = frozenset({Loss.hinge, Loss.squared_hinge, Loss.focal})
+
+#: Losses that take labels, with one output and (True) with several.
+LABELS = {
+    False: SIGNS | {Loss.focal, Loss.custom},
+    True: CLASSES | {Loss.mse, Loss.sse, Loss.binary_cross_entropy, Loss.custom},
+}
 
 #: Elements. A smaller X is converted as a whole, which saves compiling a kernel.
 _SMALL = 1 << 17
@@ -149,20 +171,38 @@ def choose_loss(y, n_outputs: int) -> Loss:
     return Loss.mse
 
 
-def _check_rows(y, n_rows: int, n_outputs: int, what: str) -> np.ndarray:
+def _are_numbers(y: np.ndarray) -> bool:
+    """Whether y holds numbers: neither text nor True and False."""
+    if y.dtype.kind != "O":
+        return y.dtype.kind in "iuf"
+    return all(isinstance(v, numbers.Real) and not isinstance(v, bool | np.bool_) for v in y)
+
+
+def _check_rows(y, n_rows: int, n_outputs: int, loss: LossFunction, what: str) -> np.ndarray:
     y = _dense_array(y, what)
     if y.ndim not in (1, 2):
         raise ShapeError(f"{what} must have one or two dimensions, not {y.ndim}")
     if len(y) != n_rows:
         raise ShapeError(f"X has {n_rows} rows, but {what} has {len(y)}")
-    if y.ndim == 2 and y.shape[1] not in (1, n_outputs):
-        raise ShapeError(
-            f"{what} has {y.shape[1]} columns, but the network has {n_outputs} outputs"
+    check_outputs(loss.code, n_outputs, loss.n_per_target)
+    columns = 1 if y.ndim == 1 else y.shape[1]
+    n_targets = n_outputs // loss.n_per_target
+    if columns == n_targets or (columns == 1 and loss.code in LABELS[True]):
+        return y
+    if columns == 1 and loss.code in SIGNS:
+        raise ValueError(
+            f"{loss.name} separates the two classes of {what} by one output, but the network has "
+            f"{n_outputs}: give the last layer one unit, use cross_entropy, or give a column of "
+            "0 and 1 for each output"
         )
-    return y
+    each = f" for {n_targets} column{'s' * (n_targets > 1)}" if loss.n_per_target > 1 else ""
+    raise ShapeError(
+        f"{what} has {'one column' if columns == 1 else f'{columns} columns'}, but the network "
+        f"has {n_outputs} outputs{each}"
+    )
 
 
-def describe_target(y, n_rows: int, n_outputs: int, loss: Loss) -> Target:
+def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction) -> Target:
     """The form of y as targets of a network with that loss.
 
     Raises
@@ -170,33 +210,33 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: Loss) -> Target:
     ShapeError, ValueError, TypeError
         If y does not match the rows, the outputs or the loss.
     """
-    y = _check_rows(y, n_rows, n_outputs, "y")
+    y, code = _check_rows(y, n_rows, n_outputs, loss, "y"), loss.code
     vector = y.ndim == 1
-    wide = y.ndim == 2 and y.shape[1] == n_outputs and n_outputs > 1
-    if loss == Loss.cross_entropy and n_outputs == 1:
+    if code == Loss.cross_entropy and n_outputs == 1:
         raise ValueError(
             "cross_entropy needs an output for each class, but the network has one output: "
             "use binary_cross_entropy, or as many units in the last layer as there are classes"
         )
-    if wide:
-        if loss == Loss.cross_entropy:
-            return Target("one_hot", None, False)
-        return Target("multilabel" if loss == Loss.binary_cross_entropy else "values", None, False)
+    if y.ndim == 2 and y.shape[1] > 1 and y.shape[1] == n_outputs // loss.n_per_target:
+        kind = "one_hot" if code in CLASSES else "multilabel" if code in SIGNS else "values"
+        return Target(kind, None, False)
     flat = y.reshape(-1)
-    if n_outputs == 1 and loss in (Loss.mse, Loss.sse):
-        return Target("values", None, vector)
+    takes_numbers = code in VALUES and (code != Loss.custom or _are_numbers(flat))
+    if takes_numbers and (n_outputs == 1 or code not in LABELS[True]):
+        return Target("values", None, vector and n_outputs == 1)
     if flat.dtype.kind == "f":
-        if n_outputs == 1 and not np.isin(flat, (0, 1)).all():
+        if code == Loss.binary_cross_entropy and n_outputs == 1 and not np.isin(flat, (0, 1)).all():
             return Target("multilabel", None, vector)  # soft targets between 0 and 1
         if not (np.isfinite(flat).all() and (flat == np.round(flat)).all()):
+            outputs = f"{n_outputs} outputs" if n_outputs > 1 else f"the loss {loss.name}"
             raise ShapeError(
-                f"y holds fractions in one column, but the network has {n_outputs} outputs: "
+                f"y holds fractions in one column, but the network has {outputs}: "
                 "give class labels, or a column for each output"
             )
-    return Target("labels", _classes(flat, max(n_outputs, 2)), vector)
+    return Target("labels", _classes(flat, max(n_outputs, 2), code), vector)
 
 
-def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
+def _classes(labels: np.ndarray, n_classes: int, loss: Loss) -> np.ndarray:
     """The sorted labels; whole numbers below n_classes give all of 0, ..., n_classes - 1."""
     try:
         classes = _sorted_distinct(labels)
@@ -219,6 +259,11 @@ def _classes(labels: np.ndarray, n_classes: int) -> np.ndarray:
             np.result_type(classes.dtype, np.min_scalar_type(n_classes - 1))
         )
     if len(classes) != n_classes:
+        if loss in SIGNS - {Loss.binary_cross_entropy}:
+            raise ValueError(
+                f"{loss.name} separates two classes, but y has {len(classes)}, {_first(classes)}: "
+                "use cross_entropy with one unit for each class"
+            )
         raise ValueError(
             f"y has {len(classes)} classes, {_first(classes)}, but the network distinguishes "
             f"{n_classes}: give the last layer one unit for each class"
@@ -242,7 +287,7 @@ def _first(values: np.ndarray, most: int = 4) -> str:
 
 
 def make_data(
-    X: np.ndarray, y, n_outputs: int, target: Target, loss: Loss, dtype, scale: float,
+    X: np.ndarray, y, n_outputs: int, target: Target, loss: LossFunction, dtype, scale: float,
     what: str = "y",
 ) -> Data:  # fmt: skip
     """Rows and targets for an engine; X has been checked already and is multiplied by `scale`.
@@ -252,7 +297,7 @@ def make_data(
     ShapeError, ValueError, TypeError
         If y does not match X or the form of the fit's targets.
     """
-    y = _check_rows(y, len(X), n_outputs, what)
+    y = _check_rows(y, len(X), n_outputs, loss, what)
     metric = target.metric(n_outputs)
     if target.kind == "labels":
         assert target.classes is not None
@@ -262,14 +307,32 @@ def make_data(
             )
         labels = _encode(y.reshape(-1), target.classes, what)
         return Data(X, labels=labels, scale=scale, metric=metric)
-    if y.ndim == 1 and n_outputs > 1:
+    n_targets = n_outputs // loss.n_per_target
+    if (1 if y.ndim == 1 else y.shape[1]) != n_targets:
         raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")
-    Y = _real_array(y.reshape(len(X), n_outputs), dtype, what)
+    Y = _real_array(y.reshape(len(X), n_targets), dtype, what)
+    _check_values(Y, loss.code, what)
+    return Data(X, Y=loss.spread(Y), scale=scale, metric=metric)
+
+
+def _check_values(Y: np.ndarray, loss: Loss, what: str) -> None:
+    """Refuse numbers that are no targets of the loss."""
     if loss in (Loss.binary_cross_entropy, Loss.cross_entropy) and not ((Y >= 0) & (Y <= 1)).all():
         raise ValueError(f"{what} must lie in [0, 1] for {loss.name}")
     if loss == Loss.cross_entropy and not np.allclose(Y.sum(axis=1), 1, atol=1e-3):
         raise ValueError(f"the rows of {what} must each sum to 1 for cross_entropy")
-    return Data(X, Y=Y, scale=scale, metric=metric)
+    if loss == Loss.poisson and Y.min() < 0:
+        raise ValueError(
+            f"{what} holds {Y.min():g}, but poisson takes counts, which are at least 0: use mse or "
+            "gaussian_nll for other numbers"
+        )
+    if loss in ZERO_OR_ONE and not ((Y == 0) | (Y == 1)).all():
+        raise ValueError(f"{what} must be 0 or 1 for {loss.name}")
+    if loss == Loss.focal and not (Y.sum(axis=1) == 1).all():
+        raise ValueError(
+            f"the rows of {what} must each hold a single 1 for focal: use binary_cross_entropy for "
+            "classes of which several may apply"
+        )
 
 
 def check_weights(weights, n_rows: int) -> np.ndarray | None:

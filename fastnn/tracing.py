@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .engines.reference.activation import activate
-from .engines.reference.softmax import softmax
+from .engines.reference.loss import OUTPUT_FUNCTIONS
 from .engines.reference.walk import Pass
 from .engines.workspace import Data, Workspace
 from .losses import LossFunction
 from .ops import BY_KIND
-from .ops.loss import OUTPUT_OF
+from .ops.loss import output_function
 from .plan import Plan
 from .run import with_schedules
-from .tables import Act
 
 
 def trace(
@@ -36,7 +34,7 @@ def trace(
     data : Data
         X, and Y or labels for a backward pass.
     loss : LossFunction or None
-        If it contains an output function (sigmoid, softmax), that is applied last.
+        If it contains an output function (sigmoid, softmax, exp), that is applied last.
     seed : int
         Of the network.
 
@@ -49,7 +47,7 @@ def trace(
     # The layout of training has all layers.
     walk = _Walk(plan, Workspace(plan, params, state, data.n_rows, 0), data, backward, seed)
     walk.forward()
-    output = OUTPUT_OF.get(loss.code) if loss is not None else None
+    output = output_function(loss.code, plan.n_outputs) if loss is not None else None
     if output is not None:
         walk.apply_output(output)
     if backward:
@@ -96,10 +94,10 @@ class _Walk:
             self._pass.load_targets(self.data, slice(None))
         self._pass.forward()
 
-    def apply_output(self, output: Act) -> None:
+    def apply_output(self, output: str) -> None:
         """The output function that the loss contains, as part of the last layer."""
         z = self.named[f"{self._last}.a"]
-        self.named[f"{self._top}.a"] = softmax(z) if output == Act.softmax else activate(output, z)
+        self.named[f"{self._top}.a"] = OUTPUT_FUNCTIONS[output](z)
 
     def backward(self, loss: LossFunction) -> None:
         """The derivatives of each row's own loss; the factor 1/m of a mean is in dW and db."""
@@ -107,7 +105,7 @@ class _Walk:
         targets, a = p.targets, self.named[f"{self._top}.a"]
         scale = p.scale
         p.scale = 1.0
-        self.named[f"{self._top}.da"] = loss.derivative(targets, a).astype(a.dtype)
+        self.named[f"{self._top}.da"] = loss.derivative_of_rows(targets, a).astype(a.dtype)
         p.head()
         p.parameter_scale = scale
         p.backward()

@@ -165,11 +165,13 @@ def _epoch_values(fit: Fit) -> dict[str, float]:
 
 def _diverged(fit: Fit, epoch: int, batch: int):
     fit.roll_back()
+    user_loss = fit.ws.plan.user_loss
+    suspect = "" if user_loss is None else f", or the loss function {user_loss.name} gave it"
     raise DivergedError(
         f"the loss is no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
         f"learning rate {fit.state.optimizer.lr:g} is probably too large, or the features differ "
-        "widely in scale. The parameters are those of the start of that epoch; lower lr or "
-        "standardise X and fit again",
+        f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower lr "
+        "or standardise X and fit again",
         epoch,
         batch,
     )

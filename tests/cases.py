@@ -8,6 +8,7 @@ import functools
 from dataclasses import dataclass
 
 import naive
+import naive_losses
 import numpy as np
 from hypothesis import strategies as st
 
@@ -18,9 +19,45 @@ from fastnn.tables import Act, Loss
 
 ACTIVATIONS = [act.name for act in Act]
 WITH_ARGUMENT = [("leaky_relu", 0.3), ("elu", 0.5)]
-LOSSES = [loss.name for loss in Loss]
+#: All but a user's own, which test_custom_loss.py tests.
+LOSSES = [loss.name for loss in Loss if loss != Loss.custom]
+LOSSES_WITH_ARGUMENT = [
+    ("huber", 0.3), ("quantile", 0.9), ("quantile", (0.1, 0.5, 0.8)), ("focal", 0.0),
+    ("focal", 0.5),
+]  # fmt: skip
 #: The losses that take logits, and the activation that each applies to them itself.
-LOGITS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
+LOGITS = {
+    "binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "focal": "softmax",
+    "poisson": "identity", "gaussian_nll": "identity",
+}  # fmt: skip
+SMOOTHED = {
+    "cross_entropy": losses.CrossEntropy,
+    "binary_cross_entropy": losses.BinaryCrossEntropy,
+}
+
+
+def contained(loss, n):
+    """The activation that a loss of n outputs applies itself, "identity" for none."""
+    name, _ = naive_losses.split(loss)
+    return "sigmoid" if name == "focal" and n == 1 else LOGITS.get(name, "identity")
+
+
+def per_target(loss):
+    """How many outputs a column of targets has."""
+    name, argument = naive_losses.split(loss)
+    if name == "gaussian_nll":
+        return 2
+    return len(argument) if isinstance(argument, tuple) else 1
+
+
+def loss_function(loss, smoothing=0.0):
+    """The loss of fastnn for one of the oracle's."""
+    if smoothing:
+        return SMOOTHED[loss](smoothing)
+    if isinstance(loss, str):
+        return losses.get(loss)
+    classes = {"huber": losses.Huber, "quantile": losses.Quantile, "focal": losses.Focal}
+    return classes[loss[0]](loss[1])
 
 
 def activation(act):
@@ -58,7 +95,7 @@ class Case:
 
     n_inputs: int
     layers: tuple
-    loss: str
+    loss: str | tuple
     m: int
     seed: int
     weighted: bool = False
@@ -109,11 +146,15 @@ class Case:
     def T(self):
         rng = np.random.default_rng([self.seed, 2])
         n, _ = naive.shapes(self.layers, self.n_inputs)
-        if self.loss == "cross_entropy":
+        loss, _ = naive_losses.split(self.loss)
+        if loss in ("cross_entropy", "focal") and n > 1:
             return np.eye(n)[rng.integers(0, n, self.m)]
-        if self.loss == "binary_cross_entropy":
+        if loss in ("binary_cross_entropy", "hinge", "squared_hinge", "focal"):
             return rng.integers(0, 2, (self.m, n)).astype(float)
-        return rng.normal(size=(self.m, n)).astype(np.float32).astype(float)
+        if loss == "poisson":
+            return rng.poisson(2.0, (self.m, n)).astype(float)
+        shape = self.m, n // per_target(self.loss)
+        return rng.normal(size=shape).astype(np.float32).astype(float)
 
     @functools.cached_property
     def weights(self):
@@ -143,29 +184,33 @@ class Case:
     @property
     def trained(self):
         """The layers without an output function that the loss contains."""
-        contained = {LOGITS[self.loss]} if self.loss in LOGITS else ()
-        return naive.without_output(self.layers, contained)
+        n, _ = naive.shapes(self.layers, self.n_inputs)
+        return naive.without_output(self.layers, {contained(self.loss, n)} - {"identity"})
 
     @property
     def up_to_logits(self):
         """The layers without a last sigmoid or softmax."""
-        return naive.without_output(self.layers, LOGITS.values())
+        return naive.without_output(self.layers, {"sigmoid", "softmax"})
 
     @property
     def arguments(self):
         """What loss_and_grad takes besides X."""
-        loss = self.loss
-        if self.smoothing:
-            classes = losses.CrossEntropy, losses.BinaryCrossEntropy
-            loss = classes[loss != "cross_entropy"](self.smoothing)
+        loss = loss_function(self.loss, self.smoothing)
         return {"y": self.T, "loss": loss, "sample_weight": self.weights}
 
     @property
     def oracle(self):
         """What naive.cost and naive.gradients take besides the parameters."""
-        T = naive.smooth(self.loss, self.T, self.smoothing) if self.smoothing else self.T
+        T = self.T
+        if self.smoothing:
+            T = naive_losses.smooth(self.loss, T, self.smoothing)
         weights = self.weights, self.l1, self.l2
         return self.trained, self.loss, self.X, T, *weights, None, self.run
+
+    @property
+    def nearest_kink(self):
+        """The distance of the nearest number to its kink, in the layers and in the loss."""
+        return naive.smallest_kink(self.values, self.trained, self.X, self.run, self.loss, self.T)
 
 
 def make_case(widths, acts, loss, m, seed, penalties=None, **arguments):
@@ -234,15 +279,17 @@ def cases(draw):
 
     A network has few widths, so that some residuals need a projection and some do not.
     """
-    loss = draw(st.sampled_from(LOSSES))
+    loss = draw(st.sampled_from(LOSSES + LOSSES_WITH_ARGUMENT))
+    name, _ = naive_losses.split(loss)
     units = st.sampled_from(draw(st.lists(width, min_size=2, max_size=3)))
     below = draw(stacks(units, draw(st.sampled_from([0, 1, 2, 3, 4, 5, 5, 5]))))
     last = draw(a_dense(units))
     top = [last]
-    if loss in LOGITS:
-        least = 2 if loss == "cross_entropy" else 1
-        output = draw(st.sampled_from(["identity", LOGITS[loss]]))
-        top = [naive.Dense(max(last.units, least), output, last.l1, last.l2)]
+    n = per_target(loss) * -(-last.units // per_target(loss))
+    n = max(n, 2) if name == "cross_entropy" else n
+    if name in LOGITS or n != last.units:
+        output = draw(st.sampled_from(["identity", contained(loss, n)]))
+        top = [naive.Dense(n, output, last.l1, last.l2)]
     else:
         top += draw(st.lists(st.one_of(activation_layers, prelus), max_size=1))
     n_inputs = draw(units)
@@ -250,7 +297,7 @@ def cases(draw):
     return Case(
         n_inputs, (*first, *below, *top), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
         weighted=draw(st.booleans()),
-        smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])) if loss in LOGITS else 0.0,
+        smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])) if loss in SMOOTHED else 0.0,
         l1=draw(l1), l2=draw(l2),
     )  # fmt: skip
 

@@ -12,11 +12,31 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import SGD, Activation, Adam, Dense, Dropout, GaussianNoise, PReLU, Residual, Sequential
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    PReLU,
+    Residual,
+    Sequential,
+    losses,
+)
+from fastnn.losses import Custom, Focal, Huber, Quantile
 from fastnn.schedules import Linear
 from fastnn.tables import Act
 
 KEPT = Path(__file__).with_name("digests.json")
+
+
+def fourth_power(y, a):
+    """A user's loss of one output; NumPy's products have the same bits everywhere."""
+    error = a - y
+    square = error * error
+    return (square * square)[:, 0], 4 * error * square
+
 
 #: name: (rows, batch size, loss, optimizer, widths, hidden activations, keywords of fit)
 NETWORKS = {
@@ -33,6 +53,17 @@ NETWORKS = {
     "sums": (2000, 700, "sse", SGD(1e-5, momentum=0.9), (20, 33, 3), ["silu"], {"l2": 0}),
     "stochastic": (300, 60, "cross_entropy", Adam(0.01), (37, 70, 5), ["relu"], {}),
     "residual": (9000, 4500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
+    "custom": (90, 30, Custom(fourth_power), SGD(0.05), (9, 8, 1), ["tanh"], {"weighted": True}),
+    "mae": (300, 100, "mae", Adam(0.01), (9, 8, 5), ["tanh"], {"weighted": True}),
+    "huber": (300, 100, Huber(0.2), Adam(0.01), (9, 8, 19), ["tanh"], {}),
+    "quantile": (300, 100, Quantile(0.8), Adam(0.01), (9, 8, 1), ["tanh"], {}),
+    "quantiles": (300, 100, Quantile([0.1, 0.4, 0.9]), Adam(0.01), (9, 8, 6), ["tanh"], {}),
+    "poisson": (300, 100, "poisson", Adam(0.01), (9, 8, 3), ["relu"], {"weighted": True}),
+    "hinge": (300, 100, "hinge", Adam(0.01), (9, 8, 1), ["relu"], {}),
+    "squared hinge": (300, 100, "squared_hinge", Adam(0.01), (9, 8, 18), ["relu"], {}),
+    "focal": (300, 100, Focal(1.5), Adam(0.01), (9, 8, 21), ["silu"], {"weighted": True}),
+    "focal of one output": (300, 100, Focal(0.5), Adam(0.01), (9, 8, 1), ["silu"], {}),
+    "normal": (300, 100, "gaussian_nll", Adam(0.01), (9, 8, 10), ["tanh"], {}),
 }  # fmt: skip
 
 
@@ -60,12 +91,15 @@ def train(name: str, dtype: str) -> Sequential:
         size = 4.0 / array.shape[0] ** 0.5 if array.ndim == 2 else 1.0
         array[...] = size * numbers(array.size, 7919 + index).reshape(array.shape)
     X = 2.0 * numbers(rows * widths[0], 15485863).reshape(rows, widths[0])
-    if loss == "cross_entropy":
-        targets = np.arange(rows) * 31 % widths[-1]
-    elif loss == "binary_cross_entropy":
-        targets = (numbers(rows * widths[-1], 32452843).reshape(rows, -1) > 0).astype(float)
-    else:
-        targets = numbers(rows * widths[-1], 32452843).reshape(rows, -1)
+    loss = losses.get(loss)
+    columns = widths[-1] // loss.n_per_target
+    targets = numbers(rows * columns, 32452843).reshape(rows, -1)
+    if loss.name in ("cross_entropy", "focal"):
+        targets = np.arange(rows) * 31 % max(widths[-1], 2)
+    elif loss.name in ("binary_cross_entropy", "hinge", "squared_hinge"):
+        targets = (targets > 0).astype(float)
+    elif loss.name == "poisson":
+        targets = np.floor(6 * targets + 3)
     weights = 1.0 + numbers(rows, 611953) if keywords.get("weighted") else None
     epochs = -(-50 // -(-rows // batch_size))
     net.fit(

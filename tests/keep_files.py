@@ -20,7 +20,7 @@ from fastnn import (
     initializers,
 )
 from fastnn.activations import ELU, LeakyReLU
-from fastnn.losses import BinaryCrossEntropy, CrossEntropy
+from fastnn.losses import BinaryCrossEntropy, CrossEntropy, Focal, Huber, Quantile
 from fastnn.schedules import Linear
 from fastnn.tables import Act
 
@@ -73,6 +73,17 @@ def networks():
         Sequential([Dense(6, "relu"), Residual([inner, Dense(3)]), PReLU(), Dense(4)], seed=4),
         {"y": np.array([b"a", b"b", b"c", b"d"])[np.arange(12) % 4], "loss": "mse"},
     )
+    positive = X[:, :2] - X[:, :2].min()
+    for number, (name, units, y, loss) in enumerate([
+        ("mae", 2, positive, "mae"), ("huber", 2, positive, Huber(0.3)),
+        ("median", 1, positive[:, 0], "quantile"),
+        ("quantiles", 6, positive, Quantile([0.1, 0.5, 0.9])),
+        ("poisson", 2, positive, "poisson"), ("hinge", 1, labels == "bee", "hinge"),
+        ("squared-hinge", 2, positive > 1, "squared_hinge"), ("focal", 3, labels, Focal(0.5)),
+        ("focal-one-output", 1, labels == "ant", "focal"), ("normal", 4, positive, "gaussian_nll"),
+    ]):  # fmt: skip
+        net = Sequential([Dense(4, "tanh"), Dense(units)], seed=10 + number)
+        yield name, net, {"y": y, "loss": loss}
 
     branch = Residual([Dropout(0.2, "test"), Dense(6, "relu"), GaussianNoise(0.3)])
     yield (

@@ -6,7 +6,7 @@ lists by the names that fastnn gives them: "0.W" is W of layer 0, and W[i][j] le
 unit j; "2.0.W" is W of the first layer inside layer 2, a residual. A layer sees its own part of
 them: "W", or "0.W".
 
-A new operation is one more class here, in OPERATIONS.
+A new operation is one more class here, in OPERATIONS. The losses are in naive_losses.py.
 """
 
 import functools
@@ -14,16 +14,13 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from naive_losses import logistic, loss_kinks, row_loss, row_loss_derivative, softmax
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
 def normal_cdf(z):
     return math.erfc(-z / math.sqrt(2)) / 2
-
-
-def logistic(z):
-    return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
 
 
 def log1p_exp(z):
@@ -89,12 +86,6 @@ def derivative(act, z):
         t = math.tanh(log1p_exp(z))
         return t + z * (1 - t * t) * logistic(z)
     raise KeyError(name)
-
-
-def softmax(z):
-    highest = max(z)
-    e = [math.exp(v - highest) for v in z]
-    return [v / sum(e) for v in e]
 
 
 def activate_row(act, z):
@@ -486,12 +477,16 @@ def kinks(layers, p, X, run):
     return [v for of_layer in found for v in of_layer]
 
 
-def smallest_kink(p, layers, X, run=TRAINING):
+def smallest_kink(p, layers, X, run=TRAINING, loss="mse", T=None):
     """The distance of the nearest number to its kink, where the derivative jumps.
 
     A 0 counts for nothing: ReLU made it, and rounding does not move it.
     """
-    return min((abs(v) for v in kinks(layers, p, X, run) if v), default=math.inf)
+    found = kinks(layers, p, X, run)
+    if T is not None:
+        for a, t in zip(forward(layers, p, X, run)[-1], T, strict=True):
+            found += loss_kinks(loss, a, t)
+    return min((abs(v) for v in found if v), default=math.inf)
 
 
 def without_output(layers, functions):
@@ -501,39 +496,6 @@ def without_output(layers, functions):
         return without_output(below, functions)
     ends = getattr(last, "act", None) in functions
     return [*below, replace(last, act="identity")] if ends else layers
-
-
-def row_loss(loss, a, t):
-    """The loss of one row; a is the last layer's output, which the entropies take as logits."""
-    n = len(a)
-    if loss == "sse":
-        return sum((a[j] - t[j]) ** 2 for j in range(n))
-    if loss == "mse":
-        return sum((a[j] - t[j]) ** 2 for j in range(n)) / n
-    if loss == "binary_cross_entropy":
-        # In this order nothing cancels where the logit is large and right.
-        return sum(
-            max(v, 0.0) - v * q + math.log1p(math.exp(-abs(v))) for v, q in zip(a, t, strict=True)
-        )
-    if loss == "cross_entropy":
-        highest = max(a)
-        log_sum = highest + math.log(sum(math.exp(v - highest) for v in a))
-        return sum(t[j] * (log_sum - a[j]) for j in range(n))
-    raise KeyError(loss)
-
-
-def row_loss_derivative(loss, a, t):
-    """Its derivative by each a."""
-    n = len(a)
-    if loss == "sse":
-        return [2 * (a[j] - t[j]) for j in range(n)]
-    if loss == "mse":
-        return [2 * (a[j] - t[j]) / n for j in range(n)]
-    if loss == "binary_cross_entropy":
-        return [logistic(a[j]) - t[j] for j in range(n)]
-    if loss == "cross_entropy":
-        return [p - q for p, q in zip(softmax(a), t, strict=True)]
-    raise KeyError(loss)
 
 
 #: Every operation of fastnn, and where its formula is.

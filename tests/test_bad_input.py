@@ -36,6 +36,12 @@ def trained():
     return n
 
 
+def fitted(loss, units):
+    n = Sequential([Dense(units)])
+    n.fit(X, (Y > 0).astype(float), loss=loss, epochs=1, progress=False)
+    return n
+
+
 def with_nan(value):
     bad = X.copy()
     bad[3, 2] = value
@@ -126,6 +132,46 @@ FIT = {
                               lambda: Sequential([Dense(1)]).fit(X, ["a"] * 20)),
     "dates": (TypeError, "real numbers",
               lambda: net().fit(X.astype("datetime64[s]"), Y)),
+    "negative counts": (ValueError, "y holds -1, but poisson takes counts",
+                        lambda: net().fit(X, np.full((20, 3), -1), loss="poisson")),
+    "negative validation counts": (
+        ValueError, "validation y holds -2",
+        lambda: Sequential([Dense(1)]).fit(X, Y, loss="poisson", validation_data=(X, Y - 2))),
+    "text counts": (TypeError, "y must hold real numbers",
+                    lambda: Sequential([Dense(1)]).fit(X, ["a"] * 20, loss="poisson")),
+    "text for mae": (TypeError, "y must hold real numbers",
+                     lambda: Sequential([Dense(1)]).fit(X, ["a"] * 20, loss="mae")),
+    "labels for mae": (errors.ShapeError, "one column, but the network has 3 outputs",
+                       lambda: net().fit(X, Y, loss="mae")),
+    "three labels for hinge": (ValueError, "hinge separates two classes, but y has 3, 0, 1, 2",
+                               lambda: Sequential([Dense(1)]).fit(X, Y, loss="hinge")),
+    "one label for hinge": (ValueError, "hinge separates two classes, but y has 1, 'a'",
+                            lambda: Sequential([Dense(1)]).fit(X, ["a"] * 20, loss="hinge")),
+    "hinge with three outputs": (ValueError, "one output, but the network has 3: give the last",
+                                 lambda: net().fit(X, Y, loss="squared_hinge")),
+    "hinge of fractions": (errors.ShapeError, "fractions",
+                           lambda: Sequential([Dense(1)]).fit(X, X[:, 0], loss="hinge")),
+    "columns for hinge": (ValueError, "y must be 0 or 1 for hinge",
+                          lambda: net().fit(X, np.full((20, 3), 0.5), loss="hinge")),
+    "columns for focal": (ValueError, "rows of y must each hold a single 1",
+                          lambda: net().fit(X, np.ones((20, 3)), loss="focal")),
+    "fractions for focal": (ValueError, "y must be 0 or 1 for focal",
+                            lambda: net().fit(X, np.full((20, 3), 1 / 3), loss="focal")),
+    "focal after sigmoid": (ValueError, "applies softmax .* itself",
+                            lambda: Sequential([Dense(3, "sigmoid")]).fit(X, Y, loss="focal")),
+    "poisson after relu": (ValueError, "applies exp .* activation 'relu'",
+                           lambda: Sequential([Dense(1, "relu")]).fit(X, Y, loss="poisson")),
+    "normal after softplus": (
+        ValueError, "applies exp .* activation 'softplus'",
+        lambda: Sequential([Dense(2, "softplus")]).fit(X, X[:, 0], loss="gaussian_nll")),
+    "odd outputs": (ValueError, "a mean and the logarithm of a variance for each .* 3 outputs",
+                    lambda: net().fit(X, X[:, 0], loss="gaussian_nll")),
+    "means without variances": (errors.ShapeError, "2 columns, but .* 2 outputs for 1 column",
+                                lambda: Sequential([Dense(2)]).fit(X, X[:, :2], "gaussian_nll")),
+    "outputs of quantiles": (ValueError, "2 quantiles for each target, but the network has 3",
+                             lambda: net().fit(X, X[:, 0], losses.Quantile([0.1, 0.9]))),
+    "columns of quantiles": (errors.ShapeError, "3 columns, but the network has 3 outputs for 1",
+                             lambda: net().fit(X, X[:, :3], losses.Quantile([0.1, 0.5, 0.9]))),
     "masked": (ValueError, "masked", lambda: net().fit(np.ma.masked_less(X, 0), Y)),
 }  # fmt: skip
 
@@ -147,6 +193,16 @@ USE = {
                                       lambda: fastnn.numerical_gradient(net(), X, Y)),
     "step of differences": (ValueError, "step must be above 0",
                             lambda: fastnn.check_gradients(trained(), X, Y, step=0)),
+    "probabilities of mae": (ValueError, "needs a cross entropy or the focal loss, .* is mae",
+                             lambda: fitted("mae", 1).predict_proba(X)),
+    "probabilities of hinge": (ValueError, "is hinge: use predict",
+                               lambda: fitted("hinge", 1).predict_proba(X)),
+    "probabilities of poisson": (ValueError, "is poisson: use predict",
+                                 lambda: fitted("poisson", 1).predict_proba(X)),
+    "evaluate negative counts": (ValueError, "y holds -1, but poisson",
+                                 lambda: fitted("poisson", 1).evaluate(X, np.full(20, -1))),
+    "evaluate quantiles": (errors.ShapeError, "2 columns, but the network has 2 outputs for 1",
+                           lambda: fitted(losses.Quantile([0.1, 0.9]), 2).evaluate(X, X[:, :2])),
     "predict features": (errors.ShapeError, "6 features", lambda: trained().predict(X[:, :6])),
     "predict NaN": (ValueError, "nan", lambda: trained().predict(with_nan(np.nan))),
     "evaluate label": (ValueError, "label 9", lambda: trained().evaluate(X, np.full(20, 9))),
@@ -188,6 +244,24 @@ MAKE = {
                           lambda: Sequential([Dense(3, bias_init=initializers.orthogonal)],
                                              n_inputs=2)),
     "smoothing": (ValueError, "label_smoothing must be below 1", lambda: losses.CrossEntropy(1)),
+    "delta zero": (ValueError, "delta must be above 0", lambda: losses.Huber(0)),
+    "delta text": (TypeError, "delta must be a number", lambda: losses.Huber("1")),
+    "delta NaN": (ValueError, "delta must be finite", lambda: losses.Huber(np.nan)),
+    "gamma negative": (ValueError, "gamma must be at least 0", lambda: losses.Focal(-0.1)),
+    "gamma infinite": (ValueError, "gamma must be finite", lambda: losses.Focal(np.inf)),
+    "quantile 0": (ValueError, "q must be above 0", lambda: losses.Quantile(0)),
+    "quantile 1": (ValueError, "q must be below 1", lambda: losses.Quantile([0.5, 1])),
+    "quantile text": (TypeError, "q must be a number", lambda: losses.Quantile("0.5")),
+    "quantile None": (TypeError, "q must be a number", lambda: losses.Quantile(None)),
+    "quantiles descend": (ValueError, "must ascend", lambda: losses.Quantile([0.5, 0.1])),
+    "quantile twice": (ValueError, "each once", lambda: losses.Quantile([0.5, 0.5])),
+    "no quantiles": (ValueError, "at least one quantile", lambda: losses.Quantile([])),
+    "outputs for a function": (errors.ShapeError, r"\(3, 2\) do not fit .* 2 for each target",
+                               lambda: losses.gaussian_nll(np.ones((3, 2)), np.ones((3, 2)))),
+    "odd outputs for a function": (ValueError, "has 3 outputs",
+                                   lambda: losses.gaussian_nll(np.ones(3), np.ones((3, 3)))),
+    "signs for a hinge": (ValueError, "targets of hinge must be 0 or 1",
+                          lambda: losses.hinge([-1, 1], [0.5, 0.5])),
     "nesterov": (ValueError, "nesterov needs a momentum", lambda: SGD(0.1, nesterov=True)),
     "nesterov text": (TypeError, "nesterov must be", lambda: SGD(0.1, 0.9, nesterov="yes")),
     "no dense layer": (ValueError, "last layer must be Dense",

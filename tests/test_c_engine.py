@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import LOSSES
 from conftest import COMPILED, DTYPES, only, table
 
 import fastnn
@@ -151,7 +152,7 @@ def trajectory(engine, act, loss, optimizer, dtype):
 @needs_c
 @pytest.mark.skipif("numba" not in COMPILED, reason="compares with Numba")
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", [loss.name for loss in tables.Loss])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("act", [act.name for act in Act])
 def test_whole_runs_have_the_bits_of_the_numba_engine(act, loss, dtype):
     for optimizer in OPTIMIZERS if act in ("tanh", "gelu") else OPTIMIZERS[3:]:

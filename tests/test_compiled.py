@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from cases import flat, make_case, relative_error
 from conftest import COMPILED, DTYPES, NUMBAS_THREADS, POOLS, only, poison, table, threads_used
+from users_losses import squares
 
 import fastnn
 from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, engines, run
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
+from fastnn.losses import Custom
 from fastnn.tables import FEATURE_TYPES, Act
 
 OPTIMIZERS = [
@@ -450,6 +452,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     wide.fit(X, y, epochs=1, batch_size=7, progress=False)
     skip = Sequential([Residual([Dense(6), PReLU()]), PReLU(shared=True), Dense(5)], dtype=dtype)
     skip.fit(X, y, epochs=1, batch_size=7, progress=False)
+    wide.fit(X, y, loss=Custom(squares), epochs=1, batch_size=7, progress=False)
     tall = Sequential([Dense(5)], dtype=dtype)
     tall.fit(np.tile(X, (150, 1)), np.tile(y, 150), epochs=1, batch_size=4500, progress=False)
     monkeypatch.setattr("fastnn.targets._SMALL", 0)

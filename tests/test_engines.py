@@ -5,17 +5,20 @@ import functools
 import inspect
 
 import naive
+import naive_losses
 import numpy as np
 import pytest
 from cases import (
     ACTIVATIONS,
     LOGITS,
     LOSSES,
+    LOSSES_WITH_ARGUMENT,
     WITH_ARGUMENT,
     Case,
     cases,
     flat,
     make_case,
+    per_target,
     relative_error,
 )
 from conftest import DTYPES, ENGINES, only, table
@@ -41,7 +44,7 @@ def by_the_oracle(case):
     """(distance of the nearest kink, logits, loss, gradient by name)"""
     p = case.values
     logits = naive.forward(case.up_to_logits, p, case.X)[-1]
-    nearest = naive.smallest_kink(p, case.trained, case.X, case.run)
+    nearest = case.nearest_kink
     return nearest, logits, naive.cost(p, *case.oracle), naive.gradients(p, *case.oracle)
 
 
@@ -107,16 +110,18 @@ def numerical_gradient(net, case, step):
 def test_gradient_check_in_float64(engine):
     """Central differences of exactly the loss that is trained, for every operation."""
     skipped, worst, step = 0, 0.0, 1e-5
+    every_loss = LOSSES + LOSSES_WITH_ARGUMENT
     acts = [act for act in ACTIVATIONS + WITH_ARGUMENT if act != "step"]  # its derivative is 0
     checks = list(enumerate((act, below) for act in acts for below in around(act)))
     for run, (act, below) in checks:
-        loss = LOSSES[run % 4]
-        last = "identity" if loss in LOGITS else act
-        layers = (*below, naive.Dense(3, last, 0.01, 0.02 * (run % 2)))
+        loss = every_loss[run % len(every_loss)]
+        last = "identity" if naive_losses.split(loss)[0] in LOGITS else act
+        units = 3 * per_target(loss)
+        layers = (*below, naive.Dense(units, last, 0.01, 0.02 * (run % 2)))
         case = Case(4, layers, loss, (1, 5)[run // 4 % 2], run, weighted=run % 3 > 0, l2=0.01)
         net = case.network("float64")
         smallest_weight = np.abs(net.flat_params).min()  # the l1 penalty has a kink
-        nearest = naive.smallest_kink(case.values, case.trained, case.X, case.run)
+        nearest = case.nearest_kink
         if nearest < 10 * step or smallest_weight < 2 * step:
             skipped += 1
             continue

@@ -11,6 +11,7 @@ from conftest import ENGINES, only
 import fastnn
 from fastnn import Dense, Sequential, activations, initializers, losses
 from fastnn.initializers import Constant, Normal, Uniform, xavier_normal
+from fastnn.ops.loss import output_function
 
 Z = np.linspace(-9, 9, 2001)
 ELEMENTWISE = [act for act in ACTIVATIONS + WITH_ARGUMENT if act != "softmax"]
@@ -94,12 +95,15 @@ def test_losses_of_given_outputs():
 @pytest.mark.parametrize(
     "loss",
     [losses.mse, losses.sse, losses.binary_cross_entropy, losses.cross_entropy,
-     losses.CrossEntropy(0.1), losses.BinaryCrossEntropy(0.3)],
+     losses.CrossEntropy(0.1), losses.BinaryCrossEntropy(0.3), losses.mae, losses.Huber(0.4),
+     losses.Quantile(0.3), losses.Quantile([0.3, 0.6]), losses.Quantile([0.1, 0.2, 0.3, 0.4]),
+     losses.poisson, losses.hinge, losses.squared_hinge, losses.Focal(0.0), losses.Focal(0.5),
+     losses.Focal(3.0), losses.gaussian_nll],
     ids=repr,
 )  # fmt: skip
 def test_derivatives_of_losses_are_differences_of_them(loss):
     rng = np.random.default_rng(0)
-    y, a = np.eye(4)[[2, 0, 1]], rng.uniform(0.1, 0.9, (3, 4))
+    y, a = np.eye(4)[[2, 0, 1]][:, : 4 // loss.n_per_target], rng.uniform(0.1, 0.9, (3, 4))
     share = 1 if loss is losses.sse else 1 / 3
     for place in np.ndindex(3, 4):
         step = np.zeros((3, 4))
@@ -120,11 +124,23 @@ def test_the_function_is_the_loss_that_is_trained(engine):
         (losses.BinaryCrossEntropy(0.1), "sigmoid", rng.integers(0, 2, (6, 1))),
         (losses.mse, "tanh", rng.normal(size=(6, 4))),
         (losses.sse, "softmax", rng.normal(size=(6, 4))),
+        (losses.mae, "tanh", rng.normal(size=(6, 4))),
+        (losses.Huber(0.5), "tanh", rng.normal(size=(6, 4))),
+        (losses.Quantile(0.8), "tanh", rng.normal(size=(6, 4))),
+        (losses.Quantile([0.3, 0.8]), "tanh", rng.normal(size=(6, 2))),
+        (losses.poisson, None, rng.integers(0, 4, (6, 4))),
+        (losses.hinge, None, rng.integers(0, 2, (6, 4))),
+        (losses.squared_hinge, "tanh", rng.integers(0, 2, (6, 4))),
+        (losses.Focal(1.5), "softmax", np.eye(4)[[0, 1, 2, 3, 0, 1]]),
+        (losses.Focal(1.5), "sigmoid", rng.integers(0, 2, (6, 1))),
+        (losses.gaussian_nll, None, rng.normal(size=(6, 2))),
     ):
-        net = Sequential([Dense(T.shape[1], act)], n_inputs=3, dtype="float64")
+        units = T.shape[1] * loss.n_per_target
+        net = Sequential([Dense(units, act)], n_inputs=3, dtype="float64")
+        apply = output_function(loss.code, units) if act is None else None
         with only(engine):
             value, _ = net.loss_and_grad(X, T, loss=loss)
-            output = net._forward(X, None, "output")
+            output = net._forward(X, None, apply or "output")
         assert value == pytest.approx(loss(T, output), rel=1e-12)
 
 

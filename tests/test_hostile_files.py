@@ -34,7 +34,7 @@ from fastnn import (
 )
 from fastnn.activations import ELU
 from fastnn.errors import DivergedError, ModelFileError
-from fastnn.losses import BinaryCrossEntropy
+from fastnn.losses import BinaryCrossEntropy, Quantile
 from fastnn.schedules import Linear
 
 try:
@@ -69,6 +69,7 @@ def networks():
     yield "multilabel", [Dense(2)], X[:, :2] > 0, "binary_cross_entropy"
     yield "values", [Dense(4, "relu"), Dense(1)], X[:, 0], "sse"
     yield "untrained", [Dense(3)], None, None
+    yield "quantiles", [Dense(4)], X[:, :2], Quantile([0.2, 0.8])
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +314,26 @@ DAMAGES = {
     "smoothing text": ("labels", loss("cross_entropy", "0.1")),
     "smoothing gone": ("labels", drop("loss", "label_smoothing")),
     "loss with another key": ("labels", put("loss", "gamma", to=2.0)),
+    "loss without a name": ("labels", drop("loss", "name")),
+    "huber without delta": ("values", put("loss", to={"name": "huber"})),
+    "huber with smoothing": ("values", loss("huber")),
+    "delta 0": ("values", put("loss", to={"name": "huber", "delta": 0.0})),
+    "delta a boolean": ("values", put("loss", to={"name": "huber", "delta": True})),
+    "delta of mae": ("values", put("loss", to={"name": "mae", "delta": 1.0})),
+    "gamma negative": ("labels", put("loss", to={"name": "focal", "gamma": -1.0})),
+    "gamma text": ("labels", put("loss", to={"name": "focal", "gamma": "2"})),
+    "no quantiles": ("values", put("loss", to={"name": "quantile", "q": []})),
+    "quantiles that descend": ("values", put("loss", to={"name": "quantile", "q": [0.5, 0.4]})),
+    "quantile 1": ("values", put("loss", to={"name": "quantile", "q": [1.0]})),
+    "quantile a number": ("values", put("loss", to={"name": "quantile", "q": 0.5})),
+    "quantile text": ("values", put("loss", to={"name": "quantile", "q": ["0.5"]})),
+    "quantile a list": ("values", put("loss", to={"name": "quantile", "q": [[0.5]]})),
+    "quantiles that do not divide": (
+        "labels", put("loss", to={"name": "quantile", "q": [0.1, 0.9]})),
+    "labels for mae": ("labels", loss("mae")),
+    "labels for hinge of three outputs": ("labels", loss("hinge")),
+    "multilabel for focal": ("multilabel", put("loss", to={"name": "focal", "gamma": 2.0})),
+    "normal of an odd number": ("labels", loss("gaussian_nll")),
     "cross entropy after relu": ("labels", put("layers", 2, "activation", to="relu")),
     # the network
     "layers gone": ("labels", drop("layers")),

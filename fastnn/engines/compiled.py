@@ -21,6 +21,7 @@ from ..errors import EngineError
 from ..tables import CALL, CALL_FIELDS, CONTEXT, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, threads
 from .program import GUESS, Program, Task, Variant, calls_of
+from .user_loss import UserLoss
 from .workspace import Data, Steps
 
 #: Multiply-adds of a batch below which more threads cannot help on any machine: about 2 us, in
@@ -101,10 +102,8 @@ class CompiledEngine:
 
     def run_batches(self, ws, data, steps, results, first, last):
         variant = self._variant(Task.TRAIN, ws, data, steps.rule)
-        bound = self._drive(ws, variant, data, first, last, _Arrays(steps=steps, results=results))
-        if bound.status:
-            return bound.context["start"] // data.batch_size - first
-        return last - first
+        self._drive(ws, variant, data, first, last, _Arrays(steps=steps, results=results))
+        return ws.completed
 
     def permutations(self, seed, stream, first, count, n):
         seed = random.check_seed(seed)
@@ -127,7 +126,10 @@ class CompiledEngine:
         return Variant(task, _gathers(ws, data), data.weights is not None, data.metric, rule)
 
     def _drive(self, ws, variant: Variant, data, first: int, last: int, arrays: _Arrays) -> _Bound:
-        """Fill the context and run a program; afterwards the status is OK or NOT_FINITE."""
+        """Fill the context and run a program; afterwards the status is OK or NOT_FINITE.
+
+        An exception of a user's loss is raised here, once no thread runs any more.
+        """
         task = variant.task
         if data is not None:
             boundary.check_data(ws, data, first, last, task is not Task.PREDICT)
@@ -167,6 +169,12 @@ class CompiledEngine:
             bound.threads_used[1] += last - first
         if bound.status not in _EXPECTED:
             raise EngineError(_error_message(self.name, bound.status, task))
+        start = context["start"] if bound.status else 0
+        ws.completed = (start // data.batch_size if bound.status else last) - first
+        if bound.status and bound.user_loss is not None:
+            if bound.status == Status.STOPPED:
+                bound.user_loss.raise_error()
+            bound.user_loss.raise_of_rows(min(data.batch_size, data.n_rows - start))
         return bound
 
     def _run(
@@ -253,6 +261,9 @@ class CompiledEngine:
             boundary.check_training(ws, variant.rule)
         if task in (Task.TRAIN, Task.GRADIENT, Task.EVALUATE) and ws.plan.loss is None:
             raise ValueError("the plan has no loss")
+        if task not in (Task.PREDICT, Task.UPDATE) and ws.plan.user_loss is not None:
+            bound.user_loss = bound.user_loss or UserLoss(ws)
+            bound.context.set(user_loss=bound.user_loss.address)
         dtype = ws.params.dtype
         calls = list(calls_of(ws, variant))
         table = np.zeros(len(calls), CALL)
@@ -323,6 +334,7 @@ class _Bound:
     threads_used: Counter[int]
     programs: dict[Variant, Program] = field(default_factory=dict)
     few: dict[str, _FewRows] = field(default_factory=dict)
+    user_loss: UserLoss | None = None
     status: int = 0
 
 
@@ -401,7 +413,7 @@ _CALL = struct.Struct("=" + "".join("d" if CONTEXT[f] == np.float64 else "q" for
 _CALL_PLACE = (CONTEXT.names or ()).index(CALL_FIELDS[0]) * 8
 _THREADS = struct.Struct("=qqq")
 _THREADS_PLACE = (CONTEXT.names or ()).index("launch") * 8
-_EXPECTED = (int(Status.OK), int(Status.NOT_FINITE))
+_EXPECTED = (int(Status.OK), int(Status.NOT_FINITE), int(Status.STOPPED))
 _NO_DATA = Data(np.zeros((1, 1), np.float32), batch_size=1)
 _ones = {np.dtype(t): np.ones(1, t) for t in (np.float32, np.float64)}
 _zeros = {np.dtype(t): np.zeros(MAX_NC, t) for t in (np.float32, np.float64)}

@@ -48,6 +48,8 @@ _STORE_KERNELS = {
     "output": "store_output",
     "sigmoid": "store_sigmoid",
     "softmax": "store_softmax",
+    "exp": "store_exp",
+    "mean_variance": "store_mean_variance",
 }
 
 

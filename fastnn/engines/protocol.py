@@ -59,7 +59,8 @@ class Engine(Protocol):
 
         It writes each batch's sum of losses and n_correct into `results`, (last - first, 2), and
         returns the number of batches trained on: fewer than last - first only if the loss of the
-        next one is not finite.
+        next one is not finite. An exception of a user's function is raised after the driver has
+        stopped; ``ws.completed`` then says how many batches were trained on.
         """
 
     def permutations(self, seed: int, stream: int, first: int, count: int, n: int) -> np.ndarray:

@@ -63,6 +63,8 @@ class Workspace:
     ran, ran_on : ndarray, shape (MOST_PARTS,)
         How many split calls part p has run, and which of several threads ran it last (-1: none,
         there was only one), for tests of threading.
+    completed : int
+        How many batches of the last `run_batches` were trained on, also if it raised an exception.
     threads_used : Counter
         How many batches ran in how many threads, for compiled engines.
     programs : dict
@@ -99,6 +101,7 @@ class Workspace:
         self.ran = np.zeros(MOST_PARTS, np.int64)
         self.team = aligned_zeros(TEAM_WORDS, np.int64, 8 * TEAM_STEP)
         self.ran_on = np.full(MOST_PARTS, -1, np.int64)
+        self.completed = 0
         self.threads_used: Counter[int] = Counter()
         self.programs: dict[str, Any] = {}
 

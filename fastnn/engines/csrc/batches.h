@@ -172,6 +172,24 @@ static int64_t store_softmax(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
+/* out[start + i] = the exponentials of row i of the output; split by rows. */
+static int64_t store_exp(struct context *ctx, int64_t part, int64_t parts)
+{
+    const struct stored s = stored_rows(ctx, part, parts);
+    FOR_VECTORS(i, n, s.count, put(s.out + i, OF_REAL(exp_of)(take(s.output + i, n)), n););
+    return STATUS_OK;
+}
+
+/* out[start + i] = row i of the output, with the exponentials of its second half; split by rows. */
+static int64_t store_mean_variance(struct context *ctx, int64_t part, int64_t parts)
+{
+    const struct stored s = stored_rows(ctx, part, parts);
+    const int64_t half = ctx->n_outputs / 2;
+    FOR_VECTORS(i, n, s.count, put(s.out + i, OF_REAL(exp_of)(take(s.output + i, n)), n););
+    for (int64_t i = 0; i < s.count; i += 2 * half) copy_to(s.out + i, s.output + i, half);
+    return STATUS_OK;
+}
+
 /* place_of_maximum for at most FEW elements, by comparing one after another. */
 INLINE int64_t place_of_few(const real *x, int64_t n)
 {
@@ -249,5 +267,7 @@ static int64_t mark_correct_by_sign(struct context *ctx, int64_t part, int64_t p
     SYMBOL(store_output)                                                                          \
     SYMBOL(store_sigmoid)                                                                         \
     SYMBOL(store_softmax)                                                                         \
+    SYMBOL(store_exp)                                                                             \
+    SYMBOL(store_mean_variance)                                                                   \
     SYMBOL(mark_correct_by_class)                                                                 \
     SYMBOL(mark_correct_by_sign)

@@ -39,10 +39,10 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(int64_t, batch)   /* float64 elements in the per-batch space, or NONE */                \
     FIELD(int64_t, scratch) /* elements in the scratch space, or NONE */                          \
     FIELD(int64_t, constants) /* first of its numbers in the plan's constants, or NONE */         \
-    FIELD(double, arg0)     /* argument of the activation; label smoothing of the head */         \
+    FIELD(double, arg0)     /* argument of the activation or loss; label smoothing */              \
     FIELD(double, arg1)     /* l1 penalty */                                                      \
     FIELD(double, arg2)     /* l2 penalty */                                                      \
-    FIELD(double, arg3)     /* free */                                                            \
+    FIELD(double, arg3)     /* 1: the user's loss is a Python function; else free */             \
     FIELD(int64_t, hyper)   /* its own hyperparameter of a step, counted from the end; or NONE */ \
     FIELD(int64_t, stream)  /* the stream of its random numbers, or NONE */
 
@@ -99,6 +99,7 @@ struct call {
     FIELD(int64_t, n_inputs)                                                                      \
     FIELD(int64_t, n_outputs)                                                                     \
     FIELD(int64_t, mean)           /* 1: the loss is a mean over rows, 0: a sum */                \
+    FIELD(void *, user_loss)       /* a user's loss (custom_loss.h), or NULL */                   \
     /* the workspace */                                                                           \
     FIELD(void *, work)                                                                           \
     FIELD(int64_t, capacity)       /* rows it can hold */                                         \
@@ -182,7 +183,8 @@ struct context {
     CODE(STATUS_OK, 0)                                                                            \
     CODE(STATUS_NOT_FINITE, 1)                                                                    \
     CODE(STATUS_BAD_CALL, 2)                                                                      \
-    CODE(STATUS_BAD_INDEX, 3)
+    CODE(STATUS_BAD_INDEX, 3)                                                                     \
+    CODE(STATUS_STOPPED, 4)
 
 #define ENUM_OF_CODE(name, value) name = value,
 

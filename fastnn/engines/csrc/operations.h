@@ -11,6 +11,9 @@
 #include "gaussian_noise.h"
 #include "embedding.h"
 #include "loss.h"
+#include "custom_loss.h"
+#include "elementwise_loss.h"
+#include "likelihood_loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
     DENSE_SYMBOLS                                                                                 \
@@ -21,4 +24,7 @@
     DROPOUT_SYMBOLS                                                                               \
     GAUSSIAN_NOISE_SYMBOLS                                                                        \
     EMBEDDING_SYMBOLS                                                                             \
-    LOSS_SYMBOLS
+    LOSS_SYMBOLS                                                                                  \
+    ELEMENTWISE_LOSS_SYMBOLS                                                                      \
+    LIKELIHOOD_LOSS_SYMBOLS                                                                       \
+    CUSTOM_LOSS_SYMBOLS

@@ -7,7 +7,7 @@ import numpy as np
 from ...tables import FEATURE_TYPES, Status
 from .context import buffer, rows_of_part, sample_of
 from .conversion import convert
-from .elementary import sigmoid
+from .elementary import exp, sigmoid
 from .kernels import kernel, subroutine
 from .memory import doubles, elements_of, integers, labels32, like, reals
 from .reductions import FEW, SUM_LANES, first_at_least, maximum_of
@@ -146,6 +146,34 @@ def store_softmax(ctx, part, parts):
     source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
     begin, end = rows_of_part(ctx, part, parts)
     softmax(ctx, part, source + begin * n, out + begin * n, end - begin, n)
+    return 0
+
+
+@kernel
+def store_exp(ctx, part, parts):
+    """out[start + i] = the exponentials of the output buffer's row i; split by rows."""
+    n = ctx.n_outputs
+    source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
+    begin, end = rows_of_part(ctx, part, parts)
+    for i in range(begin * n, end * n):
+        out[i] = exp(source[i])
+    return 0
+
+
+@kernel
+def store_mean_variance(ctx, part, parts):
+    """out[start + i] = the output buffer's row i, with the exponentials of its second half.
+
+    It is split by rows.
+    """
+    n = ctx.n_outputs
+    source, out = buffer(ctx, ctx.output), reals(ctx, ctx.out) + ctx.start * n
+    begin, end = rows_of_part(ctx, part, parts)
+    for i in range(begin * n, end * n):
+        out[i] = exp(source[i])
+    for i in range(begin, end):
+        for j in range(i * n, i * n + n // 2):
+            out[j] = source[j]
     return 0
 
 

@@ -42,7 +42,7 @@ from .simd import hidden
 _MSE = int(Loss.mse)
 _NOT_FINITE = int(Status.NOT_FINITE)
 #: Rows that a loss works on at a time.
-_ROWS = 64
+BLOCK_ROWS = 64
 #: Losses of the elements of a row that are held before they are added.
 _HELD = 4096
 
@@ -194,7 +194,7 @@ def cross_entropy_of_rows(ctx, part, op, first, rows):
     da = buffer(ctx, op.dx) + first * n
     loss = doubles(ctx, ctx.row_loss) + first
     totals = doubles(ctx, pack_of(ctx, part))
-    logarithms = totals + _ROWS
+    logarithms = totals + BLOCK_ROWS
     smoothing = op.arg0
     keep, add = like(z, 1.0 - smoothing), like(z, smoothing / n)
     for i in range(rows):
@@ -245,9 +245,9 @@ def make_head(name, rows_of, at_a_time):
     return kernel(head)
 
 
-make_head("squared_error", squared_error_of_rows, _ROWS)
-make_head("binary_cross_entropy", binary_cross_entropy_of_rows, _ROWS)
-make_head("cross_entropy", cross_entropy_of_rows, _ROWS)
+make_head("squared_error", squared_error_of_rows, BLOCK_ROWS)
+make_head("binary_cross_entropy", binary_cross_entropy_of_rows, BLOCK_ROWS)
+make_head("cross_entropy", cross_entropy_of_rows, BLOCK_ROWS)
 # The same bits for rows of at most SHORT elements: faster unless rows are few.
 make_head("cross_entropy_short", cross_entropy_of_short_rows, ROWS)
 

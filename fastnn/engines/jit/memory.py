@@ -249,6 +249,9 @@ call_kernel = _call(3)
 call_epilogue = _call(5)
 #: ``call_launch(address, (kernel, context, parts))`` -> status.
 call_launch = _call(3)
+#: ``call_loss(address, (y, a, da, losses, rows, n))`` and ``call_loss_alone(address, (rows,))``
+#: -> status: a user's loss.
+call_loss, call_loss_alone = _call(6), _call(1)
 
 
 def _has_words_only(type_):

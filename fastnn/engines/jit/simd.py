@@ -88,8 +88,20 @@ def flush_denormals(typingctx):
 
 
 @intrinsic
+def keep_denormals(typingctx):
+    """Keep denormals in this thread, as other code expects; returns the register as it was."""
+
+    def codegen(context, builder, sig, args):
+        before = _read_control(builder)
+        _write_control(builder, builder.and_(before, word(~_FLUSH.get(MACHINE, 0))))
+        return before
+
+    return types.int64(), codegen
+
+
+@intrinsic
 def restore_denormals(typingctx, before):
-    """Restore the control register that :func:`flush_denormals` returned."""
+    """Restore the control register that one of the two functions above returned."""
 
     def codegen(context, builder, sig, args):
         _write_control(builder, args[0])

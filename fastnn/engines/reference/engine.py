@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ... import random
-from .activation import identity, sigmoid
+from .activation import identity
 from .batches import n_correct, rows_of
-from .softmax import softmax
+from .loss import OUTPUT_FUNCTIONS
 from .update import UPDATES
 from .walk import Pass
 
@@ -20,7 +20,7 @@ def forward(ws, data, out, function="logits", first=0, last=None):
     """Write the outputs of the rows into `out`."""
     layout = ws.layout
     offset = layout.output if function == "output" else layout.logits
-    apply = {"sigmoid": sigmoid, "softmax": softmax}.get(function, identity)
+    apply = OUTPUT_FUNCTIONS.get(function, identity)
     for index in range(first, data.n_batches if last is None else last):
         p = _start(ws, data, index)
         p.forward()
@@ -64,13 +64,15 @@ def update(ws, steps):
 def run_batches(ws, data, steps, results, first, last):
     """Train on the minibatches first, ..., last-1; returns how many."""
     for done, index in enumerate(range(first, last)):
+        ws.completed = done
         p, *results[done] = _to_loss(ws, data, index, steps, done)
         if not np.isfinite(results[done, 0]):
             return done
         p.backward()
         UPDATES[steps.rule](ws.params, ws.grad, ws.slots, steps.hyper[done])
         p.after_step()
-    return last - first
+    ws.completed = last - first
+    return ws.completed
 
 
 def permutations(seed, stream, first, count, n):

@@ -1,0 +1,127 @@
+"""The weights of rows that a fit takes from the weights of its classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .checks import real_number
+from .engines.workspace import Data
+from .targets import Target, check_weights
+
+
+def weights_of_rows(sample_weight, class_weight, data: Data, target: Target) -> np.ndarray | None:
+    """The weight of each training row: its sample weight times the weight of its class.
+
+    Parameters
+    ----------
+    sample_weight : array_like, shape (m,), or None
+    class_weight : None, "balanced" or dict
+        See :meth:`fastnn.Sequential.fit`.
+    data : Data
+        The training rows with their targets.
+    target : Target
+        The form of the targets.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,), or None
+        None if both are.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If an argument is invalid, or the rows do not belong to one class each.
+    """
+    weights = check_weights(sample_weight, len(data.X))
+    if class_weight is None:
+        return weights
+    classes, positions = _classes_of_rows(data, target)
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        of_class = _balanced(classes, positions, weights)
+    elif isinstance(class_weight, dict):
+        of_class = _given(class_weight, classes)
+    else:
+        raise (ValueError if isinstance(class_weight, str) else TypeError)(
+            "class_weight must be None, 'balanced' or a dict with a weight for each class, not "
+            f"{class_weight!r}"
+        )
+    found = of_class[positions] if weights is None else weights * of_class[positions]
+    if not found.max() > 0 or not np.isfinite(found).all():
+        raise ValueError(
+            "class_weight and sample_weight must give every row a finite weight, and some row one "
+            "above 0: the largest of their products is "
+            f"{found.max():g}"
+        )
+    return found
+
+
+def _classes_of_rows(data: Data, target: Target) -> tuple[list, np.ndarray]:
+    """The classes as plain values, and each row's position among them."""
+    if target.kind == "labels":
+        assert target.classes is not None
+        assert data.labels is not None
+        return target.classes.tolist(), data.labels
+    if target.kind != "one_hot":
+        what = "numbers" if target.kind == "values" else "independent 0/1 columns or probabilities"
+        raise ValueError(
+            f"class_weight needs classes, but with this loss the targets are {what}: use "
+            "sample_weight"
+        )
+    assert data.Y is not None
+    positions = data.Y.argmax(axis=1)
+    soft = (data.Y.max(axis=1) != 1) | (np.count_nonzero(data.Y, axis=1) != 1)
+    if soft.any():
+        raise ValueError(
+            f"class_weight needs one class for each row, but row {int(soft.argmax())} of y holds "
+            "probabilities: use sample_weight"
+        )
+    return list(range(data.Y.shape[1])), positions
+
+
+def _balanced(classes: list, positions: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Weights that make all classes count alike, as scikit-learn's compute_class_weight.
+
+    They are n_rows / (n_classes * rows of the class), where a row with a sample weight counts as
+    so many rows.
+    """
+    counts = np.bincount(positions, weights, len(classes)).astype(np.float64)
+    if not counts.all():
+        missing = classes[int((counts == 0).argmax())]
+        raise ValueError(
+            f"class_weight='balanced' needs rows of every class, but the class {missing!r} has "
+            "none" + ("" if weights is None else " with a weight above 0") + ": give a dict instead"
+        )
+    return counts.sum() / (len(classes) * counts)
+
+
+def _given(class_weight: dict, classes: list) -> np.ndarray:
+    """The weights of a dict, in the order of the classes."""
+    given = {
+        key.item() if isinstance(key, np.generic) else key: weight
+        for key, weight in class_weight.items()
+    }
+    known = set(classes)
+    for label in given:
+        if label not in known:
+            raise ValueError(
+                f"class_weight has a weight for {label!r}, which is none of the classes "
+                f"{_some(classes)}"
+            )
+    for label in classes:
+        if label not in given:
+            raise ValueError(
+                f"class_weight has no weight for the class {label!r}: give one for each of "
+                f"{_some(classes)}"
+            )
+    found = [
+        real_number(given[label], f"the weight of the class {label!r} in class_weight", least=0)
+        for label in classes
+    ]
+    if not any(found):
+        raise ValueError("class_weight must be above 0 for some class")
+    return np.array(found)
+
+
+def _some(classes: list, most: int = 4) -> str:
+    """The first classes, for a message."""
+    return ", ".join(map(repr, classes[:most])) + (", ..." if len(classes) > most else "")
