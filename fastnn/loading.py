@@ -45,6 +45,7 @@ _LAYER = {
     "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
     "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
     "shared": _BOOL,
+    "momentum": _NUMBER, "epsilon": _NUMBER, "affine": _BOOL,
     "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
     "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
     "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,
@@ -205,6 +206,8 @@ def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
             )
         if not is_finite(tensor):
             raise ValueError(f"the tensor {name} has elements that are infinite or not a number")
+        if (tensor < record.least).any():
+            raise ValueError(f"the tensor {name} has elements below {record.least:g}")
 
 
 # -- loss and targets -------------------------------------------------------------------------

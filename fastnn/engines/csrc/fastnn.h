@@ -40,9 +40,9 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(int64_t, scratch) /* elements in the scratch space, or NONE */                          \
     FIELD(int64_t, constants) /* first of its numbers in the plan's constants, or NONE */         \
     FIELD(double, arg0)     /* argument of the activation; label smoothing of the head */         \
-    FIELD(double, arg1)     /* l1 penalty */                                                      \
-    FIELD(double, arg2)     /* l2 penalty */                                                      \
-    FIELD(double, arg3)     /* free */                                                            \
+    FIELD(double, arg1)     /* l1 penalty; epsilon of a normalisation */                          \
+    FIELD(double, arg2)     /* l2 penalty; momentum of running statistics */                      \
+    FIELD(double, arg3)     /* 1: what is folded in comes after the activation */                 \
     FIELD(int64_t, hyper)   /* its own hyperparameter of a step, counted from the end; or NONE */ \
     FIELD(int64_t, stream)  /* the stream of its random numbers, or NONE */
 
