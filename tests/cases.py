@@ -34,6 +34,7 @@ LAYERS = {
     naive.Dense: lambda n: fastnn.Dense(n.units, activation(n.act), l1=n.l1, l2=n.l2),
     naive.Activation: lambda n: fastnn.Activation(activation(n.act)),
     naive.PReLU: lambda n: fastnn.PReLU(shared=n.shared),
+    naive.BatchNorm: lambda n: fastnn.BatchNorm(n.momentum, n.epsilon, n.affine),
     naive.Residual: lambda n: fastnn.Residual([layer(inner) for inner in n.layers]),
 }
 
@@ -173,6 +174,7 @@ l2 = st.sampled_from([0.0, 0.0, 0.1])
 act = st.sampled_from(ACTIVATIONS + WITH_ARGUMENT)
 activation_layers = st.builds(naive.Activation, act)
 prelus = st.builds(naive.PReLU, st.booleans())
+batch_norms = st.builds(naive.BatchNorm, st.booleans(), epsilon=st.sampled_from([1e-5, 1e-2]))
 
 
 def a_dense(units):
@@ -181,7 +183,7 @@ def a_dense(units):
 
 def a_layer(units):
     """Any layer without inner ones; `units` draws its width."""
-    return st.one_of(a_dense(units), a_dense(units), activation_layers, prelus)
+    return st.one_of(a_dense(units), a_dense(units), activation_layers, prelus, batch_norms)
 
 
 @st.composite
