@@ -13,6 +13,10 @@ enum {
     STRIP = STRIP_VECTORS * LANES_d,
 };
 
+/* Hides from the compiler what an array holds. GCC 12 takes a double that was rounded to a single and
+   widened again for the double itself, where it computes two at a time. */
+#define HIDE_ARRAY(array) __asm__("" : "+m"(array))
+
 /* Some columns of the operation, side by side. */
 struct strip {
     const struct op *op;
@@ -139,10 +143,11 @@ INLINE void forward_of_strip(const int vectors, const struct context *ctx, const
     statistics_of(vectors, ctx, s, x, mean, variance);
     take_parameter(gamma, vectors, ctx, s, op->w, 1.0);
     take_parameter(beta, vectors, ctx, s, op->b, 0.0);
+    for (int k = 0; k < width; k++) middle[k] = (real)mean[k];
+    HIDE_ARRAY(middle);
     for (int k = 0; k < width; k++) {
         inverse[k] = 1.0 / sqrt(variance[k] + op->arg1);
         const double factor = gamma[k] * inverse[k];
-        middle[k] = (real)mean[k];
         scale[k] = (real)factor;
         shift[k] = (real)(beta[k] + ((double)middle[k] - mean[k]) * factor); /* what it rounds off */
     }
@@ -221,9 +226,10 @@ INLINE void backward_of_strip(const int vectors, const struct context *ctx, cons
     struct inward by;
     const double share = s->m > 1 ? 1.0 / (double)s->m : 0.0; /* running statistics are constant */
     take_parameter(gamma, vectors, ctx, s, op->w, 1.0);
+    for (int k = 0; k < width; k++) by.middle[k] = (real)mean[k];
+    HIDE_ARRAY(by.middle);
     for (int k = 0; k < width; k++) {
         const double slope = dz_x[k] * inverse[k] * inverse[k] * share;
-        by.middle[k] = (real)mean[k];
         by.scale[k] = (real)(gamma[k] * inverse[k]);
         by.first[k] = (real)(dz[k] * share + ((double)by.middle[k] - mean[k]) * slope);
         by.second[k] = (real)slope;
