@@ -12,6 +12,7 @@ _MODULE_OF = {
     "Sequential": "model",
     "load": "loading",
     "Activation": "layers",
+    "BatchNorm": "layers",
     "Dense": "layers",
     "Dropout": "stochastic",
     "Embedding": "layers",

@@ -7,7 +7,7 @@ import numpy as np
 from . import activations, initializers, schedules
 from .checks import real_number, whole_number
 from .layer import Layer
-from .ops import activation, dense, embedding, prelu, residual
+from .ops import activation, batch_norm, dense, embedding, prelu, residual
 from .stochastic import Dropout, GaussianNoise
 
 
@@ -277,6 +277,72 @@ class Embedding(Layer):
         return f"Embedding({self.columns!r})"
 
 
+class BatchNorm(Layer):
+    """Batch normalisation: z = gamma (x - mean) / sqrt(variance + epsilon) + beta, by columns.
+
+    Training takes the mean and the biased variance of the batch (S. Ioffe and C. Szegedy, 2015,
+    algorithm 1), whose gradient includes that of both; sample weights do not enter them. Each step
+    moves the running statistics, running = momentum running + (1 - momentum) batch, with the
+    unbiased variance of the batch, as in PyTorch. Predictions and evaluations use the running
+    statistics. So does a batch of one row, which has no variance: they are then constants, and the
+    step leaves them as they are.
+
+    It may come anywhere but last: first, where it normalises X, before an activation, after one, or
+    inside Residual. The biases of a Dense layer without activation right below it would have no
+    effect, since the mean takes them out again: that layer has none, whatever its `bias_init`.
+    A batch is not cut into pieces of bounded memory, as it is in networks without BatchNorm.
+
+    Parameters
+    ----------
+    momentum : float, default 0.9
+        Share of the running statistics that a step keeps, from 0 to below 1; PyTorch's `momentum`
+        is 1 minus this one.
+    epsilon : float, default 1e-5
+        Added to the variances, above 0.
+    affine : bool, default True
+        Whether gamma, initially 1, and beta, initially 0, are learned; else there are none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of the wrong type.
+
+    Examples
+    --------
+    >>> from fastnn import Activation, BatchNorm, Dense, Sequential
+    >>> net = Sequential([Dense(4), BatchNorm(), Activation("relu"), Dense(1)], n_inputs=3)
+    >>> {name: view.shape for name, view in net.parameters().items()}
+    {'0.W': (3, 4), '3.W': (4, 1), '1.gamma': (4,), '1.beta': (4,), '3.b': (1,)}
+    >>> sorted(net.state_dict().keys() - net.parameters().keys())
+    ['1.running_mean', '1.running_var']
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, affine=True):
+        self.momentum = real_number(momentum, "momentum", least=0, below=1)
+        self.epsilon = real_number(epsilon, "epsilon", positive=True)
+        if not isinstance(affine, bool):
+            raise TypeError(f"affine must be True or False, not {affine!r}")
+        self.affine = affine
+
+    def lower(self, lowering, name):
+        ones, zeros = initializers.get(1.0), initializers.get(0.0)
+        batch_norm.lower(lowering, name, ones, zeros, self.momentum, self.epsilon, self.affine)
+
+    def config(self):
+        return {
+            "layer": "BatchNorm",
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "affine": self.affine,
+        }
+
+    def __repr__(self):
+        defaults = {"momentum": 0.9, "epsilon": 1e-5, "affine": True}
+        values = {name: getattr(self, name) for name in defaults}
+        shown = [f"{n}={value!r}" for n, value in values.items() if value != defaults[n]]
+        return f"BatchNorm({', '.join(shown)})"
+
+
 #: Most levels of nested Residual layers.
 _MAX_NESTING = 32
 
@@ -389,6 +455,7 @@ _KINDS: dict[str, type[Layer]] = {
     "Activation": Activation,
     "PReLU": PReLU,
     "Embedding": Embedding,
+    "BatchNorm": BatchNorm,
     "Residual": Residual,
     "Dropout": Dropout,
     "GaussianNoise": GaussianNoise,

@@ -51,6 +51,7 @@ _LAYER = {
     "shared": _BOOL, "max_norm": _NUMBER, "columns": _LIST,
     "rate": _NUMBER_OR_OBJECT, "scale_at": _STR,
     "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "steps": _INT,
+    "momentum": _NUMBER, "epsilon": _NUMBER, "affine": _BOOL,
     "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
     "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
     "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,
@@ -220,6 +221,8 @@ def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
             )
         if not is_finite(tensor):
             raise ValueError(f"the tensor {name} has elements that are infinite or not a number")
+        if (tensor < record.least).any():
+            raise ValueError(f"the tensor {name} has elements below {record.least:g}")
 
 
 # -- loss and targets -------------------------------------------------------------------------

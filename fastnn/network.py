@@ -364,7 +364,7 @@ class Network:
                 f"the state lacks {missing or 'nothing'} and has {unknown or 'nothing'} that the "
                 "network has not: give the state_dict() of a network of the same layers"
             )
-        found = {}
+        found, least = {}, {s.name: s.least for s in self.lower(None).state}
         for name, view in views.items():
             values = np.asarray(state[name])
             if values.shape != view.shape:
@@ -375,6 +375,10 @@ class Network:
                 found[name] = values.astype(self.dtype)
             if not is_finite(found[name].reshape(-1)):
                 raise ValueError(f"{name} must be finite in {self.dtype.name}")
+            if (found[name] < least.get(name, -np.inf)).any():
+                raise ValueError(
+                    f"{name} must be at least {least[name]:g}, but it has {found[name].min():g}"
+                )
         for name, values in found.items():
             views[name][...] = values
 

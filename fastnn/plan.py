@@ -45,6 +45,7 @@ class Parameter:
     shape: tuple[int, ...]
     offset: int
     init: Any = None  # an initialiser
+    least: float = -math.inf  # of its elements
 
     @property
     def size(self) -> int:
@@ -166,9 +167,9 @@ class Lowering:
         reads : sequence of int
             The values that it reads; by default the topmost one.
         weights, others, state : dict, optional
-            Field of the table: (name, shape, initialiser) of weight matrices, of all other
-            parameters, and of running statistics. What lies behind the first one of a field has
-            keys that are no fields.
+            Field of the table: (name, shape, initialiser), and the least value if there is one, of
+            weight matrices, of all other parameters, and of running statistics. What lies behind
+            the first one of a field has keys that are no fields.
         constants : sequence of float, optional
             Numbers that the operation reads; the field ``constants`` is the offset of the first.
         schedule : optional
@@ -207,6 +208,18 @@ class Lowering:
         node.fields.update(code=int(act), arg0=argument)
         node.activation_layer = layer
         return True
+
+    def drop_bias(self) -> None:
+        """Remove the bias of the topmost operation, which a normalisation above takes out again.
+
+        Not if something comes in between, its activation or another reader.
+        """
+        if self.top == INPUT:
+            return
+        node = self._nodes[self.top]
+        is_plain = node.code == Act.identity and self.top not in self._shared
+        if node.home.adds_bias and is_plain:
+            node.others.pop("b", None)
 
     def last_activation(self) -> Act | None:
         """The activation at the end of the network, or None if it ends in another operation."""
@@ -297,8 +310,8 @@ def _place_vector(nodes: list[Node], kinds: tuple[str, ...]):
     offset = 0
     for kind in kinds:
         for index, node in enumerate(nodes):
-            for name, (suffix, shape, init) in getattr(node, kind).items():
-                parameters.append(Parameter(f"{node.layer}.{suffix}", shape, offset, init))
+            for name, (suffix, shape, *about) in getattr(node, kind).items():
+                parameters.append(Parameter(f"{node.layer}.{suffix}", shape, offset, *about))
                 offsets.setdefault((index, name), offset)
                 offset += parameters[-1].size
                 if offset > MOST_PARAMETERS:

@@ -106,9 +106,9 @@ OP = np.dtype(
         ("scratch", "i8"),  # elements in the scratch space, or NONE
         ("constants", "i8"),  # first of its numbers in the plan's constants, or NONE
         ("arg0", "f8"),  # argument of the activation or the loss; label smoothing
-        ("arg1", "f8"),  # l1 penalty
-        ("arg2", "f8"),  # l2 penalty
-        ("arg3", "f8"),  # 1: the user's loss is a Python function; else unused
+        ("arg1", "f8"),  # l1 penalty; epsilon of a normalisation
+        ("arg2", "f8"),  # l2 penalty; momentum of running statistics
+        ("arg3", "f8"),  # 1: what is folded in follows the activation; the user's loss is Python's
         ("hyper", "i8"),  # its own hyperparameter of a step, counted from the end; or NONE
         ("stream", "i8"),  # the stream of its random numbers, or NONE
     ]

@@ -80,6 +80,7 @@ LAYERS = {
     naive.Embedding: lambda n: fastnn.Embedding({c: sizes for c, *sizes in n.columns}),
     naive.Dropout: lambda n: fastnn.Dropout(rate_of(n), n.scale_at),
     naive.GaussianNoise: lambda n: fastnn.GaussianNoise(n.std),
+    naive.BatchNorm: lambda n: fastnn.BatchNorm(n.momentum, n.epsilon, n.affine),
     naive.Residual: lambda n: fastnn.Residual([layer(inner) for inner in n.layers]),
 }
 
@@ -230,6 +231,7 @@ l2 = st.sampled_from([0.0, 0.0, 0.1])
 act = st.sampled_from(ACTIVATIONS + WITH_ARGUMENT)
 activation_layers = st.builds(naive.Activation, act)
 prelus = st.builds(naive.PReLU, st.booleans())
+batch_norms = st.builds(naive.BatchNorm, st.booleans(), epsilon=st.sampled_from([1e-5, 1e-2]))
 
 
 rate = st.sampled_from([0.0, 0.1, 0.5, 0.9])
@@ -247,8 +249,9 @@ def a_dense(units):
 def a_layer(units):
     """Any layer without inner ones; `units` draws its width."""
     return st.one_of(
-        a_dense(units), a_dense(units), activation_layers, prelus, st.one_of(dropouts, noises)
-    )
+        a_dense(units), a_dense(units), activation_layers, prelus, st.one_of(dropouts, noises),
+        batch_norms,
+    )  # fmt: skip
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""SHA-256 of the parameters after 50 steps, for networks that use every kind of operation.
+"""SHA-256 of parameters and statistics after 50 steps, for networks with every kind of operation.
 
 ``python tests/digests.py`` prints them as JSON for the engine and the vector instructions that
 the environment chooses; ``python tests/digests.py --keep`` writes them to digests.json. Weights
@@ -16,6 +16,7 @@ from fastnn import (
     SGD,
     Activation,
     Adam,
+    BatchNorm,
     Dense,
     Dropout,
     GaussianNoise,
@@ -64,6 +65,9 @@ NETWORKS = {
     "focal": (300, 100, Focal(1.5), Adam(0.01), (9, 8, 21), ["silu"], {"weighted": True}),
     "focal of one output": (300, 100, Focal(0.5), Adam(0.01), (9, 8, 1), ["silu"], {}),
     "normal": (300, 100, "gaussian_nll", Adam(0.01), (9, 8, 10), ["tanh"], {}),
+    "batch norm, ending in one row": (1150, 383, "cross_entropy", Adam(0.01), (20, 130, 10),
+                                      ["tanh"], {}),
+    "batch norm": (2000, 700, "mse", SGD(0.05, momentum=0.9), (13, 50, 3), ["relu"], {}),
 }  # fmt: skip
 
 
@@ -86,6 +90,10 @@ def train(name: str, dtype: str) -> Sequential:
     if name == "residual":
         branch = [Dense(20), PReLU(), Residual([Dense(20, "gelu")]), Dense(18, "tanh", l2=1e-4)]
         layers += [Residual(branch), Activation("silu"), Residual([Dense(7)]), PReLU(shared=True)]
+    if name.startswith("batch norm"):
+        branch = [BatchNorm(), Dense(33), BatchNorm(0.8), Activation("gelu"), Dense(70, "silu")]
+        layers = [BatchNorm(affine=False), *layers, BatchNorm(epsilon=1e-3), Dense(70)]
+        layers += [BatchNorm(), BatchNorm(), Activation("elu"), Residual(branch), BatchNorm(0.0)]
     net = Sequential([*layers, Dense(widths[-1])], n_inputs=widths[0], dtype=dtype)
     for index, array in enumerate(net.parameters().values()):
         size = 4.0 / array.shape[0] ** 0.5 if array.ndim == 2 else 1.0
@@ -110,12 +118,11 @@ def train(name: str, dtype: str) -> Sequential:
 
 
 def digest(name: str, dtype: str) -> str:
-    """SHA-256 of the trained parameters in little-endian bytes."""
-    parameters = train(name, dtype).flat_params
-    assert np.isfinite(parameters).all()
-    return hashlib.sha256(
-        parameters.astype(parameters.dtype.newbyteorder("<")).tobytes()
-    ).hexdigest()
+    """SHA-256 of the trained parameters and running statistics in little-endian bytes."""
+    net = train(name, dtype)
+    found = np.concatenate([net.flat_params, net.training_state.state])
+    assert np.isfinite(found).all()
+    return hashlib.sha256(found.astype(found.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
 def all_digests(dtypes=("float32", "float64")) -> dict[str, str]:

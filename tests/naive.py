@@ -193,6 +193,14 @@ class Layer:
     def kinks(self, p, X, run):
         return [v for x in X for v in self.kinks_of_row(p, x)]
 
+    def moved(self, p, X, run):
+        """{running statistic: its value after a step}"""
+        return {}
+
+    def magnification(self, p, X, run):
+        """How much larger an error relative to x becomes, relative to y: in the worst column."""
+        return 1.0
+
 
 #: Activations with a kink at 0.
 KINKED = ("step", "relu", "leaky_relu", "elu", "selu")
@@ -215,14 +223,16 @@ class Dense(Layer):
         return self.units, {"W": (n_in, self.units), "b": (self.units,)}
 
     def z(self, p, x):
-        return add(row_times(x, p["W"]), p["b"])
+        z = row_times(x, p["W"])
+        return add(z, p["b"]) if "b" in p else z
 
     def forward_row(self, p, x):
         return activate_row(self.act, self.z(p, x))
 
     def backward_row(self, p, x, dy):
         delta = delta_row(self.act, self.z(p, x), dy)
-        return row_times_transposed(delta, p["W"]), {"W": outer(x, delta), "b": delta}
+        found = {"W": outer(x, delta), "b": delta}
+        return row_times_transposed(delta, p["W"]), {n: v for n, v in found.items() if n in p}
 
     def penalties(self, p, l1, l2):
         l1, l2 = l1 + self.l1, l2 + self.l2
@@ -408,6 +418,103 @@ class Residual(Layer):
     def kinks(self, p, X, run):
         return kinks(self.layers, p, X, run)
 
+    def moved(self, p, X, run):
+        return moved(self.layers, p, X, run)
+
+    def magnification(self, p, X, run):
+        return magnification(self.layers, p, X, run)
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, column by column.
+
+    Algorithms 1 and 2 of Ioffe and Szegedy (2015), and the derivatives of their section 3. A single
+    row is normalised by the running statistics in training too.
+    """
+
+    affine: bool = True
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    def shapes(self, n_in):
+        return n_in, {"gamma": (n_in,), "beta": (n_in,)} if self.affine else {}
+
+    def statistics(self, n_in):
+        return {"running_mean": (n_in,), "running_var": (n_in,)}
+
+    def uses_batch(self, X, run):
+        return run.training and len(X) > 1
+
+    def of_column(self, p, X, j, run):
+        """(mean, biased variance)"""
+        if not self.uses_batch(X, run):
+            return p["running_mean"][j], p["running_var"][j]
+        mean = math.fsum(x[j] for x in X) / len(X)
+        return mean, math.fsum((x[j] - mean) ** 2 for x in X) / len(X)
+
+    def forward(self, p, X, run):
+        Y = [[0.0] * len(x) for x in X]
+        for j in range(len(X[0])):
+            mean, variance = self.of_column(p, X, j, run)
+            gamma, beta = (p["gamma"][j], p["beta"][j]) if self.affine else (1.0, 0.0)
+            for i, x in enumerate(X):
+                Y[i][j] = gamma * (x[j] - mean) / math.sqrt(variance + self.epsilon) + beta
+        return Y
+
+    def backward(self, p, X, dY, run):
+        m, n = len(X), len(X[0])
+        dX = [[0.0] * n for _ in X]
+        found = {"gamma": [0.0] * n, "beta": [0.0] * n} if self.affine else {}
+        for j in range(n):
+            mean, variance = self.of_column(p, X, j, run)
+            root = math.sqrt(variance + self.epsilon)
+            from_mean, dy = [x[j] - mean for x in X], [row[j] for row in dY]
+            if self.affine:
+                found["gamma"][j] = sum(g * d / root for g, d in zip(dy, from_mean, strict=True))
+                found["beta"][j] = sum(dy)
+            dh = [g * p["gamma"][j] for g in dy] if self.affine else dy
+            d_variance = d_mean = 0.0
+            if self.uses_batch(X, run):
+                d_variance = -sum(g * d for g, d in zip(dh, from_mean, strict=True)) / 2 / root**3
+                d_mean = -sum(dh) / root - 2 * d_variance * sum(from_mean) / m
+            for i in range(m):
+                dX[i][j] = dh[i] / root + d_variance * 2 * from_mean[i] / m + d_mean / m
+        return dX, found
+
+    def moved(self, p, X, run):
+        if not self.uses_batch(X, run):
+            return {"running_mean": p["running_mean"], "running_var": p["running_var"]}
+        m, both = len(X), [self.of_column(p, X, j, run) for j in range(len(X[0]))]
+        keep, take = self.momentum, 1 - self.momentum
+        return {
+            "running_mean": [
+                keep * old + take * mean
+                for old, (mean, _) in zip(p["running_mean"], both, strict=True)
+            ],
+            "running_var": [
+                keep * old + take * variance * m / (m - 1)
+                for old, (_, variance) in zip(p["running_var"], both, strict=True)
+            ],
+        }
+
+    def magnification(self, p, X, run):
+        if not self.uses_batch(X, run):
+            return 1.0
+        found = [1.0]
+        for j in range(len(X[0])):
+            mean, variance = self.of_column(p, X, j, run)
+            if len({x[j] for x in X}) > 1:  # rounding does not tell equal numbers apart
+                found.append(math.sqrt((mean**2 + variance) / (variance + self.epsilon)))
+        return max(found)
+
+
+def loses_bias(layers, index):
+    """Whether a layer is Dense without activation right below BatchNorm, and so has no biases."""
+    above = [layer for layer in layers[index + 1 :] if layer != Activation("identity")]
+    is_below = bool(above) and isinstance(above[0], BatchNorm)
+    return is_below and isinstance(layers[index], Dense) and layers[index].act == "identity"
+
 
 def part(p, index):
     """The parameters of one layer: "2.0.W" of a network is "0.W" of its layer 2."""
@@ -424,6 +531,8 @@ def shapes(layers, n_in):
     found = {}
     for index, layer in enumerate(layers):
         n_in, own = layer.shapes(n_in)
+        if loses_bias(layers, index):
+            del own["b"]
         found |= whole(index, own)
     return n_in, found
 
@@ -477,6 +586,23 @@ def kinks(layers, p, X, run):
     return [v for of_layer in found for v in of_layer]
 
 
+def moved(layers, p, X, run=TRAINING):
+    """{running statistic: its value after a step}"""
+    values, found = forward(layers, p, X, run), {}
+    for index, (layer, own) in enumerate(zip(layers, runs(layers, run), strict=True)):
+        found |= whole(index, layer.moved(part(p, index), values[index], own))
+    return found
+
+
+def magnification(layers, p, X, run=TRAINING):
+    """How much the layers magnify rounding errors, one after another."""
+    values = forward(layers, p, X, run)
+    own = zip(layers, runs(layers, run), strict=True)
+    return math.prod(
+        layer.magnification(part(p, i), values[i], r) for i, (layer, r) in enumerate(own)
+    )
+
+
 def smallest_kink(p, layers, X, run=TRAINING, loss="mse", T=None):
     """The distance of the nearest number to its kink, where the derivative jumps.
 
@@ -508,6 +634,7 @@ OPERATIONS = {
     "residual": Residual,
     "dropout": Dropout,
     "gaussian_noise": GaussianNoise,
+    "batch_norm": BatchNorm,
     "loss": row_loss,
 }
 

@@ -39,13 +39,29 @@ TOLERANCE = {"float32": 2e-5, "float64": 2e-13}
 KINK = {"float32": 3e-6, "float64": 1e-12}
 
 
+#: Normalisations that together magnify a relative error by more leave too few digits of float32.
+MOST_MAGNIFIED = 10_000
+
+
+def margin(case):
+    """The distance of the nearest kink, in units of the magnified rounding errors.
+
+    0 if these are beyond any tolerance, since a column is nearly constant.
+    """
+    p, layers = case.values, case.trained
+    magnified = naive.magnification(layers, p, case.X, case.run)
+    nearest = case.nearest_kink
+    if case.statistics:
+        nearest = min(nearest, naive.smallest_kink(p, layers, case.X, naive.PREDICTION))
+    return nearest / magnified if magnified < MOST_MAGNIFIED else 0.0
+
+
 @functools.cache
 def by_the_oracle(case):
-    """(distance of the nearest kink, logits, loss, gradient by name)"""
+    """(margin, logits, loss, gradient by name)"""
     p = case.values
     logits = naive.forward(case.up_to_logits, p, case.X)[-1]
-    nearest = case.nearest_kink
-    return nearest, logits, naive.cost(p, *case.oracle), naive.gradients(p, *case.oracle)
+    return margin(case), logits, naive.cost(p, *case.oracle), naive.gradients(p, *case.oracle)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -243,6 +259,11 @@ def test_fit_and_evaluation_see_the_same_loss(engine):
     @given(cases(), st.integers(1, 20))
     def check(case, batch_size):
         net = case.network("float64")
+        nearest = by_the_oracle(case)[0]
+        if case.statistics:
+            batch_size = case.m  # its rows depend on each other
+        if nearest < KINK["float64"]:
+            return
         history = net.fit(
             case.X, case.T, loss=case.arguments["loss"], optimizer=SGD(1e-300), epochs=1,
             batch_size=batch_size, sample_weight=case.weights, progress=False, shuffle=False,
@@ -250,7 +271,7 @@ def test_fit_and_evaluation_see_the_same_loss(engine):
         )  # fmt: skip
         assert history["loss"][0] == pytest.approx(epoch_loss(case, batch_size), rel=1e-12)
         unweighted = dataclasses.replace(case, weighted=False)
-        expected = naive.cost(case.values, *unweighted.oracle[:-1], naive.PREDICTION)
+        expected = naive.cost(case.naive(net), *unweighted.oracle[:-1], naive.PREDICTION)
         assert history["val_loss"][0] == pytest.approx(expected, rel=1e-12)
         assert net.evaluate(case.X, case.T)["loss"] == history["val_loss"][0]
 

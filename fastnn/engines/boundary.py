@@ -317,9 +317,11 @@ def check_pieces(ws, data) -> None:
     Raises
     ------
     ValueError
-        If a piece would end within a block of rows that is summed as a whole, or the workspace is
-        for fewer rows.
+        If a piece would end within a block of rows that is summed as a whole, an operation needs
+        all rows of a batch, or the workspace is for fewer rows.
     """
+    if ws.plan.whole_batches and data.n_rows > data.batch_size:
+        raise ValueError(f"{data.n_rows} rows in pieces, but an operation needs all of them")
     if data.batch_size % KC and data.n_rows > data.batch_size:
         raise ValueError(f"pieces of {data.batch_size} rows: they must be multiples of {KC}")
     if data.n_rows > ws.total_rows:

@@ -21,6 +21,7 @@ from .operation import (
     Access,
     Call,
     Operation,
+    coefficients,
     epilogue,
     with_activation,
 )
@@ -30,6 +31,8 @@ class Dense(Operation):
     """x (m, n_in), W (n_in, n_out), b (n_out,) or none; arg1 and arg2 are the l1 and l2 penalty.
 
     Its constant, if it has one, is the largest norm of a column of W after a step (max-norm).
+    Predictions compute a normalisation that is folded into it before its activation, or after it
+    if arg3 is 1.
 
     The backward pass sums dW over the rows of the batch, in slabs where there are many rows for
     few weights, and transposes W, or where that is less the gradient, for dx = dz Wt.
@@ -42,6 +45,10 @@ class Dense(Operation):
     backward_reads = ("x",)
     columns_may_differ = True
     traces_z = True
+    adds_bias = True
+
+    def takes_fold(self, op):
+        return op.n_out > FEW_OUTPUTS
 
     def per_batch(self, op):
         return op.n_in if _is_penalised(op) else 0
@@ -85,9 +92,10 @@ class Dense(Operation):
         size = float(op.n_in * op.n_out)
         narrow = op.n_out <= FEW_OUTPUTS
         own = BY_ROWS if narrow else BY_EITHER
+        folded = () if op.fold == NONE else coefficients(table[op.fold])
         yield Call(
             "narrow_forward" if narrow else "dense_forward", epilogue(op), index, LOAD * size, size,
-            reads=(table.value(op.x, op.n_in), *_parameters("params", op)),
+            reads=(table.value(op.x, op.n_in), *_parameters("params", op), *folded),
             writes=(table.value(op.z, op.n_out, own), table.value(op.a, op.n_out, own)),
             columns=0 if narrow else op.n_out,
         )  # fmt: skip

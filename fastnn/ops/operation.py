@@ -208,7 +208,11 @@ class Operation:
     needs_whole_batch : bool
         Whether its results depend on all rows of a batch, which therefore cannot run in pieces.
     folds : bool
-        Whether predictions may compute it together with the operation below, if that takes it.
+        Whether predictions may compute it together with the operation below, if that takes it. It
+        is then z = (x - mean) scale + shift with the :func:`coefficients` that it prepares.
+    adds_bias : bool
+        Whether its parameter b only shifts each column of z, so that it has no effect below a
+        normalisation of columns.
     """
 
     name: ClassVar[str]
@@ -221,6 +225,7 @@ class Operation:
     traces_z: ClassVar[bool] = False
     needs_whole_batch: ClassVar[bool] = False
     folds: ClassVar[bool] = False
+    adds_bias: ClassVar[bool] = False
 
     # -- how it is laid out ---------------------------------------------------------------------
 
@@ -315,6 +320,15 @@ def epilogue(op: Record) -> str | None:
 def with_activation(name: str, op: Record) -> str:
     """The label of an operation that fuses an activation."""
     return name if op.code == Act.identity else f"{name} + {Act(op.code).name}"
+
+
+def coefficients(op: Record) -> tuple[Access, ...]:
+    """What predictions read of an operation that folds: mean and scale (n,), then the shift, b.
+
+    It leaves mean and scale, of the network's type, in its per-batch space.
+    """
+    found = Access("batch", op.batch, op.batch + 2 * op.n_out, BY_COLUMNS)
+    return (found,) if op.b == NONE else (found, Access("params", op.b, op.b + op.n_out))
 
 
 def is_value(offset: int) -> bool:

@@ -1,5 +1,6 @@
 /* The dense operation, z = x W + b and a = act(z). */
 
+#include "normalise.h"
 #include "penalties.h"
 
 /* The biases from column j on; zeros if there are none. */
@@ -15,11 +16,13 @@ INLINE const real *biases_at(const struct context *ctx, int64_t j)
 INLINE int64_t rows_of_block(const struct context *ctx, int64_t rows, int64_t columns, int64_t k)
 {
     const bool is_small = rows * columns <= L1_ELEMENTS; /* spares small networks the division */
-    if (!ctx->inner || is_small || k * columns > L1_ELEMENTS) return BLOCK_ROWS;
+    const bool passes = ctx->inner || ctx->op->fold != NONE;
+    if (!passes || is_small || k * columns > L1_ELEMENTS) return BLOCK_ROWS;
     return larger_of(4 * MR, L1_ELEMENTS / columns / MR * MR);
 }
 
-/* z = x W + b, then a = act(z) by the epilogue, block by block.
+/* z = x W + b, then a = act(z) by the epilogue, block by block. An operation that is folded in is
+   computed before that, or after it if arg3 is not 0.
 
    x (m, n_in), W (n_in, n_out), b (n_out); writes z and a (m, n_out). */
 static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
@@ -40,10 +43,12 @@ static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
                 .m = rows, .n = columns, .k = n_in, .adds = 0, .pack = pack_of(ctx, part),
             };
             product(&g);
+            if (op->fold != NONE && op->arg3 == 0.0) normalise_block(ctx, z + at, rows, columns, j);
             if (op->z != op->a)
                 for (int64_t r = 0; r < rows; r++)
                     copy_to(a + at + r * n_out, z + at + r * n_out, columns);
             epilogue(ctx, z + at, a + at, a + at, rows, columns, n_out, op);
+            if (op->fold != NONE && op->arg3 != 0.0) normalise_block(ctx, a + at, rows, columns, j);
         }
     }
     return STATUS_OK;

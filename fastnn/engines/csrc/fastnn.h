@@ -39,10 +39,10 @@ _Static_assert(sizeof(void *) == 8 && sizeof(double) == 8, "fields are 8 bytes w
     FIELD(int64_t, batch)   /* float64 elements in the per-batch space, or NONE */                \
     FIELD(int64_t, scratch) /* elements in the scratch space, or NONE */                          \
     FIELD(int64_t, constants) /* first of its numbers in the plan's constants, or NONE */         \
-    FIELD(double, arg0)     /* argument of the activation or loss; label smoothing */              \
-    FIELD(double, arg1)     /* l1 penalty */                                                      \
-    FIELD(double, arg2)     /* l2 penalty */                                                      \
-    FIELD(double, arg3)     /* 1: the user's loss is a Python function; else free */             \
+    FIELD(double, arg0)     /* argument of the activation or loss; label smoothing */             \
+    FIELD(double, arg1)     /* l1 penalty; epsilon of a normalisation */                          \
+    FIELD(double, arg2)     /* l2 penalty; momentum of running statistics */                      \
+    FIELD(double, arg3)     /* 1: the fold follows the activation; the user's loss is Python's */ \
     FIELD(int64_t, hyper)   /* its own hyperparameter of a step, counted from the end; or NONE */ \
     FIELD(int64_t, stream)  /* the stream of its random numbers, or NONE */
 

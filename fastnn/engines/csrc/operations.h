@@ -10,6 +10,7 @@
 #include "dropout.h"
 #include "gaussian_noise.h"
 #include "embedding.h"
+#include "batch_norm.h"
 #include "loss.h"
 #include "custom_loss.h"
 #include "elementwise_loss.h"
@@ -24,6 +25,7 @@
     DROPOUT_SYMBOLS                                                                               \
     GAUSSIAN_NOISE_SYMBOLS                                                                        \
     EMBEDDING_SYMBOLS                                                                             \
+    BATCH_NORM_SYMBOLS                                                                            \
     LOSS_SYMBOLS                                                                                  \
     ELEMENTWISE_LOSS_SYMBOLS                                                                      \
     LIKELIHOOD_LOSS_SYMBOLS                                                                       \

@@ -21,6 +21,7 @@ from .context import (
 from .kernels import kernel, subroutine
 from .memory import like, reals
 from .microkernel import Matrix, Strided, from_row, from_step
+from .normalise import normalise_block
 from .product import (
     BLOCK_ROWS,
     MR,
@@ -44,7 +45,8 @@ def rows_of_block(ctx, rows, columns, depth):
     Where b stays in L1, so few that their part of c does too.
     """
     most = l1_elements(reals(ctx, ctx.params))
-    if ctx.inner == 0 or rows * columns <= most or depth * columns > most:
+    passes = ctx.inner != 0 or op_of(ctx).fold != NONE
+    if not passes or rows * columns <= most or depth * columns > most:
         return BLOCK_ROWS
     return max(4 * MR, most // columns // MR * MR)
 
@@ -53,6 +55,7 @@ def rows_of_block(ctx, rows, columns, depth):
 def dense_forward(ctx, part, parts):
     """z = x W + b, then a = act(z) by the epilogue, block by block.
 
+    An operation that is folded in is computed before that, or after it if arg3 is not 0.
     x (m, n_in), W (n_in, n_out), b (n_out) or none; writes z and a (m, n_out).
     """
     op = op_of(ctx)
@@ -73,12 +76,16 @@ def dense_forward(ctx, part, parts):
                 ctx, part, Matrix(z + at, n_out), bias, Strided(x + i * n_in, n_in, 1),
                 Matrix(w + j, n_out), Size(rows, n_in, columns), 0,
             )  # fmt: skip
+            if op.fold != NONE and op.arg3 == 0.0:
+                normalise_block(ctx, op, z + at, rows, columns, j)
             if op.z != op.a:
                 for r in range(rows):
                     source, out = z + (at + r * n_out), a + (at + r * n_out)
                     for c in range(columns):
                         out[c] = source[c]
             apply_epilogue(ctx, z + at, a + at, a + at, rows, columns, n_out, op)
+            if op.fold != NONE and op.arg3 != 0.0:
+                normalise_block(ctx, op, a + at, rows, columns, j)
             i += rows
         j += columns
     return 0

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...tables import NONE
 from .activation import activate, like
+from .batch_norm import folded
 
 
 def dense(x, w, b=None):
@@ -48,8 +49,13 @@ def forward(p, index, op):
     """z = x W + b, a = act(z)"""
     b = None if op.b == NONE else p.parameter(index, "b")
     z = dense(p.value(op, "x"), p.parameter(index, "w"), b)
+    if op.fold != NONE and not op.arg3:
+        z = folded(p, op.fold, z)
     p.write(index, "z", z)
-    p.write(index, "a", activate(op.code, z, op.arg0))
+    a = activate(op.code, z, op.arg0)
+    if op.fold != NONE and op.arg3:
+        a = folded(p, op.fold, a)
+    p.write(index, "a", a)
 
 
 def loss_terms(p, index, op):
