@@ -15,6 +15,8 @@ _MODULE_OF = {
     "Dense": "layers",
     "PReLU": "layers",
     "Residual": "layers",
+    "LayerNorm": "normalizations",
+    "GroupNorm": "normalizations",
     "one_hot": "coding",
     "from_one_hot": "coding",
     "softmax": "activations",

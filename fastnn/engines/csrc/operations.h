@@ -7,6 +7,7 @@
 #include "softmax.h"
 #include "residual.h"
 #include "prelu.h"
+#include "group_norm.h"
 #include "loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
@@ -15,4 +16,5 @@
     SOFTMAX_SYMBOLS                                                                               \
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
+    GROUP_NORM_SYMBOLS                                                                            \
     LOSS_SYMBOLS
