@@ -7,61 +7,104 @@
    epsilon), rounded to reals, are elements 2 s and 2 s + 1 of what is saved. */
 
 enum {
-    SEGMENTS = 16,           /* most segments of a block, ... */
-    BLOCK_ELEMENTS = 2048,   /* ... and their elements, which stay in L1, unless it is one */
-    CHUNK = 4 * LANES_d,     /* columns that are summed over the rows together */
+    SEGMENTS = 16,         /* most segments of a block, ... */
+    BLOCK_ELEMENTS = 2048, /* ... and their elements, which stay in L1, unless it is one */
+    RUN = 8,               /* elements that are added in the network's type */
+    CHUNK = 2 * SUM_LANES, /* columns that are summed over the rows together */
 };
 
-/* A vector of doubles, or its first n where n is less and zeros. */
-INLINE vec_d take_wide(const real *p, int64_t n)
-{
-    return n == LANES_d ? widen(p) : widen_some(p, n);
-}
-
-/* Run the statements on each vector v of the virtual lanes, n elements from `at` on, until all
-   `count` are done. */
-#define FOR_LANES(v, at, n, count, ...)                                                           \
+/* Run the statements on each vector v of the virtual lanes, n elements from `at` on, for `count`
+   elements in runs; after each run, RUN elements of each lane or the last ones, JOIN. */
+#define FOR_RUNS(v, at, n, count, JOIN, ...)                                                      \
     do {                                                                                          \
-        int64_t i_ = 0;                                                                           \
-        for (; i_ + SUM_LANES <= (count); i_ += SUM_LANES)                                        \
-            for (int v = 0; v < WIDE_VECTORS; v++) {                                              \
-                const int64_t n = LANES_d, at = i_ + v * LANES_d;                                 \
-                __VA_ARGS__                                                                       \
+        const int64_t count_ = (count), whole_ = count_ - count_ % SUM_LANES;                     \
+        for (int64_t i_ = 0; i_ < count_;) {                                                      \
+            const int64_t end_ = smaller_of(i_ + RUN * SUM_LANES, whole_);                        \
+            for (; i_ < end_; i_ += SUM_LANES)                                                    \
+                for (int v = 0; v < REAL_VECTORS; v++) {                                          \
+                    const int64_t n = LANES, at = i_ + v * LANES;                                 \
+                    __VA_ARGS__                                                                   \
+                }                                                                                 \
+            if (i_ == whole_ && i_ < count_) {                                                    \
+                for (int v = 0; v < REAL_VECTORS; v++) {                                          \
+                    const int64_t n = part_of(count_ - i_, v * LANES, LANES);                     \
+                    const int64_t at = n ? i_ + v * LANES : 0;                                    \
+                    __VA_ARGS__                                                                   \
+                }                                                                                 \
+                i_ = count_;                                                                      \
             }                                                                                     \
-        for (int v = 0; i_ < (count) && v < WIDE_VECTORS; v++) {                                  \
-            const int64_t n = part_of((count)-i_, v * LANES_d, LANES_d);                          \
-            const int64_t at = n ? i_ + v * LANES_d : 0;                                          \
-            __VA_ARGS__                                                                           \
+            JOIN;                                                                                 \
         }                                                                                         \
     } while (0)
 
-/* The sum of (x[i] - mean)^2 for i < count. */
-static inline double squares_around(const real *x, double mean, int64_t count)
+/* total += the lanes of a run, as doubles, which begins anew. */
+INLINE void join_run(vec_d *total, vec *run)
 {
-    if (count <= FEW) {
-        double total = 0.0;
-        for (int64_t i = 0; i < count; i++) {
-            const double d = (double)x[i] - mean;
-            total = fma(d, d, total);
-        }
-        return total;
+    real lanes[SUM_LANES];
+    for (int v = 0; v < REAL_VECTORS; v++) {
+        store(lanes + v * LANES, run[v]);
+        run[v] = set(0);
     }
-    double means[LANES_d];
-    store_d(means, set_d(mean));
-    vec_d total[WIDE_VECTORS] = {{0}};
-    FOR_LANES(v, at, n, count,
-              const vec_d middle = n == LANES_d ? set_d(mean) : load_some_d(means, n);
-              const vec_d d = take_wide(x + at, n) - middle; total[v] = fma_d(d, d, total[v]););
-    return tree(total);
+    for (int v = 0; v < WIDE_VECTORS; v++) total[v] = total[v] + widen(lanes + v * LANES_d);
 }
 
-/* The sum of x[i] for i < count, as sum_of. */
-static inline double total_of(const real *x, int64_t count)
+/* The tree over the lanes, as far as it joins whole vectors. */
+INLINE vec_d upper_tree(vec_d *total)
 {
-    if (count <= FEW) return sum_of(x, count);
+    for (int half = WIDE_VECTORS / 2; half > 0; half /= 2)
+        for (int v = 0; v < half; v++) total[v] = total[v] + total[v + half];
+    return total[0];
+}
+
+/* Joins lane l with lane l + half in each 2 half lanes of two vectors. */
+#define LOW_LANE(lane, half) (lane) / (half) * 2 * (half) + (lane) % (half)
+#define HIGH_LANE(lane, half) LOW_LANE(lane, half) + (half)
+#define JOIN_LANES(half, n)                                                                       \
+    for (int i = 0; i < (n); i++)                                                                 \
+        v[i] = SHUFFLE(bits_d, v[2 * i], v[2 * i + 1], EACH_LANE_d(LOW_LANE, half))               \
+               + SHUFFLE(bits_d, v[2 * i], v[2 * i + 1], EACH_LANE_d(HIGH_LANE, half));
+
+/* The rest of the tree for SEGMENTS segments side by side: sums[s] is that of segment s. */
+INLINE void lower_trees(double *sums, const vec_d *totals)
+{
+    for (int s = 0; s < SEGMENTS; s += LANES_d) {
+        vec_d v[LANES_d];
+        for (int i = 0; i < LANES_d; i++) v[i] = totals[s + i];
+#if VECTOR_BYTES == 64
+        JOIN_LANES(4, 4)
+        JOIN_LANES(2, 2)
+#elif VECTOR_BYTES == 32
+        JOIN_LANES(2, 2)
+#endif
+        JOIN_LANES(1, 1)
+        store_d(sums + s, v[0]);
+    }
+}
+
+/* The lanes of the sum of x[i] for i < count. */
+INLINE vec_d lanes_of_sum(const real *x, int64_t count)
+{
     vec_d total[WIDE_VECTORS] = {{0}};
-    FOR_LANES(v, at, n, count, total[v] = total[v] + take_wide(x + at, n););
-    return tree(total);
+    int64_t i = 0;
+    for (; i + SUM_LANES <= count; i += SUM_LANES)
+        for (int v = 0; v < WIDE_VECTORS; v++) total[v] = total[v] + widen(x + i + v * LANES_d);
+    for (int v = 0; i < count && v < WIDE_VECTORS; v++) {
+        const int64_t n = part_of(count - i, v * LANES_d, LANES_d);
+        total[v] = total[v] + widen_some(n ? x + i + v * LANES_d : x, n);
+    }
+    return upper_tree(total);
+}
+
+/* The lanes of the sum of (x[i] - mean)^2 for i < count. */
+INLINE vec_d lanes_of_squares(const real *x, real mean, int64_t count)
+{
+    real means[LANES];
+    store(means, set(mean));
+    vec_d total[WIDE_VECTORS] = {{0}};
+    vec run[REAL_VECTORS] = {{0}};
+    FOR_RUNS(v, at, n, count, join_run(total, run), const vec d = take(x + at, n) - take(means, n);
+             run[v] = fused(d, d, run[v]););
+    return upper_tree(total);
 }
 
 /* z = (x - mean) inv gamma + beta for a segment, and a = z; gamma and beta may be NULL. */
@@ -70,7 +113,7 @@ INLINE void normalise(const real *x, const real *moments, const real *gamma, con
 {
     const vec mean = set(moments[0]), inv = set(moments[1]);
     FOR_VECTORS(j, n, count, vec y = (take(x + j, n) - mean) * inv;
-                if (gamma) y = y * take(gamma + j, n) + take(beta + j, n);
+                if (gamma) y = fused(y, take(gamma + j, n), take(beta + j, n));
                 put(a + j, y, n);
                 if (z != a) put(z + j, y, n););
 }
@@ -79,15 +122,17 @@ INLINE void normalise(const real *x, const real *moments, const real *gamma, con
 static void moments_of(const struct op *op, const real *x, real *moments, int64_t columns,
                        int64_t count)
 {
-    double mean[SEGMENTS], variance[SEGMENTS];
+    vec_d totals[SEGMENTS] = {{0}};
+    double sums[SEGMENTS];
+    for (int64_t s = 0; s < count; s++) totals[s] = lanes_of_sum(x + s * columns, columns);
+    lower_trees(sums, totals);
+    for (int s = 0; s < SEGMENTS; s++) sums[s] = sums[s] / (double)columns;
+    for (int64_t s = 0; s < count; s++) moments[2 * s] = (real)sums[s];
     for (int64_t s = 0; s < count; s++)
-        mean[s] = total_of(x + s * columns, columns) / (double)columns;
-    for (int64_t s = 0; s < count; s++)
-        variance[s] = squares_around(x + s * columns, mean[s], columns) / (double)columns;
-    for (int64_t s = 0; s < count; s++) {
-        moments[2 * s] = (real)mean[s];
-        moments[2 * s + 1] = (real)(1.0 / sqrt(variance[s] + op->arg1));
-    }
+        totals[s] = lanes_of_squares(x + s * columns, moments[2 * s], columns);
+    lower_trees(sums, totals);
+    for (int s = 0; s < SEGMENTS; s++) sums[s] = 1.0 / sqrt(sums[s] / (double)columns + op->arg1);
+    for (int64_t s = 0; s < count; s++) moments[2 * s + 1] = (real)sums[s];
 }
 
 /* How many segments a block has. */
@@ -128,27 +173,34 @@ static int64_t group_norm_forward(struct context *ctx, int64_t part, int64_t par
     return STATUS_OK;
 }
 
-/* The sums of g and of g (x - mean) over a segment, where g = dz gamma, in sums[0] and sums[1]. */
-INLINE void sums_of_gradient(const real *dz, const real *gamma, const real *x, double mean,
-                             int64_t count, double *sums)
+/* The lanes of the sums of g and of g (x - mean) over a segment, where g = dz gamma. */
+INLINE void lanes_of_gradient(vec_d *sum, vec_d *sum_of_products, const real *dz,
+                              const real *gamma, const real *x, real middle, int64_t count)
 {
-    if (count <= FEW) {
-        sums[0] = sums[1] = 0.0;
-        for (int64_t i = 0; i < count; i++) {
-            const double g = gamma ? (double)dz[i] * (double)gamma[i] : (double)dz[i];
-            sums[0] += g;
-            sums[1] = fma(g, (double)x[i] - mean, sums[1]);
-        }
-        return;
-    }
     vec_d total[WIDE_VECTORS] = {{0}}, products[WIDE_VECTORS] = {{0}};
-    const vec_d middle = set_d(mean);
-    FOR_LANES(v, at, n, count, vec_d g = take_wide(dz + at, n);
-              if (gamma) g = g * take_wide(gamma + at, n);
-              total[v] = total[v] + g;
-              products[v] = fma_d(g, take_wide(x + at, n) - middle, products[v]););
-    sums[0] = tree(total);
-    sums[1] = tree(products);
+    vec run[REAL_VECTORS] = {{0}}, run_of_products[REAL_VECTORS] = {{0}};
+    const vec mean = set(middle);
+    FOR_RUNS(v, at, n, count, join_run(total, run); join_run(products, run_of_products),
+             vec g = take(dz + at, n);
+             if (gamma) g = g * take(gamma + at, n);
+             run[v] = run[v] + g;
+             run_of_products[v] = fused(g, take(x + at, n) - mean, run_of_products[v]););
+    *sum = upper_tree(total);
+    *sum_of_products = upper_tree(products);
+}
+
+/* dx = (g - means[0]) inv - (x - mean) means[1] for a segment, or dx + that. */
+INLINE void gradient_of_segment(const real *dz, const real *gamma, const real *x,
+                                const real *moments, const real *means, real *dx, int64_t count,
+                                bool adds)
+{
+    const vec mean = set(moments[0]), inv = set(moments[1]);
+    const vec of_g = set(means[0]), of_products = set(means[1]);
+    FOR_VECTORS(j, n, count, const vec d = take(dz + j, n);
+                vec g = d - of_g;
+                if (gamma) g = fused(d, take(gamma + j, n), -of_g);
+                const vec back = (take(x + j, n) - mean) * of_products;
+                put_or_add(dx + j, fused(g, inv, -back), n, adds););
 }
 
 /* dx = inv (g - mean(g) - xhat mean(g xhat)) over each segment, with g = dz gamma and
@@ -160,53 +212,64 @@ static int64_t group_norm_inputs(struct context *ctx, int64_t part, int64_t part
     const struct op *op = ctx->op;
     const int64_t groups = (int64_t)op->arg2, columns = op->n_out / groups;
     const struct range mine = rows_of_part(ctx, part, parts);
-    const real *weights = op->w == NONE ? NULL : (const real *)ctx->params + op->w;
-    const real *saved = buffer(ctx, op->saved);
-    for (int64_t s = mine.begin * groups; s < mine.end * groups; s++) {
-        const int64_t at = s * columns;
-        const real *gamma = weights ? weights + s % groups * columns : NULL;
+    const real *gamma = op->w == NONE ? NULL : (const real *)ctx->params + op->w;
+    const int64_t end = mine.end * groups, step = segments_of_block(columns);
+    vec_d totals[SEGMENTS] = {{0}}, products[SEGMENTS] = {{0}};
+    double sums[SEGMENTS], slopes[SEGMENTS];
+    for (int64_t first = mine.begin * groups; first < end; first += step) {
+        const int64_t count = smaller_of(step, end - first), at = first * columns;
         const real *x = buffer(ctx, op->x) + at, *dz = buffer(ctx, op->da) + at;
+        const real *saved = buffer(ctx, op->saved) + 2 * first;
         real *dx = buffer(ctx, op->dx) + at;
-        const real mean = saved[2 * s], scale = saved[2 * s + 1];
-        double sums[2];
-        sums_of_gradient(dz, gamma, x, (double)mean, columns, sums);
-        const vec middle = set(mean), inv = set(scale);
-        const vec of_g = set((real)(sums[0] / (double)columns));
-        const vec of_products = set((real)(sums[1] * (double)scale / (double)columns));
-        FOR_VECTORS(j, n, columns, vec g = take(dz + j, n);
-                    if (gamma) g = g * take(gamma + j, n);
-                    const vec xhat = (take(x + j, n) - middle) * inv;
-                    put_or_add(dx + j, inv * ((g - of_g) - xhat * of_products), n, op->adds););
+        const int64_t start = first % groups * columns;
+        for (int64_t s = 0, j = start; s < count; s++) {
+            lanes_of_gradient(totals + s, products + s, dz + s * columns, gamma ? gamma + j : NULL,
+                              x + s * columns, saved[2 * s], columns);
+            j = j + columns == op->n_out ? 0 : j + columns;
+        }
+        lower_trees(sums, totals);
+        lower_trees(slopes, products);
+        for (int s = 0; s < SEGMENTS; s++) sums[s] = sums[s] / (double)columns;
+        for (int s = 0; s < SEGMENTS; s++) slopes[s] = slopes[s] / (double)columns;
+        for (int64_t s = 0, j = start; s < count; s++) {
+            const int64_t i = s * columns;
+            const double inv = (double)saved[2 * s + 1];
+            const real means[2] = {(real)sums[s], (real)(slopes[s] * inv * inv * inv)};
+            gradient_of_segment(dz + i, gamma ? gamma + j : NULL, x + i, saved + 2 * s, means,
+                                dx + i, columns, op->adds);
+            j = j + columns == op->n_out ? 0 : j + columns;
+        }
     }
     apply_derivative(ctx, op->below, buffer(ctx, op->dx), op->n_out, mine);
     return STATUS_OK;
 }
 
-/* The sums over some rows of dz xhat and of dz, for `some` columns of one group, as doubles: adds
-   them to gamma[j] and beta[j]. Rows of x and dz are n elements apart, those of saved 2 groups. */
-INLINE void add_rows_of_chunk(double *gamma, double *beta, const real *x, const real *dz,
-                              const real *saved, const struct op *op, int64_t rows, int64_t some)
+/* gamma[j] += dz xhat and beta[j] += dz, summed over at most RUN rows, for `some` columns of one
+   group. Rows of x and dz are n elements apart, those of saved 2 groups. */
+INLINE void add_run_of_rows(double *gamma, double *beta, const real *x, const real *dz,
+                            const real *saved, const struct op *op, int64_t rows, int64_t some)
 {
-    vec_d products[CHUNK / LANES_d] = {{0}}, total[CHUNK / LANES_d] = {{0}};
+    vec products[CHUNK / LANES], total[CHUNK / LANES];
+    real lanes[CHUNK];
     const int64_t between = 2 * (int64_t)op->arg2;
+    for (int v = 0; v < CHUNK / LANES; v++) products[v] = total[v] = set(0);
     for (int64_t i = 0; i < rows; i++, x += op->n_out, dz += op->n_out, saved += between) {
-        const vec_d mean = set_d((double)saved[0]), inv = set_d((double)saved[1]);
-        for (int v = 0; v < CHUNK / LANES_d; v++) {
-            const int64_t n = part_of(some, v * LANES_d, LANES_d), at = n ? v * LANES_d : 0;
-            const vec_d d = take_wide(dz + at, n);
-            products[v] = fma_d(d, (take_wide(x + at, n) - mean) * inv, products[v]);
+        const vec mean = set(saved[0]), inv = set(saved[1]);
+        for (int v = 0; v < CHUNK / LANES; v++) {
+            const int64_t n = part_of(some, v * LANES, LANES), at = n ? v * LANES : 0;
+            const vec d = take(dz + at, n);
+            products[v] = fused(d, (take(x + at, n) - mean) * inv, products[v]);
             total[v] = total[v] + d;
         }
     }
-    for (int v = 0; v < CHUNK / LANES_d; v++) {
-        const int64_t n = part_of(some, v * LANES_d, LANES_d), at = n ? v * LANES_d : 0;
-        store_some_d(gamma + at, load_some_d(gamma + at, n) + products[v], n);
-        store_some_d(beta + at, load_some_d(beta + at, n) + total[v], n);
-    }
+    for (int v = 0; v < CHUNK / LANES; v++) store(lanes + v * LANES, products[v]);
+    for (int64_t j = 0; j < some; j++) gamma[j] = gamma[j] + (double)lanes[j];
+    for (int v = 0; v < CHUNK / LANES; v++) store(lanes + v * LANES, total[v]);
+    for (int64_t j = 0; j < some; j++) beta[j] = beta[j] + (double)lanes[j];
 }
 
-/* dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij: in blocks of KC rows,
-   and the blocks in order.
+/* dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij: in runs of RUN rows,
+   and the runs in order.
 
    x and dz are (m, n); writes 2 n totals to the per-batch space and the gradients (n,); split by
    columns. */
@@ -225,14 +288,14 @@ static int64_t group_norm_parameters(struct context *ctx, int64_t part, int64_t 
             memset(gamma, 0, (size_t)some * sizeof(double));
             memset(beta, 0, (size_t)some * sizeof(double));
         }
-        for (int64_t i = 0; i < ctx->m; i += KC) {
+        for (int64_t i = 0; i < ctx->m; i += RUN) {
             const real *x = buffer(ctx, op->x) + i * n + j, *dz = buffer(ctx, op->da) + i * n + j;
             const real *saved = buffer(ctx, op->saved) + 2 * (i * groups + group);
-            const int64_t rows = smaller_of(KC, ctx->m - i);
+            const int64_t rows = smaller_of(RUN, ctx->m - i);
             if (some == CHUNK)
-                add_rows_of_chunk(gamma, beta, x, dz, saved, op, rows, CHUNK);
+                add_run_of_rows(gamma, beta, x, dz, saved, op, rows, CHUNK);
             else
-                add_rows_of_chunk(gamma, beta, x, dz, saved, op, rows, some);
+                add_run_of_rows(gamma, beta, x, dz, saved, op, rows, some);
         }
         for (int64_t k = 0; k < some; k++) {
             gradient[op->w + j + k] = (real)gamma[k];
