@@ -14,24 +14,25 @@ enum {
 };
 
 /* Run the statements on each vector v of the virtual lanes, n elements from `at` on, for `count`
-   elements in runs; after each run, RUN elements of each lane or the last ones, JOIN. */
+   elements; after each run, which is RUN elements of each lane, or the last ones of some, JOIN. */
 #define FOR_RUNS(v, at, n, count, JOIN, ...)                                                      \
     do {                                                                                          \
         const int64_t count_ = (count), whole_ = count_ - count_ % SUM_LANES;                     \
-        for (int64_t i_ = 0; i_ < count_;) {                                                      \
+        int64_t i_ = 0;                                                                           \
+        while (i_ < whole_) {                                                                     \
             const int64_t end_ = smaller_of(i_ + RUN * SUM_LANES, whole_);                        \
             for (; i_ < end_; i_ += SUM_LANES)                                                    \
                 for (int v = 0; v < REAL_VECTORS; v++) {                                          \
                     const int64_t n = LANES, at = i_ + v * LANES;                                 \
                     __VA_ARGS__                                                                   \
                 }                                                                                 \
-            if (i_ == whole_ && i_ < count_) {                                                    \
-                for (int v = 0; v < REAL_VECTORS; v++) {                                          \
-                    const int64_t n = part_of(count_ - i_, v * LANES, LANES);                     \
-                    const int64_t at = n ? i_ + v * LANES : 0;                                    \
-                    __VA_ARGS__                                                                   \
-                }                                                                                 \
-                i_ = count_;                                                                      \
+            JOIN;                                                                                 \
+        }                                                                                         \
+        if (i_ < count_) {                                                                        \
+            for (int v = 0; v < REAL_VECTORS; v++) {                                              \
+                const int64_t n = part_of(count_ - i_, v * LANES, LANES);                         \
+                const int64_t at = n ? i_ + v * LANES : 0;                                        \
+                __VA_ARGS__                                                                       \
             }                                                                                     \
             JOIN;                                                                                 \
         }                                                                                         \
@@ -64,9 +65,11 @@ INLINE vec_d upper_tree(vec_d *total)
         v[i] = SHUFFLE(bits_d, v[2 * i], v[2 * i + 1], EACH_LANE_d(LOW_LANE, half))               \
                + SHUFFLE(bits_d, v[2 * i], v[2 * i + 1], EACH_LANE_d(HIGH_LANE, half));
 
-/* The rest of the tree for SEGMENTS segments side by side: sums[s] is that of segment s. */
-INLINE void lower_trees(double *sums, const vec_d *totals)
+/* The rest of the tree for the first `count` segments of a block, side by side: sums[s] is that of
+   segment s, and 0 for the others. */
+INLINE void lower_trees(double *sums, vec_d *totals, int64_t count)
 {
+    for (int64_t s = count; s < SEGMENTS; s++) totals[s] = set_d(0);
     for (int s = 0; s < SEGMENTS; s += LANES_d) {
         vec_d v[LANES_d];
         for (int i = 0; i < LANES_d; i++) v[i] = totals[s + i];
@@ -81,17 +84,16 @@ INLINE void lower_trees(double *sums, const vec_d *totals)
     }
 }
 
-/* The lanes of the sum of x[i] for i < count. */
-INLINE vec_d lanes_of_sum(const real *x, int64_t count)
+/* The lanes of the sum of x[i] - first for i < count. */
+INLINE vec_d lanes_of_differences(const real *x, real first, int64_t count)
 {
+    real firsts[LANES];
+    store(firsts, set(first));
     vec_d total[WIDE_VECTORS] = {{0}};
-    int64_t i = 0;
-    for (; i + SUM_LANES <= count; i += SUM_LANES)
-        for (int v = 0; v < WIDE_VECTORS; v++) total[v] = total[v] + widen(x + i + v * LANES_d);
-    for (int v = 0; i < count && v < WIDE_VECTORS; v++) {
-        const int64_t n = part_of(count - i, v * LANES_d, LANES_d);
-        total[v] = total[v] + widen_some(n ? x + i + v * LANES_d : x, n);
-    }
+    vec run[REAL_VECTORS] = {{0}};
+    FOR_RUNS(v, at, n, count, join_run(total, run),
+             const vec middle = n == LANES ? set(first) : take(firsts, n);
+             run[v] = run[v] + (take(x + at, n) - middle););
     return upper_tree(total);
 }
 
@@ -102,7 +104,9 @@ INLINE vec_d lanes_of_squares(const real *x, real mean, int64_t count)
     store(means, set(mean));
     vec_d total[WIDE_VECTORS] = {{0}};
     vec run[REAL_VECTORS] = {{0}};
-    FOR_RUNS(v, at, n, count, join_run(total, run), const vec d = take(x + at, n) - take(means, n);
+    FOR_RUNS(v, at, n, count, join_run(total, run),
+             const vec middle = n == LANES ? set(mean) : take(means, n);
+             const vec d = take(x + at, n) - middle;
              run[v] = fused(d, d, run[v]););
     return upper_tree(total);
 }
@@ -122,15 +126,16 @@ INLINE void normalise(const real *x, const real *moments, const real *gamma, con
 static void moments_of(const struct op *op, const real *x, real *moments, int64_t columns,
                        int64_t count)
 {
-    vec_d totals[SEGMENTS] = {{0}};
+    vec_d totals[SEGMENTS];
     double sums[SEGMENTS];
-    for (int64_t s = 0; s < count; s++) totals[s] = lanes_of_sum(x + s * columns, columns);
-    lower_trees(sums, totals);
+    for (int64_t s = 0; s < count; s++)
+        totals[s] = lanes_of_differences(x + s * columns, x[s * columns], columns);
+    lower_trees(sums, totals, count);
     for (int s = 0; s < SEGMENTS; s++) sums[s] = sums[s] / (double)columns;
-    for (int64_t s = 0; s < count; s++) moments[2 * s] = (real)sums[s];
+    for (int64_t s = 0; s < count; s++) moments[2 * s] = (real)((double)x[s * columns] + sums[s]);
     for (int64_t s = 0; s < count; s++)
         totals[s] = lanes_of_squares(x + s * columns, moments[2 * s], columns);
-    lower_trees(sums, totals);
+    lower_trees(sums, totals, count);
     for (int s = 0; s < SEGMENTS; s++) sums[s] = 1.0 / sqrt(sums[s] / (double)columns + op->arg1);
     for (int64_t s = 0; s < count; s++) moments[2 * s + 1] = (real)sums[s];
 }
@@ -214,7 +219,7 @@ static int64_t group_norm_inputs(struct context *ctx, int64_t part, int64_t part
     const struct range mine = rows_of_part(ctx, part, parts);
     const real *gamma = op->w == NONE ? NULL : (const real *)ctx->params + op->w;
     const int64_t end = mine.end * groups, step = segments_of_block(columns);
-    vec_d totals[SEGMENTS] = {{0}}, products[SEGMENTS] = {{0}};
+    vec_d totals[SEGMENTS], products[SEGMENTS];
     double sums[SEGMENTS], slopes[SEGMENTS];
     for (int64_t first = mine.begin * groups; first < end; first += step) {
         const int64_t count = smaller_of(step, end - first), at = first * columns;
@@ -227,8 +232,8 @@ static int64_t group_norm_inputs(struct context *ctx, int64_t part, int64_t part
                               x + s * columns, saved[2 * s], columns);
             j = j + columns == op->n_out ? 0 : j + columns;
         }
-        lower_trees(sums, totals);
-        lower_trees(slopes, products);
+        lower_trees(sums, totals, count);
+        lower_trees(slopes, products, count);
         for (int s = 0; s < SEGMENTS; s++) sums[s] = sums[s] / (double)columns;
         for (int s = 0; s < SEGMENTS; s++) slopes[s] = slopes[s] / (double)columns;
         for (int64_t s = 0, j = start; s < count; s++) {
