@@ -15,6 +15,8 @@ _MODULE_OF = {
     "Dense": "layers",
     "PReLU": "layers",
     "Residual": "layers",
+    "Maxout": "layers",
+    "Scale": "layers",
     "LayerNorm": "normalizations",
     "GroupNorm": "normalizations",
     "one_hot": "coding",

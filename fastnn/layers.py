@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from . import activations, initializers
 from .checks import real_number, whole_number
-from .ops import activation, dense, prelu, residual
+from .ops import activation, dense, maxout, prelu, residual, scale
 from .plan import Lowering
 
 
@@ -71,11 +73,7 @@ class Dense(Layer):
         self.activation = activations.get(activation)
         initializers.get(init)
         self.init = init
-        if isinstance(bias_init, str) and bias_init != "zeros":
-            raise ValueError(f"bias_init must be a number or an initialiser, not {bias_init!r}")
-        if not isinstance(bias_init, str | initializers.Initializer):
-            real_number(bias_init, "bias_init")
-        self.bias_init = bias_init
+        self.bias_init = _check_bias_init(bias_init)
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
 
@@ -101,6 +99,80 @@ class Dense(Layer):
         act = self.activation
         shown = repr(act.name) if act.config() == act.name else repr(act)
         return f"Dense({self.units}{'' if act == activations.identity else ', ' + shown})"
+
+
+def _check_bias_init(bias_init):
+    """`bias_init`, if it is a number, "zeros" or an initialiser."""
+    if isinstance(bias_init, str) and bias_init != "zeros":
+        raise ValueError(f"bias_init must be a number or an initialiser, not {bias_init!r}")
+    if not isinstance(bias_init, str | initializers.Initializer):
+        real_number(bias_init, "bias_init")
+    return bias_init
+
+
+class Maxout(Layer):
+    """Units that are the largest of several weighted sums (I. Goodfellow et al., 2013, section 2).
+
+    a_j = max over k of (x W + b)_(k units + j). x is (m, n_in), W is (n_in, pieces units) and b is
+    (pieces units,): a piece of all units is a block of consecutive columns. The first of equal
+    pieces wins, and it alone has a gradient.
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs, at least 1.
+    pieces : int, default 2
+        Weighted sums of each unit, at least 2.
+    init : str or initialiser, default "auto"
+        Initial weights, as for :class:`Dense`; "auto" is He's rule.
+    bias_init : float or initialiser, default 0.0
+        Initial biases.
+    l1, l2 : float, default 0
+        Penalties on the weights, as for :class:`Dense`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of the wrong type, or a name is unknown.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, Maxout, Sequential
+    >>> net = Sequential([Maxout(4, pieces=3), Dense(1)], n_inputs=5)
+    >>> {name: view.shape for name, view in net.parameters().items()}
+    {'0.W': (5, 12), '1.W': (4, 1), '0.b': (12,), '1.b': (1,)}
+    """
+
+    def __init__(self, units, pieces=2, init="auto", bias_init=0.0, l1=0, l2=0):
+        self.units = self.n_outputs = whole_number(units, "units")
+        self.pieces = whole_number(pieces, "pieces", least=2)
+        initializers.get(init)
+        self.init = init
+        self.bias_init = _check_bias_init(bias_init)
+        self.l1 = real_number(l1, "l1", least=0)
+        self.l2 = real_number(l2, "l2", least=0)
+
+    def lower(self, lowering, name):
+        dense.lower(
+            lowering, name, self.pieces * self.units,
+            initializers.get(self.init, activations.relu), initializers.get(self.bias_init),
+            self.l1, self.l2,
+        )  # fmt: skip
+        maxout.lower(lowering, name, self.pieces)
+
+    def config(self):
+        return {
+            "layer": "Maxout",
+            "units": self.units,
+            "pieces": self.pieces,
+            "init": initializers.config(self.init),
+            "bias_init": initializers.config(self.bias_init),
+            "l1": self.l1,
+            "l2": self.l2,
+        }
+
+    def __repr__(self):
+        return f"Maxout({self.units}{'' if self.pieces == 2 else f', pieces={self.pieces}'})"
 
 
 class Activation(Layer):
@@ -190,6 +262,54 @@ class PReLU(Layer):
         return f"PReLU({', '.join(filter(None, (init, shared)))})"
 
 
+class Scale(Layer):
+    """A learned factor for each column: a = x gamma, or a = x gamma + beta.
+
+    As the first layer it scales the input.
+
+    Parameters
+    ----------
+    init : float or initialiser, default 1.0
+        The initial factors gamma.
+    bias : bool, default False
+        Whether there are beta, initially 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If init is neither a number nor an initialiser, or bias is not a bool.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, Scale, Sequential
+    >>> net = Sequential([Scale(bias=True), Dense(1)], n_inputs=2)
+    >>> {name: view.shape for name, view in net.parameters().items()}
+    {'1.W': (2, 1), '0.gamma': (2,), '0.beta': (2,), '1.b': (1,)}
+    """
+
+    def __init__(self, init=1.0, bias=False):
+        initializers.get(init)
+        if isinstance(init, str):
+            raise TypeError(f"init must be a number or an initialiser, not {init!r}")
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias must be True or False, not {bias!r}")
+        self.init = init
+        self.bias = bias
+
+    def lower(self, lowering, name):
+        shift = initializers.get(0.0) if self.bias else None
+        scale.lower(lowering, name, initializers.get(self.init), shift)
+
+    def config(self):
+        return {"layer": "Scale", "init": initializers.config(self.init), "bias": self.bias}
+
+    def __repr__(self):
+        value = getattr(self.init, "value", self.init)  # a Constant's value
+        init = "" if value == 1.0 else f"{value!r}"
+        bias = "bias=True" if self.bias else ""
+        return f"Scale({', '.join(filter(None, (init, bias)))})"
+
+
 #: Most levels of nested Residual layers.
 _MAX_NESTING = 32
 
@@ -273,7 +393,7 @@ def check_layers(given, what: str) -> list[Layer]:
 
 
 def check_network(given) -> list[Layer]:
-    """The layers of a network: the last one is Dense, possibly followed by activations.
+    """The layers of a network: the last one is Dense or Maxout, possibly before activations.
 
     Raises
     ------
@@ -292,7 +412,8 @@ def check_network(given) -> list[Layer]:
         top = top[:-1]
     if not top or top[-1].n_outputs is None:
         raise ValueError(
-            f"the last layer must be Dense (or activations after it), not {found[-1]!r}"
+            "the last layer must be Dense or Maxout (or activations after it), not "
+            f"{found[-1]!r}"
         )
     return found
 
@@ -302,7 +423,25 @@ _KINDS: dict[str, type[Layer]] = {
     "Activation": Activation,
     "PReLU": PReLU,
     "Residual": Residual,
+    "Maxout": Maxout,
+    "Scale": Scale,
 }
+
+#: The modules of the other layers, which import this one.
+_ELSEWHERE = {
+    "GroupNorm": "normalizations",
+    "LayerNorm": "normalizations",
+}
+
+
+def __getattr__(name):
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ELSEWHERE[name]}", __package__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_ELSEWHERE])
 
 
 def from_config(config: dict) -> Layer:
@@ -314,7 +453,8 @@ def from_config(config: dict) -> Layer:
         If `config` describes no layer.
     """
     arguments = dict(config)
-    kind = _KINDS[arguments.pop("layer")]
+    name = arguments.pop("layer")
+    kind = __getattr__(name) if name in _ELSEWHERE else _KINDS[name]
     if "layers" in arguments:
         arguments["layers"] = [from_config(inner) for inner in arguments["layers"]]
     if "activation" in arguments:

@@ -45,7 +45,7 @@ _LAYER = {
     "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
     "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
     "shared": _BOOL,
-    "groups": _INT, "epsilon": _NUMBER, "affine": _BOOL,
+    "groups": _INT, "epsilon": _NUMBER, "affine": _BOOL, "pieces": _INT, "bias": _BOOL,
     "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
     "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
     "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,

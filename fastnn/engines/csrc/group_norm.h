@@ -7,82 +7,8 @@
    epsilon), rounded to reals, are elements 2 s and 2 s + 1 of what is saved. */
 
 enum {
-    SEGMENTS = 16,         /* most segments of a block, ... */
-    BLOCK_ELEMENTS = 2048, /* ... and their elements, which stay in L1, unless it is one */
-    RUN = 8,               /* elements that are added in the network's type */
-    CHUNK = 2 * SUM_LANES, /* columns that are summed over the rows together */
+    BLOCK_ELEMENTS = 2048, /* elements of a block of segments, which stay in L1, unless it is one */
 };
-
-/* Run the statements on each vector v of the virtual lanes, n elements from `at` on, for `count`
-   elements; after each run, which is RUN elements of each lane, or the last ones of some, JOIN. */
-#define FOR_RUNS(v, at, n, count, JOIN, ...)                                                      \
-    do {                                                                                          \
-        const int64_t count_ = (count), whole_ = count_ - count_ % SUM_LANES;                     \
-        int64_t i_ = 0;                                                                           \
-        while (i_ < whole_) {                                                                     \
-            const int64_t end_ = smaller_of(i_ + RUN * SUM_LANES, whole_);                        \
-            for (; i_ < end_; i_ += SUM_LANES)                                                    \
-                for (int v = 0; v < REAL_VECTORS; v++) {                                          \
-                    const int64_t n = LANES, at = i_ + v * LANES;                                 \
-                    __VA_ARGS__                                                                   \
-                }                                                                                 \
-            JOIN;                                                                                 \
-        }                                                                                         \
-        if (i_ < count_) {                                                                        \
-            for (int v = 0; v < REAL_VECTORS; v++) {                                              \
-                const int64_t n = part_of(count_ - i_, v * LANES, LANES);                         \
-                const int64_t at = n ? i_ + v * LANES : 0;                                        \
-                __VA_ARGS__                                                                       \
-            }                                                                                     \
-            JOIN;                                                                                 \
-        }                                                                                         \
-    } while (0)
-
-/* total += the lanes of a run, as doubles, which begins anew. */
-INLINE void join_run(vec_d *total, vec *run)
-{
-    real lanes[SUM_LANES];
-    for (int v = 0; v < REAL_VECTORS; v++) {
-        store(lanes + v * LANES, run[v]);
-        run[v] = set(0);
-    }
-    for (int v = 0; v < WIDE_VECTORS; v++) total[v] = total[v] + widen(lanes + v * LANES_d);
-}
-
-/* The tree over the lanes, as far as it joins whole vectors. */
-INLINE vec_d upper_tree(vec_d *total)
-{
-    for (int half = WIDE_VECTORS / 2; half > 0; half /= 2)
-        for (int v = 0; v < half; v++) total[v] = total[v] + total[v + half];
-    return total[0];
-}
-
-/* Joins lane l with lane l + half in each 2 half lanes of two vectors. */
-#define LOW_LANE(lane, half) (lane) / (half) * 2 * (half) + (lane) % (half)
-#define HIGH_LANE(lane, half) LOW_LANE(lane, half) + (half)
-#define JOIN_LANES(half, n)                                                                       \
-    for (int i = 0; i < (n); i++)                                                                 \
-        v[i] = SHUFFLE(bits_d, v[2 * i], v[2 * i + 1], EACH_LANE_d(LOW_LANE, half))               \
-               + SHUFFLE(bits_d, v[2 * i], v[2 * i + 1], EACH_LANE_d(HIGH_LANE, half));
-
-/* The rest of the tree for the first `count` segments of a block, side by side: sums[s] is that of
-   segment s, and 0 for the others. */
-INLINE void lower_trees(double *sums, vec_d *totals, int64_t count)
-{
-    for (int64_t s = count; s < SEGMENTS; s++) totals[s] = set_d(0);
-    for (int s = 0; s < SEGMENTS; s += LANES_d) {
-        vec_d v[LANES_d];
-        for (int i = 0; i < LANES_d; i++) v[i] = totals[s + i];
-#if VECTOR_BYTES == 64
-        JOIN_LANES(4, 4)
-        JOIN_LANES(2, 2)
-#elif VECTOR_BYTES == 32
-        JOIN_LANES(2, 2)
-#endif
-        JOIN_LANES(1, 1)
-        store_d(sums + s, v[0]);
-    }
-}
 
 /* The lanes of the sum of x[i] - first for i < count. */
 INLINE vec_d lanes_of_differences(const real *x, real first, int64_t count)
@@ -249,64 +175,14 @@ static int64_t group_norm_inputs(struct context *ctx, int64_t part, int64_t part
     return STATUS_OK;
 }
 
-/* gamma[j] += dz xhat and beta[j] += dz, summed over at most RUN rows, for `some` columns of one
-   group. Rows of x and dz are n elements apart, those of saved 2 groups. */
-INLINE void add_run_of_rows(double *gamma, double *beta, const real *x, const real *dz,
-                            const real *saved, const struct op *op, int64_t rows, int64_t some)
-{
-    vec products[CHUNK / LANES], total[CHUNK / LANES];
-    real lanes[CHUNK];
-    const int64_t between = 2 * (int64_t)op->arg2;
-    for (int v = 0; v < CHUNK / LANES; v++) products[v] = total[v] = set(0);
-    for (int64_t i = 0; i < rows; i++, x += op->n_out, dz += op->n_out, saved += between) {
-        const vec mean = set(saved[0]), inv = set(saved[1]);
-        for (int v = 0; v < CHUNK / LANES; v++) {
-            const int64_t n = part_of(some, v * LANES, LANES), at = n ? v * LANES : 0;
-            const vec d = take(dz + at, n);
-            products[v] = fused(d, (take(x + at, n) - mean) * inv, products[v]);
-            total[v] = total[v] + d;
-        }
-    }
-    for (int v = 0; v < CHUNK / LANES; v++) store(lanes + v * LANES, products[v]);
-    for (int64_t j = 0; j < some; j++) gamma[j] = gamma[j] + (double)lanes[j];
-    for (int v = 0; v < CHUNK / LANES; v++) store(lanes + v * LANES, total[v]);
-    for (int64_t j = 0; j < some; j++) beta[j] = beta[j] + (double)lanes[j];
-}
-
-/* dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij: in runs of RUN rows,
-   and the runs in order.
-
-   x and dz are (m, n); writes 2 n totals to the per-batch space and the gradients (n,); split by
-   columns. */
+/* dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij; x and dz are (m, n), the
+   gradients (n,); split by columns. */
 static int64_t group_norm_parameters(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
-    const int64_t n = op->n_out, groups = (int64_t)op->arg2, columns = n / groups;
-    const struct range mine = share_of(n, 16, part, parts);
-    real *gradient = (real *)ctx->grad;
-    for (int64_t j = mine.begin, next; j < mine.end; j = next) {
-        const int64_t group = j / columns;
-        next = smaller_of(j + CHUNK, smaller_of((group + 1) * columns, mine.end));
-        double *gamma = ctx->batch + op->batch + j, *beta = gamma + n;
-        const int64_t some = next - j;
-        if (!is_continued(ctx)) {
-            memset(gamma, 0, (size_t)some * sizeof(double));
-            memset(beta, 0, (size_t)some * sizeof(double));
-        }
-        for (int64_t i = 0; i < ctx->m; i += RUN) {
-            const real *x = buffer(ctx, op->x) + i * n + j, *dz = buffer(ctx, op->da) + i * n + j;
-            const real *saved = buffer(ctx, op->saved) + 2 * (i * groups + group);
-            const int64_t rows = smaller_of(RUN, ctx->m - i);
-            if (some == CHUNK)
-                add_run_of_rows(gamma, beta, x, dz, saved, op, rows, CHUNK);
-            else
-                add_run_of_rows(gamma, beta, x, dz, saved, op, rows, some);
-        }
-        for (int64_t k = 0; k < some; k++) {
-            gradient[op->w + j + k] = (real)gamma[k];
-            gradient[op->b + j + k] = (real)beta[k];
-        }
-    }
+    const int64_t groups = (int64_t)op->arg2;
+    sum_rows_of_columns(ctx, buffer(ctx, op->saved), 2 * groups, groups,
+                        share_of(op->n_out, 16, part, parts));
     return STATUS_OK;
 }
 

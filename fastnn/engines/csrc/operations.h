@@ -8,6 +8,8 @@
 #include "residual.h"
 #include "prelu.h"
 #include "group_norm.h"
+#include "scale.h"
+#include "maxout.h"
 #include "loss.h"
 
 #define OPERATION_SYMBOLS                                                                         \
@@ -17,4 +19,6 @@
     RESIDUAL_SYMBOLS                                                                              \
     PRELU_SYMBOLS                                                                                 \
     GROUP_NORM_SYMBOLS                                                                            \
+    SCALE_SYMBOLS                                                                                 \
+    MAXOUT_SYMBOLS                                                                                \
     LOSS_SYMBOLS

@@ -16,22 +16,23 @@ from .context import (
     apply_epilogue,
     buffer,
     derivative_below,
-    is_continued,
     op_of,
     pack_of,
     rows_of_part,
-    share,
 )
 from .kernels import kernel, subroutine
 from .memory import address_of, doubles, like, reals
-from .runs import RUN, add_run_of_rows, sum_of_differences, sum_of_squares, sums_of_gradient, sums_of_plain_gradient
+from .runs import (
+    sum_of_differences,
+    sum_of_squares,
+    sum_rows_of_columns,
+    sums_of_gradient,
+    sums_of_plain_gradient,
+)
 from .simd import fma
 
 #: Most segments of a block, and their elements, which stay in L1 unless it is one segment.
 _SEGMENTS, _BLOCK_ELEMENTS = 16, 2048
-
-#: Columns that are summed over the rows together.
-_CHUNK = 16
 
 
 @subroutine
@@ -184,41 +185,11 @@ def gradient_of_segment(dx, dz, gamma, x, moments, means, count, adds):
 
 @kernel
 def group_norm_parameters(ctx, part, parts):
-    """dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij.
+    """dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij; split by columns.
 
-    Summed in runs of RUN rows, and the runs in order. x and dz are (m, n); writes 2 n totals to the
-    per-batch space and the gradients (n,); split by columns.
+    x and dz are (m, n), the gradients (n,).
     """
     op = op_of(ctx)
-    n, groups = op.n_out, int(op.arg2)
-    columns = n // groups
-    x, dz, saved = buffer(ctx, op.x), buffer(ctx, op.da), buffer(ctx, op.saved)
-    gamma = doubles(ctx, ctx.batch) + op.batch
-    beta = gamma + n
-    j, end = share(n, 16, part, parts)
-    if not is_continued(ctx):
-        for k in range(j, end):
-            gamma[k] = 0.0
-            beta[k] = 0.0
-    while j < end:
-        group = j // columns
-        some = min(j + _CHUNK, (group + 1) * columns, end) - j
-        for i in range(0, ctx.m, RUN):
-            rows = min(RUN, ctx.m - i)
-            at = i * n + j
-            moments = saved + 2 * (i * groups + group)
-            add_run_of_rows(gamma + j, beta + j, x + at, dz + at, moments, (n, groups, rows, some))
-        j += some
-    write_parameters(ctx, op, gamma, beta, share(n, 16, part, parts))
+    groups = int(op.arg2)
+    sum_rows_of_columns(ctx, buffer(ctx, op.saved), 2 * groups, groups, part, parts)
     return 0
-
-
-@subroutine
-def write_parameters(ctx, op, gamma, beta, columns):
-    """The gradients of some columns, rounded to the network's type."""
-    grad = reals(ctx, ctx.grad)
-    begin, end = columns
-    for j in range(begin, end):
-        grad[op.w + j] = like(grad, gamma[j])
-    for j in range(begin, end):
-        grad[op.b + j] = like(grad, beta[j])

@@ -1,8 +1,8 @@
-"""Sums over short rows in runs: each virtual lane adds up to RUN elements in the network's type.
+"""Sums of few elements, in runs: each virtual lane, or column, adds up to RUN elements in the
+network's type, and then the runs are added in order, in float64.
 
-The lanes are those of :mod:`.reductions`. After each run they are added to float64 totals, and the
-tree joins them at the end. The last elements, of which not every lane has one, are a run of their
-own.
+The lanes are those of :mod:`.reductions`, and the same tree joins them. The last elements, of which
+not every lane has one, are a run of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .memory import Pointer
+from ...tables import NONE
+from .context import buffer, is_continued, op_of, share
+from .kernels import subroutine
+from .memory import Pointer, doubles, like, reals
 from .reductions import SUM_LANES, join_lanes
 from .simd import emit_loop, fused, word
 from .vectors import REAL, at_offset, broadcast, lane_mask, masked_load, masked_store
@@ -129,21 +132,21 @@ sums_of_gradient, sums_of_plain_gradient = _gradient(True), _gradient(False)
 
 
 @intrinsic
-def add_run_of_rows(typingctx, gamma, beta, x, dz, moments, shape):
+def _add_run_of_rows(typingctx, gamma, beta, x, dz, moments, shape):
     """gamma[j] += dz xhat and beta[j] += dz, summed over at most RUN rows.
 
-    `shape` is (n, groups, rows, columns) with at most SUM_LANES columns. Rows of x and dz are n
-    elements apart, those of moments 2 groups; moments[0] is a row's mean and moments[1] its inv.
+    `shape` is (n, per_row, rows, columns) with at most SUM_LANES columns: rows of x and dz are n
+    elements apart, the pairs of mean and inv at `moments` per_row; xhat = (x - mean) inv.
     """
     real = x.dtype
     width = real.bitwidth // 8
 
     def codegen(context, builder, sig, args):
         gamma, beta, x, dz, moments, shape = args
-        n, groups, rows, some = (builder.extract_value(shape, i) for i in range(4))
+        n, per_row, rows, some = (builder.extract_value(shape, i) for i in range(4))
         vector = ir.VectorType(REAL[real], SUM_LANES)
         mask = lane_mask(builder, some, SUM_LANES)
-        row, moments_row = (builder.mul(v, word(k)) for v, k in ((n, width), (groups, 2 * width)))
+        row, moments_row = (builder.mul(count, word(width)) for count in (n, per_row))
 
         def scalar(place, index):
             value = builder.load(at_offset(builder, place, index * width, REAL[real]), align=width)
@@ -170,3 +173,39 @@ def add_run_of_rows(typingctx, gamma, beta, x, dz, moments, shape):
     doubles = Pointer(types.float64)
     words = types.UniTuple(types.int64, 4)
     return types.none(doubles, doubles, x, x, x, words), codegen
+
+
+@subroutine
+def sum_rows_of_columns(ctx, moments, per_row, groups, part, parts):
+    """dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij.
+
+    x and dz of the operation are (m, n), in `groups` groups of columns, and xhat = (x - mean) inv
+    with the pairs of mean and inv of each row's groups, which lie `per_row` elements apart. Keeps
+    2 n totals in the per-batch space, for further pieces of the batch. There may be no beta.
+    """
+    op = op_of(ctx)
+    n = op.n_out
+    width = n // groups
+    x, dz = buffer(ctx, op.x), buffer(ctx, op.da)
+    gamma = doubles(ctx, ctx.batch) + op.batch
+    beta = gamma + n
+    begin, end = share(n, 16, part, parts)
+    if not is_continued(ctx):
+        for j in range(begin, end):
+            gamma[j] = 0.0
+            beta[j] = 0.0
+    j = begin
+    while j < end:
+        group = j // width
+        some = min(min(SUM_LANES, end - j), (group + 1) * width - j)
+        for i in range(0, ctx.m, RUN):
+            shape = n, per_row, min(RUN, ctx.m - i), some
+            at, own = i * n + j, moments + (i * per_row + 2 * group)
+            _add_run_of_rows(gamma + j, beta + j, x + at, dz + at, own, shape)
+        j += some
+    grad = reals(ctx, ctx.grad)
+    for j in range(begin, end):
+        grad[op.w + j] = like(grad, gamma[j])
+    if op.b != NONE:
+        for j in range(begin, end):
+            grad[op.b + j] = like(grad, beta[j])
