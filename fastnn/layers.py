@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from . import activations, initializers, schedules
 from .checks import real_number, whole_number
+from .embeddings import Embedding
 from .layer import Layer
-from .ops import activation, batch_norm, dense, embedding, prelu, residual
+from .normalizations import BatchNorm, GroupNorm, LayerNorm
+from .ops import activation, dense, maxout, prelu, residual, scale
 from .stochastic import Dropout, GaussianNoise
 
 
@@ -57,11 +57,7 @@ class Dense(Layer):
         self.activation = activations.get(activation)
         initializers.get(init)
         self.init = init
-        if isinstance(bias_init, str) and bias_init != "zeros":
-            raise ValueError(f"bias_init must be a number or an initialiser, not {bias_init!r}")
-        if not isinstance(bias_init, str | initializers.Initializer):
-            real_number(bias_init, "bias_init")
-        self.bias_init = bias_init
+        self.bias_init = _check_bias_init(bias_init)
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
         if max_norm is not None:
@@ -92,6 +88,80 @@ class Dense(Layer):
         act = self.activation
         shown = repr(act.name) if act.config() == act.name else repr(act)
         return f"Dense({self.units}{'' if act == activations.identity else ', ' + shown})"
+
+
+def _check_bias_init(bias_init):
+    """`bias_init`, if it is a number, "zeros" or an initialiser."""
+    if isinstance(bias_init, str) and bias_init != "zeros":
+        raise ValueError(f"bias_init must be a number or an initialiser, not {bias_init!r}")
+    if not isinstance(bias_init, str | initializers.Initializer):
+        real_number(bias_init, "bias_init")
+    return bias_init
+
+
+class Maxout(Layer):
+    """Units that are the largest of several weighted sums (I. Goodfellow et al., 2013, section 2).
+
+    a_j = max over k of (x W + b)_(k units + j). x is (m, n_in), W is (n_in, pieces units) and b is
+    (pieces units,): a piece of all units is a block of consecutive columns. The first of equal
+    pieces wins, and it alone has a gradient.
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs, at least 1.
+    pieces : int, default 2
+        Weighted sums of each unit, at least 2.
+    init : str or initialiser, default "auto"
+        Initial weights, as for :class:`Dense`; "auto" is He's rule.
+    bias_init : float or initialiser, default 0.0
+        Initial biases.
+    l1, l2 : float, default 0
+        Penalties on the weights, as for :class:`Dense`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of the wrong type, or a name is unknown.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, Maxout, Sequential
+    >>> net = Sequential([Maxout(4, pieces=3), Dense(1)], n_inputs=5)
+    >>> {name: view.shape for name, view in net.parameters().items()}
+    {'0.W': (5, 12), '1.W': (4, 1), '0.b': (12,), '1.b': (1,)}
+    """
+
+    def __init__(self, units, pieces=2, init="auto", bias_init=0.0, l1=0, l2=0):
+        self.units = self.n_outputs = whole_number(units, "units")
+        self.pieces = whole_number(pieces, "pieces", least=2)
+        initializers.get(init)
+        self.init = init
+        self.bias_init = _check_bias_init(bias_init)
+        self.l1 = real_number(l1, "l1", least=0)
+        self.l2 = real_number(l2, "l2", least=0)
+
+    def lower(self, lowering, name):
+        dense.lower(
+            lowering, name, self.pieces * self.units,
+            initializers.get(self.init, activations.relu), initializers.get(self.bias_init),
+            self.l1, self.l2,
+        )  # fmt: skip
+        maxout.lower(lowering, name, self.pieces)
+
+    def config(self):
+        return {
+            "layer": "Maxout",
+            "units": self.units,
+            "pieces": self.pieces,
+            "init": initializers.config(self.init),
+            "bias_init": initializers.config(self.bias_init),
+            "l1": self.l1,
+            "l2": self.l2,
+        }
+
+    def __repr__(self):
+        return f"Maxout({self.units}{'' if self.pieces == 2 else f', pieces={self.pieces}'})"
 
 
 class Activation(Layer):
@@ -181,166 +251,52 @@ class PReLU(Layer):
         return f"PReLU({', '.join(filter(None, (init, shared)))})"
 
 
-#: Most values of an embedded column: float32 represents every code below it.
-_MOST_VALUES = 1 << 24
+class Scale(Layer):
+    """A learned factor for each column: a = x gamma, or a = x gamma + beta.
 
-
-class Embedding(Layer):
-    """Learned vectors in place of columns of codes: a network's first layer.
-
-    A code v of an embedded column, a whole number from 0 to n_values - 1, is replaced by row v of
-    the column's table E (C. Guo and F. Berkhahn, Entity embeddings of categorical variables, 2016).
-    The output begins with the other columns of X; the vectors follow in the order of their columns.
+    As the first layer it scales the input.
 
     Parameters
     ----------
-    columns : dict of int to (int, int)
-        For each embedded column of X, (n_values, dim): how many codes there are, and the number of
-        columns that replace it. ``{3: (7, 4)}`` replaces column 3 by 4 columns.
-    init : str or initialiser, optional
-        Initial tables (n_values, dim); by default uniform between -1/sqrt(dim) and 1/sqrt(dim)
-        (Y. Gorishniy et al., Revisiting deep learning models for tabular data, 2021).
+    init : float or initialiser, default 1.0
+        The initial factors gamma.
+    bias : bool, default False
+        Whether there are beta, initially 0.
 
     Raises
     ------
     ValueError, TypeError
-        If there is no column, or a number is out of range or not whole.
-
-    Notes
-    -----
-    Tables are no weight matrices: neither the network's l1 and l2 nor weight decay change them.
-    X is checked in fit and prediction: a code out of range is an error. `input_scale` must be 1.
+        If init is neither a number nor an initialiser, or bias is not a bool.
 
     Examples
     --------
-    >>> from fastnn import Dense, Embedding, Sequential
-    >>> net = Sequential([Embedding({1: (7, 4)}), Dense(1)], n_inputs=3)
+    >>> from fastnn import Dense, Scale, Sequential
+    >>> net = Sequential([Scale(bias=True), Dense(1)], n_inputs=2)
     >>> {name: view.shape for name, view in net.parameters().items()}
-    {'1.W': (6, 1), '0.E1': (7, 4), '1.b': (1,)}
+    {'1.W': (2, 1), '0.gamma': (2,), '0.beta': (2,), '1.b': (1,)}
     """
 
-    def __init__(self, columns, init=None):
-        if not isinstance(columns, dict) or not columns:
-            raise TypeError(
-                f"Embedding takes a dict of columns such as {{3: (n_values, dim)}}, not {columns!r}"
-            )
-        found = {}
-        for column, sizes in columns.items():
-            if not isinstance(sizes, tuple | list) or len(sizes) != 2:
-                raise TypeError(f"column {column!r} needs (n_values, dim), not {sizes!r}")
-            place = f"of column {column!r}"
-            found[whole_number(column, "an embedded column", least=0)] = (
-                whole_number(sizes[0], f"n_values {place}", most=_MOST_VALUES),
-                whole_number(sizes[1], f"dim {place}"),
-            )
-        self.columns: dict[int, tuple[int, int]] = dict(sorted(found.items()))
-        if init is not None:
-            initializers.get(init)
+    def __init__(self, init=1.0, bias=False):
+        initializers.get(init)
+        if isinstance(init, str):
+            raise TypeError(f"init must be a number or an initialiser, not {init!r}")
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias must be True or False, not {bias!r}")
         self.init = init
+        self.bias = bias
 
     def lower(self, lowering, name):
-        embedding.lower(lowering, name, self.columns, self._init)
-
-    def _init(self, dim: int) -> initializers.Initializer:
-        if self.init is not None:
-            return initializers.get(self.init)
-        return initializers.Uniform(-(dim**-0.5), dim**-0.5)
-
-    def check(self, X, what: str = "X") -> None:
-        """Refuse codes that no table has.
-
-        Parameters
-        ----------
-        X : ndarray, shape (m, n_inputs)
-
-        Raises
-        ------
-        ValueError
-            If a code of an embedded column is not a whole number below its n_values.
-        """
-        for column, (n_values, _) in self.columns.items():
-            codes = X[:, column] if column < X.shape[1] else X[:0, 0]
-            wrong = ~((codes >= 0) & (codes < n_values) & (codes == np.floor(codes)))
-            if wrong.any():
-                row = int(wrong.argmax())
-                raise ValueError(
-                    f"{what}[{row}, {column}] is {codes[row]}, but the embedded column {column} "
-                    f"has the codes 0 to {n_values - 1}: code its values as such whole numbers"
-                )
+        shift = initializers.get(0.0) if self.bias else None
+        scale.lower(lowering, name, initializers.get(self.init), shift)
 
     def config(self):
-        init = {} if self.init is None else {"init": initializers.config(self.init)}
-        columns = [[column, *sizes] for column, sizes in self.columns.items()]
-        return {"layer": "Embedding", "columns": columns, **init}
+        return {"layer": "Scale", "init": initializers.config(self.init), "bias": self.bias}
 
     def __repr__(self):
-        return f"Embedding({self.columns!r})"
-
-
-class BatchNorm(Layer):
-    """Batch normalisation: z = gamma (x - mean) / sqrt(variance + epsilon) + beta, by columns.
-
-    Training takes the mean and the biased variance of the batch (S. Ioffe and C. Szegedy, 2015,
-    algorithm 1), whose gradient includes that of both; sample weights do not enter them. Each step
-    moves the running statistics, running = momentum running + (1 - momentum) batch, with the
-    unbiased variance of the batch, as in PyTorch. Predictions and evaluations use the running
-    statistics. So does a batch of one row, which has no variance: they are then constants, and the
-    step leaves them as they are.
-
-    It may come anywhere but last: first, where it normalises X, before an activation, after one, or
-    inside Residual. The biases of a Dense layer without activation right below it would have no
-    effect, since the mean takes them out again: that layer has none, whatever its `bias_init`.
-    A batch is not cut into pieces of bounded memory, as it is in networks without BatchNorm.
-
-    Parameters
-    ----------
-    momentum : float, default 0.9
-        Share of the running statistics that a step keeps, from 0 to below 1; PyTorch's `momentum`
-        is 1 minus this one.
-    epsilon : float, default 1e-5
-        Added to the variances, above 0.
-    affine : bool, default True
-        Whether gamma, initially 1, and beta, initially 0, are learned; else there are none.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is out of range or of the wrong type.
-
-    Examples
-    --------
-    >>> from fastnn import Activation, BatchNorm, Dense, Sequential
-    >>> net = Sequential([Dense(4), BatchNorm(), Activation("relu"), Dense(1)], n_inputs=3)
-    >>> {name: view.shape for name, view in net.parameters().items()}
-    {'0.W': (3, 4), '3.W': (4, 1), '1.gamma': (4,), '1.beta': (4,), '3.b': (1,)}
-    >>> sorted(net.state_dict().keys() - net.parameters().keys())
-    ['1.running_mean', '1.running_var']
-    """
-
-    def __init__(self, momentum=0.9, epsilon=1e-5, affine=True):
-        self.momentum = real_number(momentum, "momentum", least=0, below=1)
-        self.epsilon = real_number(epsilon, "epsilon", positive=True)
-        if not isinstance(affine, bool):
-            raise TypeError(f"affine must be True or False, not {affine!r}")
-        self.affine = affine
-
-    def lower(self, lowering, name):
-        ones, zeros = initializers.get(1.0), initializers.get(0.0)
-        batch_norm.lower(lowering, name, ones, zeros, self.momentum, self.epsilon, self.affine)
-
-    def config(self):
-        return {
-            "layer": "BatchNorm",
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "affine": self.affine,
-        }
-
-    def __repr__(self):
-        defaults = {"momentum": 0.9, "epsilon": 1e-5, "affine": True}
-        values = {name: getattr(self, name) for name in defaults}
-        shown = [f"{n}={value!r}" for n, value in values.items() if value != defaults[n]]
-        return f"BatchNorm({', '.join(shown)})"
+        value = getattr(self.init, "value", self.init)  # a Constant's value
+        init = "" if value == 1.0 else f"{value!r}"
+        bias = "bias=True" if self.bias else ""
+        return f"Scale({', '.join(filter(None, (init, bias)))})"
 
 
 #: Most levels of nested Residual layers.
@@ -426,7 +382,7 @@ def check_layers(given, what: str) -> list[Layer]:
 
 
 def check_network(given) -> list[Layer]:
-    """The layers of a network: the last one is Dense, possibly followed by activations.
+    """The layers of a network: the last one is Dense or Maxout, possibly before activations.
 
     Raises
     ------
@@ -445,7 +401,7 @@ def check_network(given) -> list[Layer]:
         top = top[:-1]
     if not top or top[-1].n_outputs is None:
         raise ValueError(
-            f"the last layer must be Dense (or activations after it), not {found[-1]!r}"
+            f"the last layer must be Dense or Maxout (or activations after it), not {found[-1]!r}"
         )
     return found
 
@@ -456,9 +412,13 @@ _KINDS: dict[str, type[Layer]] = {
     "PReLU": PReLU,
     "Embedding": Embedding,
     "BatchNorm": BatchNorm,
+    "LayerNorm": LayerNorm,
+    "GroupNorm": GroupNorm,
     "Residual": Residual,
     "Dropout": Dropout,
     "GaussianNoise": GaussianNoise,
+    "Maxout": Maxout,
+    "Scale": Scale,
 }
 
 

@@ -48,10 +48,10 @@ _TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dty
 _LAYER = {
     "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
     "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
-    "shared": _BOOL, "max_norm": _NUMBER, "columns": _LIST,
+    "shared": _BOOL, "max_norm": _NUMBER, "columns": _LIST, "pieces": _INT, "bias": _BOOL,
     "rate": _NUMBER_OR_OBJECT, "scale_at": _STR,
     "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "steps": _INT,
-    "momentum": _NUMBER, "epsilon": _NUMBER, "affine": _BOOL,
+    "momentum": _NUMBER, "epsilon": _NUMBER, "affine": _BOOL, "groups": _INT,
     "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
     "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
     "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,

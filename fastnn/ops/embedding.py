@@ -17,7 +17,7 @@ class Embedding(Operation):
     """
 
     name = "embedding"
-    kind = 13
+    kind = 9
     backward_reads = ("x",)
     columns_may_differ = True
 

@@ -28,6 +28,7 @@ typedef double number_d;
 #include "memory.h"
 #include "reductions.h"
 #include "columns.h"
+#include "runs.h"
 #include "microkernel.h"
 #include "product.h"
 #include "transpose.h"

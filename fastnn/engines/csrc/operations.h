@@ -11,6 +11,9 @@
 #include "gaussian_noise.h"
 #include "embedding.h"
 #include "batch_norm.h"
+#include "group_norm.h"
+#include "scale.h"
+#include "maxout.h"
 #include "loss.h"
 #include "custom_loss.h"
 #include "elementwise_loss.h"
@@ -26,6 +29,9 @@
     GAUSSIAN_NOISE_SYMBOLS                                                                        \
     EMBEDDING_SYMBOLS                                                                             \
     BATCH_NORM_SYMBOLS                                                                            \
+    GROUP_NORM_SYMBOLS                                                                            \
+    SCALE_SYMBOLS                                                                                 \
+    MAXOUT_SYMBOLS                                                                                \
     LOSS_SYMBOLS                                                                                  \
     ELEMENTWISE_LOSS_SYMBOLS                                                                      \
     LIKELIHOOD_LOSS_SYMBOLS                                                                       \

@@ -53,10 +53,10 @@ def _reduce(builder, pointers, real, count, start, take, join):
     total, *places = emit_loop(builder, whole, (start, *pointers), advance)
     mask = lane_mask(builder, builder.sub(count, builder.mul(whole, word(SUM_LANES))), SUM_LANES)
     total = take(total, [load(place, mask) for place in places], mask)
-    return _join_lanes(builder, total, join)
+    return join_lanes(builder, total, join)
 
 
-def _join_lanes(builder, total, join):
+def join_lanes(builder, total, join):
     """Emit the tree over the lanes: l and l + 8, then l and l + 4, and so on."""
     n = SUM_LANES
     while n > 1:
@@ -297,6 +297,6 @@ def sum_of_lanes(typingctx, sums):
     def codegen(context, builder, sig, args):
         vector = ir.VectorType(REAL[real], SUM_LANES)
         total = builder.load(at_offset(builder, args[0], 0, vector), align=width)
-        return _join_lanes(builder, total, builder.fadd)
+        return join_lanes(builder, total, builder.fadd)
 
     return real(sums), codegen
