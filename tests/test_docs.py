@@ -11,7 +11,7 @@ import fastnn
 MODULES = [
     "activations", "coding", "custom_loss", "data.digits", "data.split", "engines",
     "engines.threads", "gradients", "initializers", "layers", "losses", "model", "optimizers",
-    "plots", "training",
+    "plots", "schedules", "stochastic", "training",
 ]  # fmt: skip
 
 
@@ -35,8 +35,9 @@ PUBLIC = dict(public())
 # Bases, lookups by name and errors are documented where they are used.
 WITHOUT_EXAMPLE = {
     "activations.from_config", "initializers.Initializer", "initializers.config",
-    "initializers.from_config", "layers.Layer", "layers.from_config", "losses.from_config",
-    "optimizers.Optimizer", "optimizers.get", "engines.choice", "engines.current",
+    "initializers.from_config", "layers.from_config", "losses.from_config",
+    "optimizers.Optimizer", "optimizers.get", "schedules.Schedule", "schedules.from_config",
+    "schedules.get", "engines.choice", "engines.current",
 }  # fmt: skip
 
 
