@@ -16,7 +16,7 @@ class Dropout(Operation):
     """
 
     name = "dropout"
-    kind = 20
+    kind = 7
 
     def output_activation(self, code):
         return None

@@ -10,7 +10,7 @@ class GaussianNoise(Operation):
     """x, a and z are (m, n); arg0 is std."""
 
     name = "gaussian_noise"
-    kind = 21
+    kind = 8
 
     def output_activation(self, code):
         return None
