@@ -37,7 +37,7 @@ def drawn():
     """The operations in the plans of cases drawn as the suite draws them."""
     kinds = set()
 
-    @settings(max_examples=100)
+    @settings(max_examples=300)
     @given(cases())
     def draw(case):
         kinds.update(plan_of(case).training.ops["kind"].tolist())
