@@ -16,7 +16,7 @@ import digests
 import numpy as np
 
 import fastnn
-from fastnn import Adam, Dense, PReLU, Residual, Sequential, engines, network
+from fastnn import Adam, Dense, PReLU, Residual, Sequential, engines, losses, network
 from fastnn.engines import compiled, workspace
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
@@ -113,9 +113,10 @@ def fuzz(count):
             n_inputs=5,
         ),
     ]
+    loss_functions = losses.cross_entropy, losses.Quantile([0.1, 0.5, 0.9]), losses.Focal()
     for number in range(count):
         net = nets[number % len(nets)]
-        plan = net.lower(fastnn.losses.cross_entropy)
+        plan = net.lower(loss_functions[number // 9 % 3])
         change = {}
         if rng.random() < 0.2:
             fields = ["per_sample", "per_batch", "scratch", "gathered", "targets", "logits",

@@ -12,7 +12,14 @@ import time
 import naive
 import numpy as np
 import pytest
-from cases import flat, make_case, relative_error
+from cases import (
+    LOSSES,
+    LOSSES_WITH_ARGUMENT,
+    flat,
+    loss_function,
+    make_case,
+    relative_error,
+)
 from conftest import COMPILED, DTYPES, NUMBAS_THREADS, POOLS, only, poison, table, threads_used
 from users_losses import squares
 
@@ -448,6 +455,12 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
                 assert net.predict_proba(X).dtype == dtype
     single = Sequential([Dense(1)], dtype=dtype)
     single.fit(X, y > 2, epochs=1, progress=False)
+    for loss in map(loss_function, LOSSES + LOSSES_WITH_ARGUMENT):
+        net = Sequential([Dense(6)], dtype=dtype)
+        net.fit(X, np.eye(6)[y][:, : 6 // loss.n_per_target], loss, epochs=1, progress=False)
+        assert net.flat_params.dtype == dtype
+        assert net.predict(X).dtype in (dtype, np.int64)
+    Sequential([Dense(1)], dtype=dtype).fit(X, y > 2, "focal", epochs=1, progress=False)
     wide = Sequential([Dense(40), Dense(40), Dense(5)], dtype=dtype)
     wide.fit(X, y, epochs=1, batch_size=7, progress=False)
     skip = Sequential([Residual([Dense(6), PReLU()]), PReLU(shared=True), Dense(5)], dtype=dtype)

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from cases import LOSSES, LOSSES_WITH_ARGUMENT, loss_function
-from conftest import DTYPES, ENGINES, only
+from conftest import COMPILED, DTYPES, ENGINES, only
 
 import fastnn
 from fastnn import Adam, Dense, Sequential, losses
@@ -169,6 +169,41 @@ def test_large_outputs_do_not_overflow(engine, dtype):
         value, gradient = of_outputs(loss, y, rows, dtype)
         assert np.isfinite(value), loss
         assert np.isfinite(gradient).all(), loss
+
+
+@pytest.mark.skipif(len(COMPILED) < 2, reason="compares the compiled engines")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 5, 12, 40, 300])
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=repr)
+def test_compiled_engines_have_the_same_bits(loss, n, dtype):
+    """For outputs of all magnitudes, at the kinks and at the edges of the exponentials."""
+    rng, m = np.random.default_rng(n), 90
+    per = loss.n_per_target
+    units = per * -(-n // per)
+    if loss.name == "cross_entropy" and units == 1:
+        pytest.skip("it has several outputs")
+    z = np.exp(rng.uniform(-30, 5, (m, units))) * rng.choice([-1, 1], (m, units))
+    z[::7] = rng.choice([0.0, -0.0, 1.0, -1.0, 80.0, -700.0], (len(z[::7]), units))
+    if loss.name == "poisson":
+        z = np.minimum(z, 80)
+    elif loss.name == "gaussian_nll":
+        z = np.maximum(z, -30)
+    y = rng.normal(size=(m, units // per))
+    y[::2] = z[::2, : units // per]
+    if loss.name in ("cross_entropy", "focal") and units > 1:
+        y = rng.integers(0, units, m)
+    elif loss.name in ("binary_cross_entropy", "hinge", "squared_hinge", "focal"):
+        y = (y > 0).astype(float)
+    elif loss.name == "poisson":
+        y = np.floor(abs(y))
+    for weights in (None, rng.uniform(0, 2, m)):
+        found = []
+        for engine in COMPILED:
+            with only(engine):
+                value, gradient = of_outputs(loss, y, z, dtype, weights)
+            assert np.isfinite(value)
+            found.append((value, gradient.tobytes()))
+        assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize("name", ["huber", "poisson", "gaussian_nll", "focal", "mae"])
