@@ -29,11 +29,21 @@ def activation(act):
     return {"leaky_relu": activations.LeakyReLU, "elu": activations.ELU}[act[0]](act[1])
 
 
+def group_norm(formula):
+    """The normalisation by rows of fastnn."""
+    if formula.groups == 1:
+        return fastnn.LayerNorm(formula.epsilon, formula.affine)
+    return fastnn.GroupNorm(formula.groups, formula.epsilon, formula.affine)
+
+
 #: The layer of fastnn for each of the oracle's.
 LAYERS = {
     naive.Dense: lambda n: fastnn.Dense(n.units, activation(n.act), l1=n.l1, l2=n.l2),
     naive.Activation: lambda n: fastnn.Activation(activation(n.act)),
     naive.PReLU: lambda n: fastnn.PReLU(shared=n.shared),
+    naive.GroupNorm: lambda n: group_norm(n),
+    naive.Scale: lambda n: fastnn.Scale(bias=n.bias),
+    naive.Maxout: lambda n: fastnn.Maxout(n.units, n.pieces),
     naive.Residual: lambda n: fastnn.Residual([layer(inner) for inner in n.layers]),
 }
 
@@ -173,6 +183,11 @@ l2 = st.sampled_from([0.0, 0.0, 0.1])
 act = st.sampled_from(ACTIVATIONS + WITH_ARGUMENT)
 activation_layers = st.builds(naive.Activation, act)
 prelus = st.builds(naive.PReLU, st.booleans())
+scales = st.builds(naive.Scale, st.booleans())
+# With as many groups as wished or fewer: see `with_groups`.
+group_norms = st.builds(
+    naive.GroupNorm, st.sampled_from([1, 1, 2, 8]), st.sampled_from([1e-5, 0.1]), st.booleans()
+)
 
 
 def a_dense(units):
@@ -181,7 +196,30 @@ def a_dense(units):
 
 def a_layer(units):
     """Any layer without inner ones; `units` draws its width."""
-    return st.one_of(a_dense(units), a_dense(units), activation_layers, prelus)
+    plain = a_dense(units), a_dense(units), activation_layers, prelus
+    maxouts = st.builds(naive.Maxout, units, st.integers(2, 4))
+    return st.one_of(*plain, group_norms, scales, maxouts)
+
+
+def with_groups(layers, n):
+    """The layers with numbers of groups that divide the n columns that each reads.
+
+    Groups of a few columns are often nearly equal, which makes rounding errors grow: they get a
+    larger epsilon.
+    """
+    found = []
+    for layer in layers:
+        if isinstance(layer, naive.Residual):
+            layer = naive.Residual(with_groups(layer.layers, n))
+        elif isinstance(layer, naive.GroupNorm) and n == 1:
+            layer = naive.Scale(layer.affine)
+        elif isinstance(layer, naive.GroupNorm):
+            groups = max(g for g in range(1, layer.groups + 1) if n % g == 0 and n >= 2 * g)
+            epsilon = layer.epsilon if n >= 12 * groups else 0.3
+            layer = naive.GroupNorm(groups, epsilon, layer.affine)
+        found.append(layer)
+        n, _ = layer.shapes(n)
+    return tuple(found)
 
 
 @st.composite
@@ -215,8 +253,9 @@ def cases(draw):
         top = [naive.Dense(max(last.units, least), output, last.l1, last.l2)]
     else:
         top += draw(st.lists(st.one_of(activation_layers, prelus), max_size=1))
+    n_inputs = draw(units)
     return Case(
-        draw(units), (*below, *top), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
+        n_inputs, with_groups((*below, *top), n_inputs), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
         weighted=draw(st.booleans()),
         smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])) if loss in LOGITS else 0.0,
         l1=draw(l1), l2=draw(l2),

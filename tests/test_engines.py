@@ -45,6 +45,12 @@ def by_the_oracle(case):
     return nearest, logits, naive.cost(p, *case.oracle), naive.gradients(p, *case.oracle)
 
 
+@functools.cache
+def growth(case):
+    """The factor by which rounding errors can grow: normalisations divide by a deviation."""
+    return naive.growth(case.trained, case.values, case.X, case.run)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_outputs_loss_and_gradient_agree_with_the_oracle(engine, dtype):
@@ -54,7 +60,7 @@ def test_outputs_loss_and_gradient_agree_with_the_oracle(engine, dtype):
     def check(case):
         drawn.append(case)
         nearest, expected_logits, expected_loss, expected = by_the_oracle(case)
-        if nearest < KINK[dtype]:
+        if nearest < KINK[dtype] or growth(case) * np.finfo(dtype).eps > TOLERANCE[dtype]:
             skipped.append(case)
             return
         net = case.network(dtype)
@@ -87,6 +93,8 @@ def around(act):
         (Residual((dense(3, act),)), Activation(act)),
         (dense(3), Residual((dense(2, act), dense(3, "tanh"))), Activation(act)),
         (dense(3, act), Residual((Residual((PReLU(), dense(3, act))), Activation(act)))),
+        (naive.Scale(True), naive.GroupNorm(2), Activation(act), naive.Maxout(3, 3), naive.Scale()),
+        (dense(3), naive.GroupNorm(), Activation(act), Residual((naive.GroupNorm(1, 0.1, False),))),
         (Residual((Residual((Residual((dense(2, act),)),)), PReLU(shared=True))),),
     )
 
