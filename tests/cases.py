@@ -72,6 +72,13 @@ def rate_of(formula):
     return Linear(*formula.rate) if isinstance(formula.rate, tuple) else formula.rate
 
 
+def group_norm(formula):
+    """The normalisation by rows of fastnn."""
+    if formula.groups == 1:
+        return fastnn.LayerNorm(formula.epsilon, formula.affine)
+    return fastnn.GroupNorm(formula.groups, formula.epsilon, formula.affine)
+
+
 #: The layer of fastnn for each of the oracle's.
 LAYERS = {
     naive.Dense: lambda n: fastnn.Dense(n.units, activation(n.act), l1=n.l1, l2=n.l2),
@@ -81,6 +88,9 @@ LAYERS = {
     naive.Dropout: lambda n: fastnn.Dropout(rate_of(n), n.scale_at),
     naive.GaussianNoise: lambda n: fastnn.GaussianNoise(n.std),
     naive.BatchNorm: lambda n: fastnn.BatchNorm(n.momentum, n.epsilon, n.affine),
+    naive.GroupNorm: lambda n: group_norm(n),
+    naive.Scale: lambda n: fastnn.Scale(bias=n.bias),
+    naive.Maxout: lambda n: fastnn.Maxout(n.units, n.pieces),
     naive.Residual: lambda n: fastnn.Residual([layer(inner) for inner in n.layers]),
 }
 
@@ -240,6 +250,11 @@ dropouts = st.one_of(
     st.just(naive.Dropout((0.6, 0.2, 4))),
 )
 noises = st.builds(naive.GaussianNoise, st.sampled_from([0.0, 0.2]))
+scales = st.builds(naive.Scale, st.booleans())
+# With as many groups as wished or fewer: see `with_groups`.
+group_norms = st.builds(
+    naive.GroupNorm, st.sampled_from([1, 1, 2, 8]), st.sampled_from([1e-5, 0.1]), st.booleans()
+)
 
 
 def a_dense(units):
@@ -248,10 +263,10 @@ def a_dense(units):
 
 def a_layer(units):
     """Any layer without inner ones; `units` draws its width."""
-    return st.one_of(
-        a_dense(units), a_dense(units), activation_layers, prelus, st.one_of(dropouts, noises),
-        batch_norms,
-    )  # fmt: skip
+    plain = a_dense(units), a_dense(units), activation_layers, prelus
+    maxouts = st.builds(naive.Maxout, units, st.integers(2, 4))
+    others = st.one_of(group_norms, scales, maxouts)
+    return st.one_of(*plain, st.one_of(dropouts, noises), batch_norms, others)
 
 
 @st.composite
@@ -260,6 +275,27 @@ def embeddings(draw, n_inputs):
     columns = draw(st.sets(st.integers(0, n_inputs - 1), min_size=1, max_size=3))
     size = st.integers(1, 5)
     return naive.Embedding(tuple((c, draw(size), draw(size)) for c in sorted(columns)))
+
+
+def with_groups(layers, n):
+    """The layers with numbers of groups that divide the n columns that each reads.
+
+    Groups of a few columns are often nearly equal, which makes rounding errors grow: they get a
+    larger epsilon.
+    """
+    found = []
+    for layer in layers:
+        if isinstance(layer, naive.Residual):
+            layer = naive.Residual(with_groups(layer.layers, n))
+        elif isinstance(layer, naive.GroupNorm) and n == 1:
+            layer = naive.Scale(layer.affine)
+        elif isinstance(layer, naive.GroupNorm):
+            groups = max(g for g in range(1, layer.groups + 1) if n % g == 0 and n >= 2 * g)
+            epsilon = layer.epsilon if n >= 12 * groups else 0.3
+            layer = naive.GroupNorm(groups, epsilon, layer.affine)
+        found.append(layer)
+        n, _ = layer.shapes(n)
+    return tuple(found)
 
 
 @st.composite
@@ -297,8 +333,9 @@ def cases(draw):
         top += draw(st.lists(st.one_of(activation_layers, prelus), max_size=1))
     n_inputs = draw(units)
     first = draw(st.lists(embeddings(n_inputs), max_size=1))
+    layers = with_groups((*first, *below, *top), n_inputs)
     return Case(
-        n_inputs, (*first, *below, *top), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
+        n_inputs, layers, loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
         weighted=draw(st.booleans()),
         smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])) if loss in SMOOTHED else 0.0,
         l1=draw(l1), l2=draw(l2),

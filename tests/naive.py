@@ -374,6 +374,111 @@ def multiply(X, Y):
 
 
 @dataclass(frozen=True)
+class GroupNorm(Layer):
+    """y = (x - mean) / sqrt(variance + epsilon) gamma + beta in each group of columns of a row."""
+
+    groups: int = 1
+    epsilon: float = 1e-5
+    affine: bool = True
+
+    def shapes(self, n_in):
+        return n_in, {"gamma": (n_in,), "beta": (n_in,)} if self.affine else {}
+
+    def split(self, x):
+        """The groups of a row."""
+        size = len(x) // self.groups
+        return [x[start : start + size] for start in range(0, len(x), size)]
+
+    def moments(self, group):
+        """The mean, and sqrt(variance + epsilon)."""
+        mean = sum(group) / len(group)
+        variance = sum((v - mean) ** 2 for v in group) / len(group)
+        return mean, math.sqrt(variance + self.epsilon)
+
+    def normalised(self, group):
+        mean, deviation = self.moments(group)
+        return [(v - mean) / deviation for v in group]
+
+    def forward_row(self, p, x):
+        h = [v for group in self.split(x) for v in self.normalised(group)]
+        if not self.affine:
+            return h
+        return [v * g + b for v, g, b in zip(h, p["gamma"], p["beta"], strict=True)]
+
+    def backward_row(self, p, x, dy):
+        dh = [d * g for d, g in zip(dy, p["gamma"], strict=True)] if self.affine else dy
+        dx = []
+        for group, dg in zip(self.split(x), self.split(dh), strict=True):
+            # The derivative of h_i by x_j is ((i = j) - 1/n - h_i h_j / n) / deviation.
+            h, n = self.normalised(group), len(group)
+            total, along = sum(dg), sum(d * v for d, v in zip(dg, h, strict=True))
+            deviation = self.moments(group)[1]
+            dx += [(dg[j] - total / n - h[j] * along / n) / deviation for j in range(n)]
+        if not self.affine:
+            return dx, {}
+        h = [v for group in self.split(x) for v in self.normalised(group)]
+        return dx, {"gamma": [d * v for d, v in zip(dy, h, strict=True)], "beta": dy}
+
+    def magnification(self, p, X, run):
+        """Nearly equal numbers far from 0 have a deviation that is mostly rounding."""
+        groups = [group for x in X for group in self.split(x)]
+        return max(1.0, *(max(map(abs, g)) / self.moments(g)[1] for g in groups))
+
+
+@dataclass(frozen=True)
+class Scale(Layer):
+    """y = gamma x, or gamma x + beta"""
+
+    bias: bool = False
+
+    def shapes(self, n_in):
+        return n_in, {"gamma": (n_in,)} | ({"beta": (n_in,)} if self.bias else {})
+
+    def forward_row(self, p, x):
+        y = [v * g for v, g in zip(x, p["gamma"], strict=True)]
+        return add(y, p["beta"]) if self.bias else y
+
+    def backward_row(self, p, x, dy):
+        found = {"gamma": [d * v for d, v in zip(dy, x, strict=True)]}
+        if self.bias:
+            found["beta"] = dy
+        return [d * g for d, g in zip(dy, p["gamma"], strict=True)], found
+
+
+@dataclass(frozen=True)
+class Maxout(Layer):
+    """y_j = the largest of the weighted sums j, units + j, 2 units + j, ..."""
+
+    units: int
+    pieces: int = 2
+
+    def shapes(self, n_in):
+        n = self.pieces * self.units
+        return self.units, {"W": (n_in, n), "b": (n,)}
+
+    def pieces_of(self, p, x):
+        """The weighted sums of each unit."""
+        z = add(row_times(x, p["W"]), p["b"])
+        return [z[j :: self.units] for j in range(self.units)]
+
+    def forward_row(self, p, x):
+        return [max(pieces) for pieces in self.pieces_of(p, x)]
+
+    def backward_row(self, p, x, dy):
+        dz = [0.0] * (self.pieces * self.units)
+        for j, pieces in enumerate(self.pieces_of(p, x)):
+            dz[pieces.index(max(pieces)) * self.units + j] = dy[j]
+        return row_times_transposed(dz, p["W"]), {"W": outer(x, dz), "b": dz}
+
+    def penalties(self, p, l1, l2):
+        return penalty(p["W"], l1, l2), {"W": penalty_derivative(p["W"], l1, l2)}
+
+    def kinks_of_row(self, p, x):
+        ordered = map(sorted, self.pieces_of(p, x))
+        return [largest - second for *_, second, largest in ordered]
+
+
+@dataclass(frozen=True)
 class Residual(Layer):
     """y = f(x) + x, or f(x) + x P where f gives another width; f is a list of layers."""
 
@@ -635,6 +740,9 @@ OPERATIONS = {
     "dropout": Dropout,
     "gaussian_noise": GaussianNoise,
     "batch_norm": BatchNorm,
+    "group_norm": GroupNorm,
+    "scale": Scale,
+    "maxout": Maxout,
     "loss": row_loss,
 }
 

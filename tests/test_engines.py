@@ -106,6 +106,8 @@ def around(act):
         (Residual((dense(3, act),)), Activation(act)),
         (dense(3), Residual((dense(2, act), dense(3, "tanh"))), Activation(act)),
         (dense(3, act), Residual((Residual((PReLU(), dense(3, act))), Activation(act)))),
+        (naive.Scale(True), naive.GroupNorm(2), Activation(act), naive.Maxout(3, 3), naive.Scale()),
+        (dense(3), naive.GroupNorm(), Activation(act), Residual((naive.GroupNorm(1, 0.1, False),))),
         (Residual((Residual((Residual((dense(2, act),)),)), PReLU(shared=True))),),
     )
 

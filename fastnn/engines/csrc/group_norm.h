@@ -38,7 +38,7 @@ INLINE vec_d lanes_of_squares(const real *x, real mean, int64_t count)
 }
 
 /* z = (x - mean) inv gamma + beta for a segment, and a = z; gamma and beta may be NULL. */
-INLINE void normalise(const real *x, const real *moments, const real *gamma, const real *beta,
+INLINE void normalise_segment(const real *x, const real *moments, const real *gamma, const real *beta,
                       real *z, real *a, int64_t count)
 {
     const vec mean = set(moments[0]), inv = set(moments[1]);
@@ -95,7 +95,7 @@ static int64_t group_norm_forward(struct context *ctx, int64_t part, int64_t par
         int64_t j = first % groups * columns;
         for (int64_t s = 0; s < count; s++) {
             const int64_t i = s * columns;
-            normalise(x + i, moments + 2 * s, gamma ? gamma + j : NULL, beta ? beta + j : NULL,
+            normalise_segment(x + i, moments + 2 * s, gamma ? gamma + j : NULL, beta ? beta + j : NULL,
                       z + i, a + i, columns);
             j = j + columns == op->n_out ? 0 : j + columns;
         }
