@@ -9,7 +9,17 @@ import pytest
 from conftest import table
 
 import fastnn
-from fastnn import SGD, Activation, Adam, Dense, Sequential, errors, initializers, losses
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    BatchNorm,
+    Dense,
+    Sequential,
+    errors,
+    initializers,
+    losses,
+)
 
 X, Y = table(20)
 
@@ -176,6 +186,14 @@ MAKE = {
                           lambda: Sequential([Dense(3, bias_init=initializers.orthogonal)],
                                              n_inputs=2)),
     "smoothing": (ValueError, "label_smoothing must be below 1", lambda: losses.CrossEntropy(1)),
+    "running share": (ValueError, "momentum must be below 1, not 1.0", lambda: BatchNorm(1)),
+    "running share negative": (ValueError, "momentum must be at least 0", lambda: BatchNorm(-0.1)),
+    "running share text": (TypeError, "momentum must be a number", lambda: BatchNorm("0.9")),
+    "variance": (ValueError, "epsilon must be above 0, not -1", lambda: BatchNorm(epsilon=-1)),
+    "variance NaN": (ValueError, "epsilon must be finite", lambda: BatchNorm(epsilon=np.nan)),
+    "affine": (TypeError, "affine must be True or False", lambda: BatchNorm(affine=1)),
+    "a normalised output": (ValueError, r"last layer must be Dense .*, not BatchNorm\(\)",
+                            lambda: Sequential([Dense(3), BatchNorm()])),
     "nesterov": (ValueError, "nesterov needs a momentum", lambda: SGD(0.1, nesterov=True)),
     "nesterov text": (TypeError, "nesterov must be", lambda: SGD(0.1, 0.9, nesterov="yes")),
     "no dense layer": (ValueError, "last layer must be Dense",

@@ -120,7 +120,7 @@ _four, _two, _part = (make_map(_send, count) for count in (4, 2, 0))
 
 
 def make_sum_over_rows(n_sums, add):
-    """The sums of the columns of a strip over all rows, in blocks of KC, and the blocks in order."""
+    """The sums of the columns of a strip: over blocks of KC rows, and the blocks in order."""
     wide, last = make_sums(n_sums, add, True), make_sums(n_sums, add, False)
 
     def sum_over_rows(totals, matrices, mean, m, stride, columns):
@@ -219,7 +219,7 @@ def send(op, matrices, dx, room, m, columns):
 def _send_columns(matrices, dx, factors, m, n, columns):
     if columns < WIDE:
         _part(dx, matrices, factors, m, n, columns)
-    elif WIDE == 2 * vector_lanes(dx):
+    elif 2 * vector_lanes(dx) == WIDE:
         _two(dx, matrices, factors, m, n, columns)
     else:
         _four(dx, matrices, factors, m, n, columns)

@@ -204,4 +204,3 @@ def on_lanes(emit):
         return types.none(outs, sources, scalars, types.int64), codegen
 
     return statement
-
