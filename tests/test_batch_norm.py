@@ -425,7 +425,7 @@ def test_a_fold_that_is_damaged_is_refused(compiled):
         damaged = ws.layout.ops.copy()
         damaged[1][field] = value + (field == "x") * (damaged[1]["x"] + 8)
         ws.layout = dataclasses.replace(ws.layout, ops=damaged)
-        with pytest.raises(ValueError, match="operation [01] of the plan is damaged"):
+        with pytest.raises(ValueError, match=r"operation [01] of the plan is damaged"):
             boundary.check_workspace(ws)
 
 

@@ -282,11 +282,12 @@ def batch_norm_step(ctx, part, parts):
     unbiased, running = mean + 2 * n, reals(ctx, ctx.state) + op.state
     momentum, rest = op.arg2, 1.0 - op.arg2
     begin, end = columns_of_part(ctx, n, part, parts)
+    if begin < end and unbiased[begin] < 0.0:
+        return 0
     for j in range(begin, end):
-        if not unbiased[j] < 0.0:
-            old, variance = np.float64(running[j]), np.float64(running[n + j])
-            running[j] = like(running, momentum * old + rest * mean[j])
-            running[n + j] = like(running, momentum * variance + rest * unbiased[j])
+        old, variance = np.float64(running[j]), np.float64(running[n + j])
+        running[j] = like(running, momentum * old + rest * mean[j])
+        running[n + j] = like(running, momentum * variance + rest * unbiased[j])
     return 0
 
 
