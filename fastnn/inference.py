@@ -300,7 +300,9 @@ class Inference(Network):
         dict
             For layer i ``"i.z"`` and ``"i.a"`` (m, units), and with y also ``"i.da"``,
             ``"i.dz"``, ``"i.dW"`` (n_in, units) and ``"i.db"`` (units,). A layer that is an
-            activation has no z, dW and db; PReLU has ``"i.dalpha"``. The z of a Residual is its
+            activation has no z, dW and db; PReLU has ``"i.dalpha"``. BatchNorm has ``"i.mean"``,
+            ``"i.variance"`` and ``"i.normalised"`` (x-hat), of the batch with y and the running
+            ones without, then ``"i.dgamma"`` and ``"i.dbeta"``. The z of a Residual is its
             sum; the layers inside it have names such as ``"i.0.z"`` and ``"i.projection.dW"``.
             The derivative with respect to X is not computed.
 

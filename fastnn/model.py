@@ -121,7 +121,8 @@ class Sequential(Inference):
         epochs : int, default 10
         batch_size : int or None, default 32
             Rows per step; the last step of an epoch takes the remaining rows. 1 is stochastic
-            descent, None takes all rows at once. Large batches run in pieces of bounded memory.
+            descent, None takes all rows at once. Large batches run in pieces of bounded memory,
+            unless the network has a BatchNorm.
         sample_weight : array_like, shape (m,), optional
             Weight of each row, at least 0: a mean becomes the weighted mean over the batch.
             Accuracies ignore the weights.

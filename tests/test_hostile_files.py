@@ -22,6 +22,7 @@ from safetensors.numpy import save as to_bytes
 import fastnn
 from fastnn import (
     Activation,
+    BatchNorm,
     Dense,
     Dropout,
     GaussianNoise,
@@ -68,6 +69,7 @@ def networks():
     yield "one hot", [Dense(3)], np.eye(3)[Y], "auto"
     yield "multilabel", [Dense(2)], X[:, :2] > 0, "binary_cross_entropy"
     yield "values", [Dense(4, "relu"), Dense(1)], X[:, 0], "sse"
+    yield "batch norm", [Dense(4), BatchNorm(0.5), Activation("relu"), Dense(3)], names[Y], "auto"
     yield "untrained", [Dense(3)], None, None
     yield "quantiles", [Dense(4)], X[:, :2], Quantile([0.2, 0.8])
 

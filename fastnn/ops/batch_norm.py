@@ -75,6 +75,8 @@ class BatchNorm(Operation):
         )  # fmt: skip
 
     def prepare(self, table, index):
+        if table.training:
+            return
         op = table[index]
         found, *_ = coefficients(op)
         yield Call(

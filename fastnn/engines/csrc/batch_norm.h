@@ -308,8 +308,8 @@ static int64_t batch_norm_step(struct context *ctx, int64_t part, int64_t parts)
     const double *mean = ctx->batch + op->batch, *unbiased = mean + 2 * n;
     const double momentum = op->arg2, rest = 1.0 - op->arg2;
     real *running = (real *)ctx->state + op->state;
+    if (mine.begin < mine.end && unbiased[mine.begin] < 0.0) return STATUS_OK;
     for (int64_t j = mine.begin; j < mine.end; j++) {
-        if (unbiased[j] < 0.0) continue;
         running[j] = (real)(momentum * (double)running[j] + rest * mean[j]);
         running[n + j] = (real)(momentum * (double)running[n + j] + rest * unbiased[j]);
     }

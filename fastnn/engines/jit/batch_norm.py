@@ -120,7 +120,7 @@ _four, _two, _part = (make_map(_send, count) for count in (4, 2, 0))
 
 
 def make_sum_over_rows(n_sums, add):
-    """The sums of the columns of a strip over all rows, in blocks of KC, and the blocks in order."""
+    """The sums of the columns of a strip: over blocks of KC rows, and the blocks in order."""
     wide, last = make_sums(n_sums, add, True), make_sums(n_sums, add, False)
 
     def sum_over_rows(totals, matrices, mean, m, stride, columns):
@@ -219,7 +219,7 @@ def send(op, matrices, dx, room, m, columns):
 def _send_columns(matrices, dx, factors, m, n, columns):
     if columns < WIDE:
         _part(dx, matrices, factors, m, n, columns)
-    elif WIDE == 2 * vector_lanes(dx):
+    elif 2 * vector_lanes(dx) == WIDE:
         _two(dx, matrices, factors, m, n, columns)
     else:
         _four(dx, matrices, factors, m, n, columns)
@@ -282,11 +282,12 @@ def batch_norm_step(ctx, part, parts):
     unbiased, running = mean + 2 * n, reals(ctx, ctx.state) + op.state
     momentum, rest = op.arg2, 1.0 - op.arg2
     begin, end = columns_of_part(ctx, n, part, parts)
+    if begin < end and unbiased[begin] < 0.0:
+        return 0
     for j in range(begin, end):
-        if not unbiased[j] < 0.0:
-            old, variance = np.float64(running[j]), np.float64(running[n + j])
-            running[j] = like(running, momentum * old + rest * mean[j])
-            running[n + j] = like(running, momentum * variance + rest * unbiased[j])
+        old, variance = np.float64(running[j]), np.float64(running[n + j])
+        running[j] = like(running, momentum * old + rest * mean[j])
+        running[n + j] = like(running, momentum * variance + rest * unbiased[j])
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ...tables import NONE
 from .context import op_number
 from .kernels import subroutine
-from .memory import doubles, reals
+from .memory import reals
 from .strips import make_map
 from .vectors import vector_lanes
 

@@ -38,7 +38,7 @@ def batch_norm_parameters(normalised, dz):
 def batch_norm_inputs(normalised, scale, dz):
     """dx = scale (dz - the mean of dz - x-hat times the mean of dz x-hat)
 
-    These are the gradients of section 3 put together, with scale = gamma / sqrt(variance + epsilon).
+    The gradients of section 3 put together, with scale = gamma / sqrt(variance + epsilon).
     """
     dgamma, dbeta = batch_norm_parameters(normalised, dz)
     return scale * (dz - dbeta / len(dz) - normalised * (dgamma / len(dz)))
@@ -75,7 +75,8 @@ def affine(p, index, op):
 def folded(p, index, x):
     """z of an operation that the one below computes."""
     op = p.ws.table[index]
-    return batch_norm(normalise(x, *statistics(p, op), op.arg1), *affine(p, index, op))
+    mean, variance = statistics(p, op)
+    return batch_norm(normalise(x, mean, variance, op.arg1), *affine(p, index, op))
 
 
 def forward(p, index, op):
