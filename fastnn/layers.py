@@ -412,8 +412,7 @@ def check_network(given) -> list[Layer]:
         top = top[:-1]
     if not top or top[-1].n_outputs is None:
         raise ValueError(
-            "the last layer must be Dense or Maxout (or activations after it), not "
-            f"{found[-1]!r}"
+            f"the last layer must be Dense or Maxout (or activations after it), not {found[-1]!r}"
         )
     return found
 

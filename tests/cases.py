@@ -254,8 +254,9 @@ def cases(draw):
     else:
         top += draw(st.lists(st.one_of(activation_layers, prelus), max_size=1))
     n_inputs = draw(units)
+    layers = with_groups((*below, *top), n_inputs)
     return Case(
-        n_inputs, with_groups((*below, *top), n_inputs), loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
+        n_inputs, layers, loss, draw(st.integers(1, 20)), draw(st.integers(0, 99)),
         weighted=draw(st.booleans()),
         smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])) if loss in LOGITS else 0.0,
         l1=draw(l1), l2=draw(l2),

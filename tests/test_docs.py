@@ -10,7 +10,8 @@ import fastnn
 
 MODULES = [
     "activations", "coding", "data.digits", "data.split", "engines", "engines.threads",
-    "gradients", "initializers", "layers", "losses", "model", "normalizations", "optimizers", "plots", "training",
+    "gradients", "initializers", "layers", "losses", "model", "normalizations", "optimizers",
+    "plots", "training",
 ]  # fmt: skip
 
 
