@@ -155,6 +155,10 @@ FIRST = {
     "shared prelu": (17, PReLU(shared=True)),
     "activation": (17, Activation("silu")),
     "softmax": (17, Activation("softmax")),
+    "layer norm": (17, naive.GroupNorm()),
+    "group norm": (18, naive.GroupNorm(3, 0.1, affine=False)),
+    "scale": (17, naive.Scale(bias=True)),
+    "maxout": (17, naive.Maxout(17, 3)),
     "nothing": (17, Activation("identity")),
 }
 

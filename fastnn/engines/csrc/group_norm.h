@@ -38,8 +38,8 @@ INLINE vec_d lanes_of_squares(const real *x, real mean, int64_t count)
 }
 
 /* z = (x - mean) inv gamma + beta for a segment, and a = z; gamma and beta may be NULL. */
-INLINE void normalise_segment(const real *x, const real *moments, const real *gamma, const real *beta,
-                      real *z, real *a, int64_t count)
+INLINE void normalise_segment(const real *x, const real *moments, const real *gamma,
+                              const real *beta, real *z, real *a, int64_t count)
 {
     const vec mean = set(moments[0]), inv = set(moments[1]);
     FOR_VECTORS(j, n, count, vec y = (take(x + j, n) - mean) * inv;
@@ -95,8 +95,8 @@ static int64_t group_norm_forward(struct context *ctx, int64_t part, int64_t par
         int64_t j = first % groups * columns;
         for (int64_t s = 0; s < count; s++) {
             const int64_t i = s * columns;
-            normalise_segment(x + i, moments + 2 * s, gamma ? gamma + j : NULL, beta ? beta + j : NULL,
-                      z + i, a + i, columns);
+            normalise_segment(x + i, moments + 2 * s, gamma ? gamma + j : NULL,
+                              beta ? beta + j : NULL, z + i, a + i, columns);
             j = j + columns == op->n_out ? 0 : j + columns;
         }
         epilogue(ctx, z, a, a, 1, count * columns, count * columns, op);
@@ -175,8 +175,8 @@ static int64_t group_norm_inputs(struct context *ctx, int64_t part, int64_t part
     return STATUS_OK;
 }
 
-/* dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij; x and dz are (m, n), the
-   gradients (n,); split by columns. */
+/* dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij; x and dz are (m, n),
+   the gradients (n,); split by columns. */
 static int64_t group_norm_parameters(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
