@@ -12,7 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    Dense,
+    GroupNorm,
+    LayerNorm,
+    Maxout,
+    PReLU,
+    Residual,
+    Scale,
+    Sequential,
+)
 from fastnn.tables import Act
 
 KEPT = Path(__file__).with_name("digests.json")
@@ -30,6 +42,7 @@ NETWORKS = {
     "many rows": (13000, 6500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "weights": (90, 30, "mse", SGD(0.05), (9, 8, 5), ["selu"], {"weighted": True}),
     "sums": (2000, 700, "sse", SGD(1e-5, momentum=0.9), (20, 33, 3), ["silu"], {"l2": 0}),
+    "row layers": (1300, 650, "cross_entropy", Adam(0.01), (37, 53, 29, 7), ["gelu", "identity"], {}),
     "residual": (9000, 4500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
 }  # fmt: skip
 
@@ -47,6 +60,9 @@ def train(name: str, dtype: str) -> Sequential:
     if name == "odd":
         layers += [Dense(6, act) for act in (a.name for a in Act) if act not in ("step", "softmax")]
         layers += [Activation("softmax"), Dense(6, l1=1e-4)]
+    if name == "row layers":
+        layers = [Scale(bias=True), layers[0], LayerNorm(), layers[1], Maxout(24, 3), GroupNorm(4)]
+        layers += [Activation("mish"), Residual([LayerNorm(affine=False), Maxout(24), Scale()])]
     if name == "residual":
         branch = [Dense(20), PReLU(), Residual([Dense(20, "gelu")]), Dense(18, "tanh", l2=1e-4)]
         layers += [Residual(branch), Activation("silu"), Residual([Dense(7)]), PReLU(shared=True)]
