@@ -132,7 +132,7 @@ def make_data(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
 
 def make_network(workload: Workload):
     """The fastnn network, with the initial weights of all peers."""
-    from fastnn import Activation, Dense, Dropout, Sequential
+    from fastnn import Activation, Dense, Sequential
 
     layers: list = []
     for units in workload.sizes[1:-1]:
@@ -141,9 +141,16 @@ def make_network(workload: Workload):
         else:
             layers.append(Dense(units, workload.activation))
         if workload.dropout:
-            layers.append(Dropout(workload.dropout))
+            layers.append(make_dropout(workload))
     layers.append(Dense(workload.sizes[-1]))
     return Sequential(layers, n_inputs=workload.sizes[0], seed=SEED, dtype=workload.dtype)
+
+
+def make_dropout(workload: Workload):
+    """The dropout behind a hidden layer in fastnn."""
+    from fastnn import Dropout
+
+    return Dropout(workload.dropout)
 
 
 def make_normalization(workload: Workload):

@@ -19,9 +19,14 @@ from fastnn import (
     BatchNorm,
     Dense,
     Dropout,
+    Embedding,
     GaussianNoise,
+    GroupNorm,
+    LayerNorm,
+    Maxout,
     PReLU,
     Residual,
+    Scale,
     Sequential,
     losses,
 )
@@ -53,6 +58,9 @@ NETWORKS = {
     "weights": (90, 30, "mse", SGD(0.05), (9, 8, 5), ["selu"], {"weighted": True}),
     "sums": (2000, 700, "sse", SGD(1e-5, momentum=0.9), (20, 33, 3), ["silu"], {"l2": 0}),
     "stochastic": (300, 60, "cross_entropy", Adam(0.01), (37, 70, 5), ["relu"], {}),
+    "row layers": (1300, 650, "cross_entropy", Adam(0.01), (37, 53, 29, 7),
+                   ["gelu", "identity"], {}),
+    "embedding": (1300, 650, "cross_entropy", Adam(0.01), (6, 19, 4), ["relu"], {}),
     "residual": (9000, 4500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "custom": (90, 30, Custom(fourth_power), SGD(0.05), (9, 8, 1), ["tanh"], {"weighted": True}),
     "mae": (300, 100, "mae", Adam(0.01), (9, 8, 5), ["tanh"], {"weighted": True}),
@@ -87,6 +95,11 @@ def train(name: str, dtype: str) -> Sequential:
     if name == "stochastic":
         branch = Residual([Dropout(Linear(0.5, 0.1, 40)), Dense(70, "tanh"), GaussianNoise(0.2)])
         layers = [GaussianNoise(0.1), *layers, Dropout(0.3), branch, Dropout(0.25, "test")]
+    if name == "row layers":
+        layers = [Scale(bias=True), layers[0], LayerNorm(), layers[1], Maxout(24, 3), GroupNorm(4)]
+        layers += [Activation("mish"), Residual([LayerNorm(affine=False), Maxout(24), Scale()])]
+    if name == "embedding":
+        layers = [Embedding({1: (7, 4), 4: (90, 3)}), *layers, Dense(17, "tanh", max_norm=0.5)]
     if name == "residual":
         branch = [Dense(20), PReLU(), Residual([Dense(20, "gelu")]), Dense(18, "tanh", l2=1e-4)]
         layers += [Residual(branch), Activation("silu"), Residual([Dense(7)]), PReLU(shared=True)]
@@ -99,6 +112,8 @@ def train(name: str, dtype: str) -> Sequential:
         size = 4.0 / array.shape[0] ** 0.5 if array.ndim == 2 else 1.0
         array[...] = size * numbers(array.size, 7919 + index).reshape(array.shape)
     X = 2.0 * numbers(rows * widths[0], 15485863).reshape(rows, widths[0])
+    if name == "embedding":
+        X[:, 1], X[:, 4] = np.arange(rows) * 31 % 7, np.arange(rows) * 13 % 90
     loss = losses.get(loss)
     columns = widths[-1] // loss.n_per_target
     targets = numbers(rows * columns, 32452843).reshape(rows, -1)

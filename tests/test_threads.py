@@ -12,7 +12,7 @@ from collections import Counter
 import digests
 import numpy as np
 import pytest
-from cases import cases
+from cases import cases, loss_function
 from conftest import COMPILED, POOLS, only, table, threads_used
 from hypothesis import given, settings
 
@@ -355,9 +355,10 @@ def assert_met(calls, parts):
 
 def programs_of(net, loss, rows, metric=None, weighted=False):
     """The calls of every program of a network, for batches of so many rows."""
-    plan = net.lower(losses.get(loss))
+    plan = net.lower(loss_function(loss))
     state = np.zeros(plan.n_state, net.dtype)
-    ws = Workspace(plan, net.flat_params, state, rows, SLOTS[Rule.adam])
+    trains = Workspace(plan, net.flat_params, state, rows, SLOTS[Rule.adam])
+    predicts = Workspace(plan, net.flat_params, state, rows)
     features = np.dtype(np.float32)
     for variant in (
         Variant(Task.TRAIN, features, weighted, metric, Rule.adam),
@@ -366,6 +367,7 @@ def programs_of(net, loss, rows, metric=None, weighted=False):
         Variant(Task.PREDICT, features, function="logits"),
         Variant(Task.UPDATE, rule=Rule.adam),
     ):
+        ws = predicts if variant.task in (Task.EVALUATE, Task.PREDICT) else trains
         calls = list(calls_of(ws, variant))
         yield variant.task, Program(calls, np.zeros(len(calls), CALL))
 
@@ -403,9 +405,9 @@ def test_a_chain_of_calls_split_by_rows_has_no_meeting():
         met = [call.kernel for call, meets in zip(calls, meetings(calls), strict=True) if meets]
         if task is Task.PREDICT:
             assert len(calls) == 6
-            assert met == []
+            assert len(met) <= 2  # where a value takes the memory of one of another width
         elif task is Task.EVALUATE:
-            assert len(met) <= 2  # the sum of the losses, and the next batch's losses
+            assert len(met) <= 4  # the same, the sum of the losses, and the next batch's losses
         elif task is Task.TRAIN:
             # Rows of all gradients of values follow each other; only sums over rows wait.
             assert not any(kernel in ("dense_forward", "narrow_forward") for kernel in met[1:])

@@ -106,6 +106,13 @@ INLINE void add_run_of_rows(double *gamma, double *beta, const real *x, const re
     for (int64_t j = 0; j < some; j++) beta[j] = beta[j] + (double)lanes[j];
 }
 
+/* The same for CHUNK columns. GCC keeps the sums in registers only if this is a function. */
+NOINLINE void add_run_of_chunk(double *gamma, double *beta, const real *x, const real *dz,
+                               const real *moments, int64_t per_row, int64_t n, int64_t rows)
+{
+    add_run_of_rows(gamma, beta, x, dz, moments, per_row, n, rows, CHUNK);
+}
+
 /* dgamma_j = sum over i of dz_ij xhat_ij and dbeta_j = sum over i of dz_ij, for some columns.
 
    x and dz of the operation are (m, n), in `groups` groups of columns, and xhat = (x - mean) inv
@@ -131,7 +138,7 @@ static void sum_rows_of_columns(const struct context *ctx, const real *moments, 
         for (int64_t i = 0; i < ctx->m; i += RUN, x += RUN * n, dz += RUN * n) {
             const int64_t rows = smaller_of(RUN, ctx->m - i);
             if (some == CHUNK)
-                add_run_of_rows(gamma, beta, x, dz, own + i * per_row, per_row, n, rows, CHUNK);
+                add_run_of_chunk(gamma, beta, x, dz, own + i * per_row, per_row, n, rows);
             else
                 add_run_of_rows(gamma, beta, x, dz, own + i * per_row, per_row, n, rows, some);
         }
