@@ -16,7 +16,18 @@ import digests
 import numpy as np
 
 import fastnn
-from fastnn import Adam, Dense, PReLU, Residual, Sequential, engines, losses, network
+from fastnn import (
+    Activation,
+    Adam,
+    BatchNorm,
+    Dense,
+    PReLU,
+    Residual,
+    Sequential,
+    engines,
+    losses,
+    network,
+)
 from fastnn.engines import compiled, workspace
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
@@ -112,6 +123,10 @@ def fuzz(count):
             [Residual([Dense(6, "silu"), PReLU()]), Residual([PReLU(0.1, True)]), Dense(3)],
             n_inputs=5,
         ),
+        Sequential(
+            [BatchNorm(), Dense(9), BatchNorm(), Activation("relu"), BatchNorm(), Dense(3)],
+            n_inputs=5,
+        ),
     ]
     loss_functions = losses.cross_entropy, losses.Quantile([0.1, 0.5, 0.9]), losses.Focal()
     for number in range(count):
@@ -122,12 +137,15 @@ def fuzz(count):
             fields = ["per_sample", "per_batch", "scratch", "gathered", "targets", "logits",
                       "output"]  # fmt: skip
             change = {rng.choice(fields): int(rng.choice([-1, 0, 3, 1 << 40]))}
-        params, state = like(net.flat_params, "end"), guarded(0, np.float32)
+        params, state = like(net.flat_params, "end"), like(net._statistics, "end")
         try:
             spaces = [Workspace(plan, params, state, 20, n) for n in (None, SLOTS[Rule.adam])]
             for ws in spaces:
                 ws.layout = dataclasses.replace(ws.layout, ops=damage(ws.layout.ops, rng), **change)
-                ws.table = Table(ws.layout.ops, ws.capacity, ws.layout.gathered, ws.layout.targets)
+                ws.table = Table(
+                    ws.layout.ops, ws.capacity, 20, ws.layout.gathered, ws.layout.targets,
+                    ws.layout.training,
+                )  # fmt: skip
                 for name in ("work", "batch", "scratch", "row_loss", "row_correct", "grad",
                              "slots"):  # fmt: skip
                     setattr(ws, name, like(getattr(ws, name), "end"))

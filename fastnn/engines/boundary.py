@@ -242,12 +242,13 @@ class Door:
             raise ValueError(f"fold is {op.fold}")
         other = self.records[op.fold]
         lower, upper = (other, op) if home.folds else (op, other)
+        below = op.fold if home.folds else index
         takes, folds = BY_KIND.get(lower.kind), BY_KIND.get(upper.kind)
         if (
             other.fold != index
             or takes is None or not takes.takes_fold(lower)
             or folds is None or not folds.folds
-            or upper.x != lower.a or upper.a != lower.a
+            or upper.below != below or upper.x != lower.a or upper.a != lower.a
         ):  # fmt: skip
             raise ValueError(f"fold is {op.fold}, which cannot be computed together with it")
 
