@@ -13,26 +13,22 @@ enum {
 /* The lanes of the sum of x[i] - first for i < count. */
 INLINE vec_d lanes_of_differences(const real *x, real first, int64_t count)
 {
-    real firsts[LANES];
-    store(firsts, set(first));
+    const vec middle = set(first);
     vec_d total[WIDE_VECTORS] = {{0}};
     vec run[REAL_VECTORS] = {{0}};
     FOR_RUNS(v, at, n, count, join_run(total, run),
-             const vec middle = n == LANES ? set(first) : take(firsts, n);
-             run[v] = run[v] + (take(x + at, n) - middle););
+             run[v] = run[v] + (take_or(x + at, n, middle) - middle););
     return upper_tree(total);
 }
 
 /* The lanes of the sum of (x[i] - mean)^2 for i < count. */
 INLINE vec_d lanes_of_squares(const real *x, real mean, int64_t count)
 {
-    real means[LANES];
-    store(means, set(mean));
+    const vec middle = set(mean);
     vec_d total[WIDE_VECTORS] = {{0}};
     vec run[REAL_VECTORS] = {{0}};
     FOR_RUNS(v, at, n, count, join_run(total, run),
-             const vec middle = n == LANES ? set(mean) : take(means, n);
-             const vec d = take(x + at, n) - middle;
+             const vec d = take_or(x + at, n, middle) - middle;
              run[v] = fused(d, d, run[v]););
     return upper_tree(total);
 }

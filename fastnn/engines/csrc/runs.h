@@ -35,6 +35,12 @@ enum {
         }                                                                                         \
     } while (0)
 
+/* A vector, or its first n lanes where n is less, and the rest of another one. */
+INLINE vec take_or(const real *p, int64_t n, vec other)
+{
+    return n == LANES ? load(p) : load_or(p, n, other);
+}
+
 /* total += the lanes of a run, as doubles, which begins anew. */
 INLINE void join_run(vec_d *total, vec *run)
 {
