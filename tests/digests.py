@@ -42,7 +42,8 @@ NETWORKS = {
     "many rows": (13000, 6500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
     "weights": (90, 30, "mse", SGD(0.05), (9, 8, 5), ["selu"], {"weighted": True}),
     "sums": (2000, 700, "sse", SGD(1e-5, momentum=0.9), (20, 33, 3), ["silu"], {"l2": 0}),
-    "row layers": (1300, 650, "cross_entropy", Adam(0.01), (37, 53, 29, 7), ["gelu", "identity"], {}),
+    "row layers": (1300, 650, "cross_entropy", Adam(0.01), (37, 53, 29, 7),
+                   ["gelu", "identity"], {}),
     "residual": (9000, 4500, "cross_entropy", Adam(0.01), (11, 18, 3), ["relu"], {}),
 }  # fmt: skip
 

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, initializers
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    Dense,
+    GroupNorm,
+    LayerNorm,
+    Maxout,
+    PReLU,
+    Residual,
+    Scale,
+    Sequential,
+    initializers,
+)
 from fastnn.activations import ELU, LeakyReLU
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy
 from fastnn.tables import Act
@@ -61,6 +74,18 @@ def networks():
         Sequential([Dense(6, "relu"), Residual([inner, Dense(3)]), PReLU(), Dense(4)], seed=4),
         {"y": np.array([b"a", b"b", b"c", b"d"])[np.arange(12) % 4], "loss": "mse"},
     )
+    grouped = Residual(
+        [GroupNorm(3, epsilon=1e-3), Scale(0.5), Maxout(6, 3, bias_init=0.1, l2=0.01)]
+    )
+    yield (
+        "row-layers",
+        Sequential(
+            [Scale(bias=True), Dense(6), LayerNorm(), Activation("gelu"), grouped,
+             LayerNorm(affine=False), Maxout(2, init="orthogonal")],
+            seed=5,
+        ),
+        {"y": X[:, :2] ** 2, "loss": "mse"},
+    )  # fmt: skip
 
 
 def keep() -> None:
