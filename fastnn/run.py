@@ -151,14 +151,18 @@ class TrainingState:
         State of the optimizer.
     state : ndarray, shape (n_state,)
         Running statistics.
-    step, epoch : int
-        Number of completed steps and epochs.
+    step : int
+        Number of completed steps of the optimizer, whose state they have made.
+    total_steps, epoch : int
+        Number of completed steps, whatever the optimizer, and of epochs: they choose masks, noise,
+        scheduled rates and the orders of rows.
     """
 
     optimizer: Optimizer
     slots: np.ndarray
     state: np.ndarray
     step: int = 0
+    total_steps: int = 0
     epoch: int = 0
 
 
@@ -194,6 +198,7 @@ class Fit:
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled = np.empty((0, 0))
+        self._total_steps = state.total_steps
         self._slices = Slices()
 
     def begin(self, data: Data, shuffle: bool, seed: int) -> None:
@@ -230,7 +235,8 @@ class Fit:
         self.data.order = order
         # All of the epoch's, so that a schedule that fails does so between two epochs.
         no_others = np.empty((self.data.n_batches, 0))
-        self._scheduled = with_schedules(self.ws.plan, no_others, self.state.step)
+        self._scheduled = with_schedules(self.ws.plan, no_others, self.state.total_steps)
+        self._total_steps = self.state.total_steps
         for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
             kept[:] = array
 
@@ -239,7 +245,7 @@ class Fit:
         for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
             array[:] = kept
         self.ws.slots.fill(0)
-        self.state.step = 0
+        self.state.step, self.state.total_steps = 0, self._total_steps
 
     @property
     def threads_used(self) -> dict[int, int]:
@@ -267,7 +273,7 @@ class Fit:
         hyper = state.optimizer.hyper(state.step + 1, rates)
         if self.ws.plan.schedules:
             hyper = np.column_stack([hyper, self._scheduled[first:last]])
-        steps = Steps(state.optimizer.rule, hyper, self.seed, state.step)
+        steps = Steps(state.optimizer.rule, hyper, self.seed, state.total_steps)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)
             self._count(done)
@@ -282,6 +288,7 @@ class Fit:
 
     def _count(self, steps: int) -> None:
         self.state.step += steps
+        self.state.total_steps += steps
         self.steps_done += steps
 
     def _step_in_pieces(self, steps: Steps, index: int) -> int:
@@ -335,7 +342,7 @@ def prepare(
     ws = Workspace(plan, params, statistics, rows, SLOTS[optimizer.rule], batch_size)
     new = TrainingState(optimizer, ws.slots, statistics)
     if state is not None:
-        new.epoch = state.epoch
+        new.epoch, new.total_steps = state.epoch, state.total_steps
     if state is not None and continues:
         ws.slots[:] = state.slots
         new.step = state.step

@@ -11,11 +11,16 @@ from fastnn import (
     SGD,
     Activation,
     Adam,
+    BatchNorm,
     Dense,
     Dropout,
     GaussianNoise,
+    GroupNorm,
+    LayerNorm,
+    Maxout,
     PReLU,
     Residual,
+    Scale,
     Sequential,
     initializers,
 )
@@ -91,6 +96,28 @@ def networks():
         Sequential([GaussianNoise(0.1), Dense(6), Dropout(Linear(0.5, 0.1, 9)), branch, Dense(3)]),
         {"y": labels, "optimizer": Adam(0.01)},
     )
+    yield (
+        "batch-norm",
+        Sequential(
+            [BatchNorm(), Dense(6), BatchNorm(0.5, 1e-3), Activation("relu"),
+             BatchNorm(affine=False), Dense(3, max_norm=1)],
+            seed=6,
+        ),
+        {"y": labels},
+    )  # fmt: skip
+
+    grouped = Residual(
+        [GroupNorm(3, epsilon=1e-3), Scale(0.5), Maxout(6, 3, bias_init=0.1, l2=0.01)]
+    )
+    yield (
+        "row-layers",
+        Sequential(
+            [Scale(bias=True), Dense(6), LayerNorm(), Activation("gelu"), grouped,
+             LayerNorm(affine=False), Maxout(2, init="orthogonal")],
+            seed=5,
+        ),
+        {"y": X[:, :2] ** 2, "loss": "mse"},
+    )  # fmt: skip
 
 
 def keep() -> None:

@@ -9,6 +9,7 @@ from conftest import DTYPES, table
 
 import fastnn
 from fastnn import (
+    SGD,
     Adam,
     Dense,
     Dropout,
@@ -359,3 +360,19 @@ def test_a_schedule_of_ones_own():
         net.config()
     with pytest.raises(ValueError, match=r"layer 1, .*\(5,\) values for 4 steps"):
         fit(Sequential([Dense(4), Dropout(Wrong()), Dense(3)]))
+
+
+def test_another_optimizer_draws_further_masks(engine):
+    """The optimizer's own count of steps begins anew, the masks and the schedules do not."""
+    X, y = table()
+    seen = []
+
+    def rate(step):
+        seen.append(step)
+        return 0.5
+
+    net = Sequential([Dropout(rate), Dense(3)], n_inputs=X.shape[1])
+    for optimizer in (SGD(0.1), Adam(0.01)):
+        net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=30, progress=False)
+    assert sorted(set(seen)) == list(range(16))
+    assert (net.training_state.step, net.training_state.total_steps) == (8, 16)

@@ -26,8 +26,12 @@ from fastnn import (
     Dense,
     Dropout,
     GaussianNoise,
+    GroupNorm,
+    LayerNorm,
+    Maxout,
     PReLU,
     Residual,
+    Scale,
     Sequential,
     files,
     initializers,
@@ -70,6 +74,9 @@ def networks():
     yield "multilabel", [Dense(2)], X[:, :2] > 0, "binary_cross_entropy"
     yield "values", [Dense(4, "relu"), Dense(1)], X[:, 0], "sse"
     yield "batch norm", [Dense(4), BatchNorm(0.5), Activation("relu"), Dense(3)], names[Y], "auto"
+    inner = [GroupNorm(2, affine=False), Maxout(4, bias_init=0.1)]
+    rows = [Scale(0.5, bias=True), Maxout(6, 3), LayerNorm(), Residual(inner), Dense(1)]
+    yield "row layers", rows, X[:, 0], "mse"
     yield "untrained", [Dense(3)], None, None
     yield "quantiles", [Dense(4)], X[:, :2], Quantile([0.2, 0.8])
 
@@ -185,6 +192,7 @@ def nested(levels):
 
 
 FIRST, INNER = ("layers", 0), ("layers", 0, "layers", 0)
+GROUPED = ("layers", 3, "layers", 0)
 NORMAL = {"initializer": "Normal", "std": 0.3}
 
 #: Single damages: of which network, and what is changed.
@@ -302,6 +310,27 @@ DAMAGES = {
     "slopes gone": ("residual", lambda tensors, about: tensors.pop("1.alpha")),
     "slopes infinite": ("residual", tensor("1.alpha", with_element(np.inf))),
     "projection gone": ("residual", lambda tensors, about: tensors.pop("0.projection.W")),
+    # normalisations, maxout, scale
+    "groups that do not divide": ("row layers", put(*GROUPED, "groups", to=4)),
+    "groups of one column": ("row layers", put(*GROUPED, "groups", to=6)),
+    "groups 0": ("row layers", put(*GROUPED, "groups", to=0)),
+    "groups a float": ("row layers", put(*GROUPED, "groups", to=2.0)),
+    "groups gone": ("row layers", drop(*GROUPED, "groups")),
+    "epsilon 0": ("row layers", put("layers", 2, "epsilon", to=0.0)),
+    "epsilon negative": ("row layers", put("layers", 2, "epsilon", to=-1e-5)),
+    "epsilon text": ("row layers", put("layers", 2, "epsilon", to="1e-5")),
+    "not affine": ("row layers", put("layers", 2, "affine", to=False)),
+    "affine": ("row layers", put(*GROUPED, "affine", to=True)),
+    "affine a number": ("row layers", put("layers", 2, "affine", to=1)),
+    "gamma gone": ("row layers", lambda tensors, about: tensors.pop("2.gamma")),
+    "gamma infinite": ("row layers", tensor("2.gamma", with_element(np.inf))),
+    "pieces 1": ("row layers", put("layers", 1, "pieces", to=1)),
+    "pieces 2": ("row layers", put("layers", 1, "pieces", to=2)),
+    "pieces of a huge matrix": ("row layers", put("layers", 1, "pieces", to=2**31 - 1)),
+    "pieces gone": ("row layers", drop("layers", 1, "pieces")),
+    "scale without bias": ("row layers", put(*FIRST, "bias", to=False)),
+    "scale's bias a number": ("row layers", put(*FIRST, "bias", to=1)),
+    "scale by name": ("row layers", put(*FIRST, "init", to="zeros")),
     # loss
     "loss gone": ("labels", drop("loss")),
     "loss a name": ("labels", put("loss", to="cross_entropy")),
