@@ -131,48 +131,72 @@ def _gradient(with_gamma):
 sums_of_gradient, sums_of_plain_gradient = _gradient(True), _gradient(False)
 
 
-@intrinsic
-def _add_run_of_rows(typingctx, gamma, beta, x, dz, moments, shape):
-    """gamma[j] += dz xhat and beta[j] += dz, summed over at most RUN rows.
+def _make_run_of_rows(n_vectors: int, whole: bool):
+    """gamma[j] += dz xhat and beta[j] += dz, summed over at most RUN rows, as an intrinsic.
 
-    `shape` is (n, per_row, rows, columns) with at most SUM_LANES columns: rows of x and dz are n
-    elements apart, the pairs of mean and inv at `moments` per_row; xhat = (x - mean) inv.
+    ``add(gamma, beta, x, dz, moments, shape)`` is for n_vectors SUM_LANES columns, or for fewer
+    columns unless `whole`. `shape` is (n, per_row, rows, columns): rows of x and dz are n elements
+    apart, the pairs of mean and inv at `moments` per_row; xhat = (x - mean) inv.
     """
-    real = x.dtype
-    width = real.bitwidth // 8
 
-    def codegen(context, builder, sig, args):
-        gamma, beta, x, dz, moments, shape = args
-        n, per_row, rows, some = (builder.extract_value(shape, i) for i in range(4))
+    @intrinsic
+    def add_run(typingctx, gamma, beta, x, dz, moments, shape):
+        real = x.dtype
+        width = real.bitwidth // 8
         vector = ir.VectorType(REAL[real], SUM_LANES)
-        mask = lane_mask(builder, some, SUM_LANES)
-        row, moments_row = (builder.mul(count, word(width)) for count in (n, per_row))
 
-        def scalar(place, index):
-            value = builder.load(at_offset(builder, place, index * width, REAL[real]), align=width)
-            return broadcast(builder, value, vector)
+        def codegen(context, builder, sig, args):
+            gamma, beta, x, dz, moments, shape = args
+            n, per_row, rows, some = (builder.extract_value(shape, i) for i in range(4))
+            row, moments_row = (builder.mul(count, word(width)) for count in (n, per_row))
+            masks = [
+                lane_mask(builder, builder.sub(some, word(v * SUM_LANES)), SUM_LANES)
+                for v in range(n_vectors)
+            ]
 
-        def load(place):
-            return masked_load(builder, at_offset(builder, place, 0, vector), mask, vector, width)
+            def load(place, v, type_, size):
+                pointer = at_offset(builder, place, v * SUM_LANES * size, type_)
+                if whole:
+                    return pointer, builder.load(pointer, align=size)
+                return pointer, masked_load(builder, pointer, masks[v], type_, size)
 
-        def one(products, total, x, dz, moments):
-            d = load(dz)
-            xhat = builder.fsub(load(x), scalar(moments, 0))
-            xhat = builder.fmul(xhat, scalar(moments, 1))
-            ends = builder.add(x, row), builder.add(dz, row), builder.add(moments, moments_row)
-            return fused(builder, d, xhat, products), builder.fadd(total, d), *ends
+            def scalar(place, index):
+                pointer = at_offset(builder, place, index * width, REAL[real])
+                return broadcast(builder, builder.load(pointer, align=width), vector)
 
-        none = ir.Constant(vector, None)
-        ends = emit_loop(builder, rows, (none, none, x, dz, moments), one)
-        for place, run in zip((gamma, beta), ends, strict=False):
-            pointer = at_offset(builder, place, 0, _DOUBLES)
-            total = masked_load(builder, pointer, mask, _DOUBLES, 8)
-            masked_store(builder, builder.fadd(total, _widened(builder, run)), pointer, mask, 8)
-        return context.get_dummy_value()
+            def one(x, dz, moments, *sums):
+                mean, inv = scalar(moments, 0), scalar(moments, 1)
+                ends = []
+                for v in range(n_vectors):
+                    d = load(dz, v, vector, width)[1]
+                    xhat = builder.fsub(load(x, v, vector, width)[1], mean)
+                    xhat = builder.fmul(xhat, inv)
+                    ends.append(fused(builder, d, xhat, sums[2 * v]))
+                    ends.append(builder.fadd(sums[2 * v + 1], d))
+                places = builder.add(x, row), builder.add(dz, row)
+                return *places, builder.add(moments, moments_row), *ends
 
-    doubles = Pointer(types.float64)
-    words = types.UniTuple(types.int64, 4)
-    return types.none(doubles, doubles, x, x, x, words), codegen
+            nothing = [ir.Constant(vector, None)] * (2 * n_vectors)
+            _, _, _, *runs = emit_loop(builder, rows, (x, dz, moments, *nothing), one)
+            for index, run in enumerate(runs):
+                v, place = index // 2, beta if index % 2 else gamma
+                pointer, total = load(place, v, _DOUBLES, 8)
+                total = builder.fadd(total, _widened(builder, run))
+                if whole:
+                    builder.store(total, pointer, align=8)
+                else:
+                    masked_store(builder, total, pointer, masks[v], 8)
+            return context.get_dummy_value()
+
+        doubles, words = Pointer(types.float64), types.UniTuple(types.int64, 4)
+        return types.none(doubles, doubles, x, x, x, words), codegen
+
+    return add_run
+
+
+#: Columns that are summed over the rows together, if there are so many.
+_CHUNK = 2 * SUM_LANES
+_add_run_of_chunk, _add_run_of_rows = _make_run_of_rows(2, True), _make_run_of_rows(1, False)
 
 
 @subroutine
@@ -197,11 +221,15 @@ def sum_rows_of_columns(ctx, moments, per_row, groups, part, parts):
     j = begin
     while j < end:
         group = j // width
-        some = min(min(SUM_LANES, end - j), (group + 1) * width - j)
+        left = min(end - j, (group + 1) * width - j)
+        some = _CHUNK if left >= _CHUNK else min(left, SUM_LANES)
         for i in range(0, ctx.m, RUN):
             shape = n, per_row, min(RUN, ctx.m - i), some
             at, own = i * n + j, moments + (i * per_row + 2 * group)
-            _add_run_of_rows(gamma + j, beta + j, x + at, dz + at, own, shape)
+            if some == _CHUNK:
+                _add_run_of_chunk(gamma + j, beta + j, x + at, dz + at, own, shape)
+            else:
+                _add_run_of_rows(gamma + j, beta + j, x + at, dz + at, own, shape)
         j += some
     grad = reals(ctx, ctx.grad)
     for j in range(begin, end):
