@@ -285,7 +285,7 @@ def test_rows_that_are_not_finite_are_a_divergence(engine, monkeypatch):
     """X is checked at the door; past it, NaN in some rows is an error and changes nothing."""
     X, T = (array.astype(np.float32) for array in rows(60))
     X[-3:] = np.nan
-    monkeypatch.setattr(fastnn.model, "check_features", lambda X, *_: X)
+    monkeypatch.setattr(fastnn.network, "check_features", lambda X, *_: X)
     net = Sequential(stack(), n_inputs=5, seed=1)
     before = net.state_dict()
     with pytest.raises(DivergedError) as caught:

@@ -435,7 +435,7 @@ def test_the_table_of_a_plan_cannot_be_written():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("kind", 9, "operation 0 .*kind is 9"),
+        ("kind", 99, "operation 0 .*kind is 99"),
         ("code", 77, "code is 77"),
         ("n_in", 0, "n_in is 0"),
         ("n_out", 1 << 60, "n_out is"),

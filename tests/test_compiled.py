@@ -24,7 +24,25 @@ from conftest import COMPILED, DTYPES, NUMBAS_THREADS, POOLS, only, poison, tabl
 from users_losses import squares
 
 import fastnn
-from fastnn import SGD, Activation, Adam, Dense, PReLU, Residual, Sequential, engines, run
+from fastnn import (
+    SGD,
+    Activation,
+    Adam,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    GaussianNoise,
+    GroupNorm,
+    LayerNorm,
+    Maxout,
+    PReLU,
+    Residual,
+    Scale,
+    Sequential,
+    engines,
+    run,
+)
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
 from fastnn.losses import Custom
@@ -465,6 +483,13 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     wide.fit(X, y, epochs=1, batch_size=7, progress=False)
     skip = Sequential([Residual([Dense(6), PReLU()]), PReLU(shared=True), Dense(5)], dtype=dtype)
     skip.fit(X, y, epochs=1, batch_size=7, progress=False)
+    layers = [Dense(9), GaussianNoise(0.1), Scale(bias=True), BatchNorm(), Dropout(0.2), Maxout(8)]
+    layers += [BatchNorm(), Dropout(0.2, "test"), GroupNorm(2), LayerNorm(), BatchNorm()]
+    others = Sequential([*layers, Dense(5, max_norm=1)], dtype=dtype)
+    others.fit(X, y, epochs=1, batch_size=7, progress=False)
+    assert others.predict_proba(X).dtype == dtype
+    codes = Sequential([Embedding({0: (9, 2)}), Dense(5)], dtype=dtype)
+    codes.fit(np.column_stack([y, X]), y, epochs=1, progress=False)
     wide.fit(X, y, loss=Custom(squares), epochs=1, batch_size=7, progress=False)
     tall = Sequential([Dense(5)], dtype=dtype)
     tall.fit(np.tile(X, (150, 1)), np.tile(y, 150), epochs=1, batch_size=4500, progress=False)

@@ -54,8 +54,8 @@ def test_class_weights_are_sample_weights(engine, form, dtype):
 
 
 def rows(y, class_weight, sample_weight=None, outputs=3, loss=losses.cross_entropy):
-    target = describe_target(y, len(X), outputs, loss.code)
-    data = make_data(X, y, outputs, target, loss.code, np.dtype("float64"), 1.0)
+    target = describe_target(y, len(X), outputs, loss)
+    data = make_data(X, y, outputs, target, loss, np.dtype("float64"), 1.0)
     return weights_of_rows(sample_weight, class_weight, data, target)
 
 
