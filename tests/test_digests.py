@@ -17,6 +17,7 @@ from conftest import COMPILED, DTYPES
 from fastnn import Adam, Dense, Sequential
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import levels
+from fastnn.tables import MC
 
 KEPT = json.loads(digests.KEPT.read_text())
 
@@ -138,6 +139,49 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(compiled, n_in, n_out, d
     exact = X.astype(np.float64) @ net.parameters()["0.W"].astype(np.float64)
     exact += net.parameters()["0.b"]
     np.testing.assert_allclose(together, exact, rtol=0, atol=1e-13 if dtype == "float64" else 1e-5)
+
+
+WIDTHS = [49, 50, 64, 80, 97, 100, 113, 127, 130, 163, 190, 257, 300, 355, 390]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_out", WIDTHS)
+def test_a_single_row_behind_blocks_of_rows(compiled, n_out, dtype):
+    """MC rows at a time share the packed weights; one that is left has micro-panels of its own."""
+    net = Sequential([Dense(n_out)], n_inputs=700, dtype=dtype)
+    net.flat_params = digests.numbers(net.flat_params.size, 7919)
+    X = digests.numbers((2 * MC + 1) * 700, 104729).reshape(-1, 700).astype(dtype)
+    alone = net.logits(X[-1:])[0]
+    for rows in (MC + 1, 2 * MC + 1):
+        np.testing.assert_array_equal(net.logits(X[-rows:])[-1], alone)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("units", [100, 130])
+def test_gradients_of_one_weight_row_more_than_a_block(compiled, units, dtype, monkeypatch):
+    """The products of dW and dX whose last block of rows is a single one, in any parts."""
+    widths, m = (2 * MC + 1, units), 2 * MC + 1
+    layers = [Dense(widths[0], "tanh"), Dense(units, "tanh"), Dense(2)]
+    X = digests.numbers(m * widths[0], 104729).reshape(m, -1).astype(dtype)
+    T = digests.numbers(m * 2, 7919).reshape(m, 2)
+    found = set()
+    for parts in (1, 2, 3):
+        monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
+        monkeypatch.setattr(compiled_module, "PARTS", parts)
+        net = Sequential(layers, n_inputs=widths[0], dtype=dtype)
+        _, gradient = net.loss_and_grad(X, T, loss="mse")
+        found.add(gradient.tobytes())
+    assert len(found) == 1
+    p = {name: view.astype(float) for name, view in net.parameters().items()}
+    a0 = np.tanh(X.astype(float) @ p["0.W"] + p["0.b"])
+    a1 = np.tanh(a0 @ p["1.W"] + p["1.b"])
+    dz2 = 2 * (a1 @ p["2.W"] + p["2.b"] - T) / T.size
+    dz1 = dz2 @ p["2.W"].T * (1 - a1**2)
+    dz0 = dz1 @ p["1.W"].T * (1 - a0**2)
+    expected = {"0.W": X.T @ dz0, "1.W": a0.T @ dz1, "2.W": a1.T @ dz2}
+    for parameter in net.plan.parameters[:3]:
+        error = np.abs(parameter.view(gradient) - expected[parameter.name]).max()
+        assert error < np.abs(expected[parameter.name]).max() * 1000 * np.finfo(dtype).eps
 
 
 def tiny_products():

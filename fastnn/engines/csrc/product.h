@@ -239,12 +239,14 @@ static void product(const struct gemm *g)
     int64_t first_row = g->first_row;
     for (int64_t k = 0; k == 0 || k < g->k; k += kc) {
         for (int64_t i = 0; i < g->m; i += MC) {
+            /* A single row is multiplied by wider micro-panels, which no block before has packed. */
+            const bool is_row = g->m - i == 1;
             struct micro_panel p = {
                 .whole = g, .c = g->c + i * g->c_row, .first = first + i * first_row,
                 .first_row = first_row, .a = g->a + i * g->a_row + k * g->a_col,
                 .b = g->b + k * g->b_row, .m = smaller_of(MC, g->m - i), .n = g->n,
                 .k = smaller_of(kc, g->k - k), .pack = g->pack, .a_pack = a_pack, .far = far,
-                .b_is = !packs_b ? IN_PLACE : i == 0 ? PACKS : PACKED,
+                .b_is = !packs_b || is_row ? IN_PLACE : i == 0 ? PACKS : PACKED,
                 .packed = packs_a ? smaller_of(MC, g->m - i) / PACK_ROWS * PACK_ROWS : 0,
             };
             pack_rows(a_pack, p.a, g->a_col, p.packed, p.k);

@@ -279,7 +279,8 @@ def product(record):
             ci, fi, ai = from_row(c, i), from_row(first, i), from_step(from_row(a, i), k)
             a_packed = PackedRows(a_pack, mc // group * group if packs_a else 0)
             pack_rows(a_pack, ai, a_packed.rows, kc, group)
-            b_mode = IN_PLACE if not packs_b else (PACKS if i == 0 else PACKED)
+            # A single row is multiplied by wider micro-panels, which no block before has packed.
+            b_mode = IN_PLACE if not packs_b or mc == 1 else (PACKS if i == 0 else PACKED)
             mode = Mode(adds, b_mode, prefetches_c)
             j = 0
             while j < columns:
