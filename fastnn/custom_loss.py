@@ -184,7 +184,7 @@ hold: give loss=Custom(log_cosh) again
         assert self.function is not None
         with np.errstate(all="ignore"):
             if not self.is_python:
-                return _row_by_row(self.function, y, a)
+                return self._checked(self._row_by_row(y, a), y, a)
             y, a = _read_only(y), _read_only(a)
             return self._checked(self.function(y, a), y, a)
 
@@ -206,6 +206,21 @@ hold: give loss=Custom(log_cosh) again
                 f"Numba cannot compile the loss function {self.name}(y, a, da) for vectors of "
                 f"{np.dtype(dtype).name}, so that it returns a number: {error}"
             ) from error
+
+    def _row_by_row(self, y: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The losses and derivatives of a Numba function, called from Python."""
+        assert self.function is not None
+        y, a = np.array(y, a.dtype, order="C"), np.array(a, order="C")
+        losses, derivative = np.empty(len(a)), np.zeros_like(a)
+        for i in range(len(a)):
+            loss = self.function(y[i], a[i], derivative[i])
+            try:
+                losses[i] = loss
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"the loss function {self.name} must return a number for a row, not {loss!r}"
+                ) from None
+        return losses, derivative
 
     def _checked(self, found, y, a) -> tuple[np.ndarray, np.ndarray]:
         """What the function returned as arrays."""
@@ -299,15 +314,6 @@ def _read_only(array: np.ndarray) -> np.ndarray:
         array = array.view()
         array.flags.writeable = False
     return array
-
-
-def _row_by_row(function, y: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The losses and derivatives of a Numba function, called from Python."""
-    y, a = np.array(y, a.dtype, order="C"), np.array(a, order="C")
-    losses, derivative = np.empty(len(a)), np.zeros_like(a)
-    for i in range(len(a)):
-        losses[i] = function(y[i], a[i], derivative[i])
-    return losses, derivative
 
 
 @functools.lru_cache(maxsize=32)

@@ -74,12 +74,14 @@ class Embedding(Layer):
             return initializers.get(self.init)
         return initializers.Uniform(-(dim**-0.5), dim**-0.5)
 
-    def check(self, X, what: str = "X") -> None:
+    def check(self, X, dtype, what: str = "X") -> None:
         """Refuse codes that no table has.
 
         Parameters
         ----------
         X : ndarray, shape (m, n_inputs)
+        dtype : dtype
+            Of the network, which the codes are converted to.
 
         Raises
         ------
@@ -87,12 +89,12 @@ class Embedding(Layer):
             If a code of an embedded column is not a whole number below its n_values.
         """
         for column, (n_values, _) in self.columns.items():
-            codes = X[:, column] if column < X.shape[1] else X[:0, 0]
+            codes = (X[:, column] if column < X.shape[1] else X[:0, 0]).astype(dtype)
             wrong = ~((codes >= 0) & (codes < n_values) & (codes == np.floor(codes)))
             if wrong.any():
                 row = int(wrong.argmax())
                 raise ValueError(
-                    f"{what}[{row}, {column}] is {codes[row]}, but the embedded column {column} "
+                    f"{what}[{row}, {column}] is {codes[row]:g}, but the embedded column {column} "
                     f"has the codes 0 to {n_values - 1}: code its values as such whole numbers"
                 )
 

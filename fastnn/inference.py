@@ -42,7 +42,7 @@ class Inference(Network):
             chosen = losses.get(loss)
         if isinstance(chosen, Custom):
             chosen.check_function()
-        if self._target is not None and self._loss is not None and chosen.code == self._loss.code:
+        if self._target is not None and self._loss is not None and _alike(chosen, self._loss):
             return chosen, self._target
         return chosen, describe_target(y, n_rows, self.n_outputs, chosen)
 
@@ -281,7 +281,7 @@ class Inference(Network):
         return loss_function, data
 
     @np.errstate(all="ignore")
-    def trace(self, X, y=None, loss="auto") -> dict[str, np.ndarray]:
+    def trace(self, X, y=None, loss="auto", step=0) -> dict[str, np.ndarray]:
         """All intermediate values of the forward pass and, given y, of the backward pass.
 
         The names are those of the study notes. The reference engine computes them as the notes do:
@@ -294,6 +294,8 @@ class Inference(Network):
         y : array_like, shape (m,) or (m, n_outputs), optional
         loss : str or loss, default "auto"
             As for :meth:`fit`. The last layer includes the output function of a cross entropy.
+        step : int, default 0
+            As for :meth:`loss_and_grad`; without y there are neither masks nor noise.
 
         Returns
         -------
@@ -323,6 +325,7 @@ class Inference(Network):
         """
         from .tracing import trace
 
+        step = whole_number(step, "step", least=0)
         self._built()
         if y is None:
             X = self._features(X, self.n_inputs)
@@ -330,8 +333,13 @@ class Inference(Network):
         else:
             loss_function, data = self._one_batch(X, y, loss, None)
         plan = self.lower(loss_function)
-        return trace(plan, self._built(), self._statistics, data, loss_function, self.seed)
+        return trace(plan, self._built(), self._statistics, data, loss_function, self.seed, step)
 
     def __getstate__(self):
         # Workspaces hold addresses of this process, and plans belong to this version.
         return {**self.__dict__, "_idle": run.IdleWorkspaces(), "_plans": {}}
+
+
+def _alike(loss: LossFunction, other: LossFunction) -> bool:
+    """Whether two losses take the same targets."""
+    return loss.code == other.code and (not isinstance(loss, Custom) or loss == other)

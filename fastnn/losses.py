@@ -455,6 +455,8 @@ def get(loss) -> LossFunction:
         raise TypeError(
             f"loss must be one of the names {', '.join(NAMES)}, or Custom(function), not {loss!r}"
         )
+    if loss == Loss.custom.name:
+        raise ValueError("a loss of your own is an object: losses.Custom(function)")
     if loss not in NAMES:
         raise unknown("loss", loss, ["auto", *NAMES])
     return _BY_NAME[loss]

@@ -24,7 +24,8 @@ class Sequential(Inference):
     Parameters
     ----------
     layers : iterable of Layer
-        From input to output; the units of the last :class:`Dense` are the outputs.
+        From input to output; the units of the last :class:`Dense` or :class:`Maxout` are the
+        outputs.
     n_inputs : int, optional
         Number of features; by default inferred from the first fit.
     seed : int or None, default 0

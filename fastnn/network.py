@@ -131,7 +131,7 @@ class Network:
         """X as :func:`fastnn.targets.check_features` returns it; codes are those of Embedding."""
         X = check_features(X, n_inputs, self.dtype, what)
         if isinstance(self.layers[0], Embedding):
-            self.layers[0].check(X, what)
+            self.layers[0].check(X, self.dtype, what)
         return X
 
     # -- parameters ---------------------------------------------------------------------------
@@ -224,8 +224,9 @@ class Network:
         """Whether the parameters are still the initial ones."""
         if not self._was_changed:
             # Not np.array_equal, which turns an exception of a signal handler into False.
-            initial = self._initial(self.lower(None))[0]
-            self._was_changed = bool((self._built() != initial).any())
+            now = self._built(), self._statistics
+            pairs = zip(now, self._initial(self.lower(None)), strict=True)
+            self._was_changed = any(bool((a != b).any()) for a, b in pairs)
         return not self._was_changed
 
     def _built(self) -> np.ndarray:

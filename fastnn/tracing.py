@@ -19,7 +19,7 @@ from .run import with_schedules
 
 def trace(
     plan: Plan, params: np.ndarray, state: np.ndarray, data: Data, loss: LossFunction | None,
-    seed: int,
+    seed: int, step: int = 0,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Forward pass and, if there are targets, backward pass of all rows.
 
@@ -37,6 +37,8 @@ def trace(
         If it contains an output function (sigmoid, softmax, exp), that is applied last.
     seed : int
         Of the network.
+    step : int
+        Of the training whose masks, noise and scheduled rates are taken.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def trace(
     """
     backward = data.Y is not None or data.labels is not None
     # The layout of training has all layers.
-    walk = _Walk(plan, Workspace(plan, params, state, data.n_rows, 0), data, backward, seed)
+    walk = _Walk(plan, Workspace(plan, params, state, data.n_rows, 0), data, backward, seed, step)
     walk.forward()
     output = output_function(loss.code, plan.n_outputs) if loss is not None else None
     if output is not None:
@@ -59,12 +61,13 @@ def trace(
 class _Walk:
     """One pass through a plan that stores every value under the name of its layer."""
 
-    def __init__(self, plan: Plan, ws: Workspace, data: Data, training: bool, seed: int):
+    def __init__(self, plan: Plan, ws: Workspace, data: Data, training: bool, seed: int,
+                 step: int):  # fmt: skip
         self.plan, self.ws, self.data = plan, ws, data
         self.named: dict[str, np.ndarray] = {}
-        hyper = with_schedules(plan, np.empty((1, 0)), 0)[0]
+        hyper = with_schedules(plan, np.empty((1, 0)), step)[0]
         X = data.features(slice(None), ws.params.dtype)
-        self._pass = Pass(ws, X, self._note, training, seed, hyper=hyper)
+        self._pass = Pass(ws, X, self._note, training, seed, step, hyper=hyper)
         self._top, self._last = plan.output_layer, plan.layers[-1 if plan.loss is None else -2][1]
 
     def _note(self, index: int, name: str, array: np.ndarray) -> None:

@@ -136,7 +136,8 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
                 _diverged(fit, epoch, first + done)
             progress.advance(min(last * data.batch_size, n_rows) - first * data.batch_size)
         if not fit.is_finite:
-            _diverged(fit, epoch, data.n_batches - 1)
+            what = "a parameter, a running statistic or the optimizer's state is"
+            _diverged(fit, epoch, data.n_batches - 1, what)
         seconds = time.perf_counter() - began
         state.epoch += 1
         values = _epoch_values(fit)
@@ -163,12 +164,12 @@ def _epoch_values(fit: Fit) -> dict[str, float]:
     return values
 
 
-def _diverged(fit: Fit, epoch: int, batch: int):
+def _diverged(fit: Fit, epoch: int, batch: int, what: str = "the loss is"):
     fit.roll_back()
     user_loss = fit.ws.plan.user_loss
     suspect = "" if user_loss is None else f", or the loss function {user_loss.name} gave it"
     raise DivergedError(
-        f"the loss is no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
+        f"{what} no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
         f"learning rate {fit.state.optimizer.lr:g} is probably too large, or the features differ "
         f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower lr "
         "or standardise X and fit again",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..tables import (
     FEW_OUTPUTS,
     MOST_SLABS,
@@ -72,6 +74,8 @@ class Dense(Operation):
         door.parameter(op.w, op.n_in * op.n_out, "w")
         if op.b != NONE:
             door.parameter(op.b, op.n_out, "b")
+        if op.constants != NONE and not 0 < door.plan.constants[op.constants] < math.inf:
+            raise ValueError(f"max-norm is {door.plan.constants[op.constants]}")
         if _is_penalised(op):
             door.per_batch(op.batch, op.n_in)
 

@@ -229,10 +229,10 @@ INLINE void backward_of_strip(const int vectors, const struct context *ctx, cons
     for (int k = 0; k < width; k++) by.middle[k] = (real)mean[k];
     HIDE_ARRAY(by.middle);
     for (int k = 0; k < width; k++) {
-        const double slope = dz_x[k] * inverse[k] * inverse[k] * share;
+        const double second = dz_x[k] * inverse[k] * inverse[k] * share;
         by.scale[k] = (real)(gamma[k] * inverse[k]);
-        by.first[k] = (real)(dz[k] * share + ((double)by.middle[k] - mean[k]) * slope);
-        by.second[k] = (real)slope;
+        by.first[k] = (real)(dz[k] * share + ((double)by.middle[k] - mean[k]) * second);
+        by.second[k] = (real)second;
     }
     real *dx = buffer(ctx, op->dx) + s->j;
     if (vectors > 1)

@@ -108,8 +108,8 @@ def _gradients(builder, sources, scalars, real):
 def _send(builder, values, factors):
     """dx = scale (dz - first - (x - middle) second)"""
     (x, dz, *old), (middle, scale, first, second) = values, factors
-    slope = builder.fmul(builder.fsub(x, middle), second)
-    sent = builder.fmul(scale, builder.fsub(builder.fsub(dz, first), slope))
+    along = builder.fmul(builder.fsub(x, middle), second)
+    sent = builder.fmul(scale, builder.fsub(builder.fsub(dz, first), along))
     return builder.fadd(old[0], sent) if old else sent
 
 

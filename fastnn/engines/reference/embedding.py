@@ -48,6 +48,6 @@ def backward(p, index, op):
         embedding_table(x[:, column], da[:, first:end], e)
         for (column, e), first, end in zip(tables, last[:-1], last[1:], strict=True)
     ]
-    p.add_gradient(index, "w", np.concatenate([gradient.reshape(-1) for gradient in found]))
+    p.add_gradient(index, "w", np.concatenate([gradient.reshape(-1) for gradient in found]), None)
     for column, gradient in tables_of(p, op, p.ws.grad):
         p.note(index, f"dE{column}", gradient)

@@ -150,13 +150,17 @@ class Pass:
         """A parameter of an operation."""
         return self._view(index, field, self.ws.params)
 
-    def add_gradient(self, index, field, values) -> None:
-        """The gradient of a parameter: written by a batch, added to by its further pieces."""
+    def add_gradient(self, index, field, values, noted="") -> None:
+        """The gradient of a parameter: written by a batch, added to by its further pieces.
+
+        It is noted as the derivative of the parameter's name, or not at all if `noted` is None.
+        """
         view = self._view(index, field, self.ws.grad)
         if self.parameter_scale != 1:  # a trace has it here, and not in every dz
             values = values * values.dtype.type(self.parameter_scale)
         view[:] = view + values if self.continues else values
-        self.note(index, f"d{self._names(index)[field][0]}", view)
+        if noted is not None:
+            self.note(index, f"d{self._names(index)[field][0]}", view)
 
     def add_to_gradient(self, index, field, values) -> None:
         """Add a further term to the gradient of a parameter."""
