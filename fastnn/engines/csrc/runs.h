@@ -97,6 +97,7 @@ INLINE void add_run_of_rows(double *gamma, double *beta, const real *x, const re
     vec products[CHUNK / LANES], total[CHUNK / LANES];
     real lanes[CHUNK];
     for (int v = 0; v < CHUNK / LANES; v++) products[v] = total[v] = set(0);
+#pragma GCC unroll 2 /* else GCC unrolls all of it, and spills */
     for (int64_t i = 0; i < rows; i++, x += n, dz += n, moments += per_row) {
         const vec mean = set(moments[0]), inv = set(moments[1]);
         for (int v = 0; v < CHUNK / LANES; v++) {
