@@ -93,8 +93,10 @@ class Embedding(Layer):
             wrong = ~((codes >= 0) & (codes < n_values) & (codes == np.floor(codes)))
             if wrong.any():
                 row = int(wrong.argmax())
+                code = codes[row].item()
+                shown = int(code) if code.is_integer() else code
                 raise ValueError(
-                    f"{what}[{row}, {column}] is {codes[row]:g}, but the embedded column {column} "
+                    f"{what}[{row}, {column}] is {shown}, but the embedded column {column} "
                     f"has the codes 0 to {n_values - 1}: code its values as such whole numbers"
                 )
 

@@ -304,7 +304,8 @@ class Inference(Network):
             ``"i.dz"``, ``"i.dW"`` (n_in, units) and ``"i.db"`` (units,). A layer that is an
             activation has no z, dW and db; PReLU has ``"i.dalpha"``. BatchNorm has ``"i.mean"``,
             ``"i.variance"`` and ``"i.normalised"`` (x-hat), of the batch with y and the running
-            ones without, then ``"i.dgamma"`` and ``"i.dbeta"``. The z of a Residual is its
+            ones without, then ``"i.dgamma"`` and ``"i.dbeta"``; so do LayerNorm and GroupNorm, for
+            each row and group. Embedding has ``"i.dE3"`` for column 3. The z of a Residual is its
             sum; the layers inside it have names such as ``"i.0.z"`` and ``"i.projection.dW"``.
             The derivative with respect to X is not computed.
 

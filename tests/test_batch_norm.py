@@ -625,3 +625,11 @@ def test_steps_of_the_oracle_are_those_of_other_suites():
     found = trained_by_the_oracle(case, 4, 2, 0.1)
     net = case.network("float64")
     np.testing.assert_allclose(flat(net, found), flat(net, expected), rtol=1e-12)
+
+
+def test_loaded_statistics_make_a_network_trained():
+    net = Sequential([BatchNorm(), Dense(1)], n_inputs=4)
+    state = net.state_dict()
+    state["0.running_mean"] += 1
+    net.load_state_dict(state)
+    assert net.predict(np.ones((2, 4))).shape == (2, 1)

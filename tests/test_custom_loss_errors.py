@@ -217,7 +217,7 @@ def test_a_network_that_diverges_is_not_the_functions_fault(engine):
 
 @needs_numba
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_nan_of_a_numba_function_is_a_divergence(engine, n_threads, monkeypatch):
+def test_nan_of_a_numba_function_is_an_error_of_its_own(engine, n_threads, monkeypatch):
     in_parts(monkeypatch, n_threads, n_threads)
 
     def bad(y, a, da):
@@ -226,11 +226,18 @@ def test_nan_of_a_numba_function_is_a_divergence(engine, n_threads, monkeypatch)
 
     targets = np.zeros((60, 3))
     targets[37, 0] = 5
-    with pytest.raises(errors.DivergedError, match="the loss function bad gave it") as caught:
-        fit(Custom(numba.njit(bad)), y=targets, shuffle=False, batch_size=10)
-    assert (caught.value.epoch, caught.value.batch) == (0, 3)
-    loss = Custom(numba.njit(bad))
-    assert np.isnan(network().loss_and_grad(X, targets, loss)[0])
+    loss, message = Custom(numba.njit(bad)), "bad returned the loss nan .* for row"
+    with pytest.raises(ValueError, match=message):
+        fit(loss, y=targets, shuffle=False, batch_size=10)
+    with pytest.raises(ValueError, match=message):
+        network().loss_and_grad(X, targets, loss)
+
+
+def test_another_function_has_targets_of_its_own(engine):
+    net = Sequential([Dense(1)])
+    fit(Custom(squares), net, y=np.where(np.arange(60) % 2, "a", "b"))
+    fit(Custom(lambda y, a: squares(y, a)), net, y=np.arange(60) * 1.5)
+    assert net.predict(X).dtype == "f4"
 
 
 @needs_numba
@@ -289,7 +296,7 @@ MAKE = {
     "two lines": (ValueError, "1 to 100 printable", lambda: Custom(squares, "a\nb")),
     "bare function": (TypeError, r"or Custom\(function\), not <function squares",
                       lambda: fit(squares)),
-    "unknown name": (ValueError, "unknown loss 'custom'", lambda: fit("custom")),
+    "unknown name": (ValueError, "a loss of your own is an object", lambda: fit("custom")),
     "attribute": (AttributeError, "no attribute 'Costum'", lambda: losses.Costum),
 }  # fmt: skip
 

@@ -48,6 +48,7 @@ def test_a_trace_has_the_gradient_of_each_table():
     for name in ("E1", "E4"):
         (parameter,) = (p for p in net.plan.parameters if p.name == f"0.{name}")
         np.testing.assert_allclose(trace[f"0.d{name}"], parameter.view(gradient), atol=1e-6)
+    assert {name for name in trace if name.startswith("0.d")} == {"0.da", "0.dE1", "0.dE4"}
     X[7, 4] = 3
     with pytest.raises(ValueError, match=r"X\[7, 4\] is 3"):
         net.trace(X)
@@ -109,6 +110,16 @@ def test_codes_of_any_type(engine):
     assert len(found) == 1
 
 
+def test_a_code_is_what_the_networks_dtype_makes_of_it(monkeypatch):
+    X, y = rows()
+    X[0, 1] = 7.99999999999
+    for size in (0, 1 << 20):  # X is converted at once, or batch by batch
+        monkeypatch.setattr("fastnn.targets._SMALL", size)
+        network().fit(X, y, epochs=1, progress=False)
+        with pytest.raises(ValueError, match=r"X\[0, 1\] is 7.9999"):
+            network(dtype="float64").fit(X, y, epochs=1, progress=False)
+
+
 @pytest.mark.parametrize("code", [-1, 40, 2.5, 1e9])
 def test_a_code_that_no_table_has_is_refused(engine, code):
     X, y = rows()
@@ -117,7 +128,7 @@ def test_a_code_that_no_table_has_is_refused(engine, code):
     before = net.flat_params.copy()
     bad = X.copy()
     bad[7, 1] = code
-    message = rf"\[7, 1\] is {code}.* the codes 0 to 39"
+    message = rf"\[7, 1\] is {code if code == 2.5 else int(code)},.* the codes 0 to 39"
     for call in (
         lambda: net.fit(bad, y, progress=False),
         lambda: network().fit(bad, y, progress=False),
