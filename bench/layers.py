@@ -105,7 +105,7 @@ def main() -> int:
     """Run the command line; the exit status is 1 if a combination has no result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workload", action="append", choices=GOALS, help="only this one")
-    parser.add_argument("--epochs", type=int, default=7, help="measured epochs (default 7)")
+    parser.add_argument("--epochs", type=int, default=15, help="measured epochs (default 15)")
     add_common_options(parser)
     options = parser.parse_args()
     start(options)
