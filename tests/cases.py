@@ -8,6 +8,7 @@ import functools
 from dataclasses import dataclass
 
 import naive
+import naive_layers
 import naive_losses
 import numpy as np
 from hypothesis import strategies as st
@@ -142,7 +143,7 @@ class Case:
     @property
     def run(self):
         """The training step of loss_and_grad, for the oracle."""
-        return naive.Run(training=True, seed=self.seed)
+        return naive_layers.Run(training=True, seed=self.seed)
 
     @functools.cached_property
     def X(self):

@@ -6,6 +6,7 @@ import pickle
 from unittest import mock
 
 import naive
+import naive_optimizers
 import numpy as np
 import pytest
 from cases import Case, flat, relative_error
@@ -621,7 +622,7 @@ def test_threads_need_not_meet_between_a_wide_product_and_its_normalisation():
 def test_steps_of_the_oracle_are_those_of_other_suites():
     """The helper of the engines' suite and the one above agree where nothing is normalised."""
     case = Case(3, (naive.Dense(4, "tanh"), naive.Dense(2)), "mse", 9, seed=0)
-    expected, _ = steps(case, 4, 2, lambda: naive.Sgd(0.1))
+    expected, _ = steps(case, 4, 2, lambda: naive_optimizers.Sgd(0.1))
     found = trained_by_the_oracle(case, 4, 2, 0.1)
     net = case.network("float64")
     np.testing.assert_allclose(flat(net, found), flat(net, expected), rtol=1e-12)

@@ -2,7 +2,8 @@
 
 import pickle
 
-import naive
+import naive_layers
+import naive_random
 import numpy as np
 import pytest
 from conftest import DTYPES, table
@@ -65,8 +66,8 @@ PLACES = [(0, 0), (5, 1), (2**32, 2**32 - 1), (2**64 - 1, 2**31 - 1)]
 @pytest.mark.parametrize("shape", SHAPES)
 def test_masks_are_those_of_the_oracle(engine, dtype, shape):
     for seed, step in PLACES:
-        run = naive.Run(True, seed, step)
-        words = np.array(naive.element_words(run, *shape))
+        run = naive_layers.Run(True, seed, step)
+        words = np.array(naive_random.element_words(run, *shape))
         for rate in (0.0, 0.3, 0.5, 1 - 2**-40):
             found = kept(rate, *shape, dtype, seed=seed, step=step)
             np.testing.assert_array_equal(found, words >= min(round(rate * 2**32), 2**32 - 1))
@@ -76,7 +77,9 @@ def test_masks_are_those_of_the_oracle(engine, dtype, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_noise_is_that_of_the_oracle(engine, dtype, shape):
     for seed, step in PLACES:
-        expected = np.array(naive.element_normals(naive.Run(True, seed, step), *shape))
+        expected = np.array(
+            naive_random.element_normals(naive_layers.Run(True, seed, step), *shape)
+        )
         noise = outputs(GaussianNoise(0.5), np.zeros(shape), dtype, seed=seed, step=step)
         atol = max(1e-14, 2 * np.finfo(dtype).eps)
         np.testing.assert_allclose(noise, 0.5 * expected, rtol=0, atol=atol)

@@ -6,6 +6,7 @@ import inspect
 
 import naive
 import naive_losses
+import naive_optimizers
 import numpy as np
 import pytest
 from cases import (
@@ -153,11 +154,14 @@ def test_gradient_check_in_float64(engine):
 
 
 RULES = {
-    "sgd": (SGD(0.1), lambda: naive.Sgd(0.1)),
-    "momentum": (SGD(0.05, momentum=0.9), lambda: naive.Momentum(0.05, 0.9)),
-    "nesterov": (SGD(0.05, 0.9, nesterov=True), lambda: naive.Nesterov(0.05, 0.9)),
-    "adam": (Adam(0.01), lambda: naive.Adam(0.01)),
-    "adam, other betas": (Adam(0.02, 0.8, 0.95, 1e-6), lambda: naive.Adam(0.02, 0.8, 0.95, 1e-6)),
+    "sgd": (SGD(0.1), lambda: naive_optimizers.Sgd(0.1)),
+    "momentum": (SGD(0.05, momentum=0.9), lambda: naive_optimizers.Momentum(0.05, 0.9)),
+    "nesterov": (SGD(0.05, 0.9, nesterov=True), lambda: naive_optimizers.Nesterov(0.05, 0.9)),
+    "adam": (Adam(0.01), lambda: naive_optimizers.Adam(0.01)),
+    "adam, other betas": (
+        Adam(0.02, 0.8, 0.95, 1e-6),
+        lambda: naive_optimizers.Adam(0.02, 0.8, 0.95, 1e-6),
+    ),
 }
 TRAINED = {
     "dense": (naive.Dense(8, "tanh"), naive.Dense(4, "sigmoid"), naive.Dense(3)),
@@ -228,7 +232,7 @@ def test_an_epoch_counts_the_penalties_once(engine, loss):
     net = case.network("float64")
     history = net.fit(case.X, case.T, loss=loss, optimizer=SGD(1e-3), epochs=1, batch_size=5,
                       shuffle=False, progress=False)  # fmt: skip
-    expected, costs = steps(case, 5, 1, lambda: naive.Sgd(1e-3))
+    expected, costs = steps(case, 5, 1, lambda: naive_optimizers.Sgd(1e-3))
     assert relative_error(net.flat_params, flat(net, expected)) < 1e-13
     rows = [5, 5, 5, 5, 3]
     epoch = sum(costs) if loss == "sse" else np.average(costs, weights=rows)

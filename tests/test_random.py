@@ -2,7 +2,8 @@
 
 import hashlib
 
-import naive
+import naive_layers
+import naive_random
 import numpy as np
 import pytest
 from scipy import stats
@@ -26,7 +27,7 @@ KNOWN = [
 def test_philox_gives_the_published_answers(counter, key, expected):
     words = random.philox(np.array(counter, np.uint64)[:, None], key)
     assert words[:, 0].tolist() == expected
-    assert naive.philox(counter, key) == expected
+    assert naive_random.philox(counter, key) == expected
 
 
 def test_numbers_depend_on_their_place_alone():
@@ -77,12 +78,12 @@ def test_each_element_has_the_word_and_the_normal_of_its_number(place):
     words, normals = random.element_words(*place), random.element_normals(*place)
     assert words.shape == normals.shape == (rows, columns)
     count = rows * columns
-    run = naive.Run(True, seed, step, stream)
+    run = naive_layers.Run(True, seed, step, stream)
     for k in range(0, count, max(1, count // 300)):
         element = first * columns + k
-        word = naive.element_word(run, element)
+        word = naive_random.element_word(run, element)
         assert words.flat[k] == word
-        normal = naive.element_normal(run, element)
+        normal = naive_random.element_normal(run, element)
         assert abs(normals.flat[k] - normal) < 1e-14
 
 
