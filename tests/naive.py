@@ -6,8 +6,8 @@ lists by the names that fastnn gives them: "0.W" is W of layer 0, and W[i][j] le
 unit j; "2.0.W" is W of the first layer inside layer 2, a residual. A layer sees its own part of
 them: "W", or "0.W".
 
-The layers are in naive_layers.py, but for the residual, the losses in naive_losses.py. A new operation
-is one more class there, and its name in OPERATIONS here.
+The layers are in naive_layers.py, but for the residual, and the losses in naive_losses.py. A new
+operation is one more class there, and its name in OPERATIONS here.
 """
 
 import math
