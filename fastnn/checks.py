@@ -52,6 +52,18 @@ def real_number(
     return value
 
 
+def true_or_false(value, what: str) -> bool:
+    """`value`, if it is a bool.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {value!r}")
+    return value
+
+
 def is_finite(array: np.ndarray) -> bool:
     """Whether no element is infinite or NaN."""
     # An infinite or NaN element makes the sum infinite or NaN, so one pass suffices unless the sum

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import activations, initializers, schedules
-from .checks import real_number, whole_number
+from .checks import real_number, true_or_false, whole_number
 from .embeddings import Embedding
 from .layer import Layer
 from .normalizations import BatchNorm, GroupNorm, LayerNorm
@@ -97,6 +97,21 @@ def _check_bias_init(bias_init):
     if not isinstance(bias_init, str | initializers.Initializer):
         real_number(bias_init, "bias_init")
     return bias_init
+
+
+def _check_vector_init(init):
+    """`init`, if it is a number or an initialiser: the rules with names are for matrices."""
+    initializers.get(init)
+    if isinstance(init, str):
+        raise TypeError(f"init must be a number or an initialiser, not {init!r}")
+    return init
+
+
+def _shown(name: str, init, default: float, option: str) -> str:
+    """A layer of one vector as it is written: without the default of `init` and empty options."""
+    value = getattr(init, "value", init)  # a Constant's value
+    shown = "" if value == default else f"{value!r}"
+    return f"{name}({', '.join(filter(None, (shown, option)))})"
 
 
 class Maxout(Layer):
@@ -230,13 +245,8 @@ class PReLU(Layer):
     is_activation = True
 
     def __init__(self, init=0.25, shared=False):
-        initializers.get(init)
-        if isinstance(init, str):
-            raise TypeError(f"init must be a number or an initialiser, not {init!r}")
-        if not isinstance(shared, bool):
-            raise TypeError(f"shared must be True or False, not {shared!r}")
-        self.init = init
-        self.shared = shared
+        self.init = _check_vector_init(init)
+        self.shared = true_or_false(shared, "shared")
 
     def lower(self, lowering, name):
         prelu.lower(lowering, name, initializers.get(self.init), self.shared)
@@ -245,10 +255,7 @@ class PReLU(Layer):
         return {"layer": "PReLU", "init": initializers.config(self.init), "shared": self.shared}
 
     def __repr__(self):
-        value = getattr(self.init, "value", self.init)  # a Constant's value
-        init = "" if value == 0.25 else f"{value!r}"
-        shared = "shared=True" if self.shared else ""
-        return f"PReLU({', '.join(filter(None, (init, shared)))})"
+        return _shown("PReLU", self.init, 0.25, "shared=True" if self.shared else "")
 
 
 class Scale(Layer):
@@ -277,13 +284,8 @@ class Scale(Layer):
     """
 
     def __init__(self, init=1.0, bias=False):
-        initializers.get(init)
-        if isinstance(init, str):
-            raise TypeError(f"init must be a number or an initialiser, not {init!r}")
-        if not isinstance(bias, bool):
-            raise TypeError(f"bias must be True or False, not {bias!r}")
-        self.init = init
-        self.bias = bias
+        self.init = _check_vector_init(init)
+        self.bias = true_or_false(bias, "bias")
 
     def lower(self, lowering, name):
         shift = initializers.get(0.0) if self.bias else None
@@ -293,10 +295,7 @@ class Scale(Layer):
         return {"layer": "Scale", "init": initializers.config(self.init), "bias": self.bias}
 
     def __repr__(self):
-        value = getattr(self.init, "value", self.init)  # a Constant's value
-        init = "" if value == 1.0 else f"{value!r}"
-        bias = "bias=True" if self.bias else ""
-        return f"Scale({', '.join(filter(None, (init, bias)))})"
+        return _shown("Scale", self.init, 1.0, "bias=True" if self.bias else "")
 
 
 #: Most levels of nested Residual layers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import initializers
-from .checks import real_number, whole_number
+from .checks import real_number, true_or_false, whole_number
 from .layer import Layer
 from .ops import batch_norm, group_norm
 
@@ -51,9 +51,7 @@ class BatchNorm(Layer):
     def __init__(self, momentum=0.9, epsilon=1e-5, affine=True):
         self.momentum = real_number(momentum, "momentum", least=0, below=1)
         self.epsilon = real_number(epsilon, "epsilon", positive=True)
-        if not isinstance(affine, bool):
-            raise TypeError(f"affine must be True or False, not {affine!r}")
-        self.affine = affine
+        self.affine = true_or_false(affine, "affine")
 
     def lower(self, lowering, name):
         ones, zeros = initializers.get(1.0), initializers.get(0.0)
@@ -68,10 +66,7 @@ class BatchNorm(Layer):
         }
 
     def __repr__(self):
-        defaults = {"momentum": 0.9, "epsilon": 1e-5, "affine": True}
-        values = {name: getattr(self, name) for name in defaults}
-        shown = [f"{n}={value!r}" for n, value in values.items() if value != defaults[n]]
-        return f"BatchNorm({', '.join(shown)})"
+        return f"BatchNorm({', '.join(_options(self, momentum=0.9))})"
 
 
 class GroupNorm(Layer):
@@ -111,9 +106,7 @@ class GroupNorm(Layer):
     def __init__(self, groups, epsilon=1e-5, affine=True):
         self.groups = whole_number(groups, "groups")
         self.epsilon = real_number(epsilon, "epsilon", positive=True)
-        if not isinstance(affine, bool):
-            raise TypeError(f"affine must be True or False, not {affine!r}")
-        self.affine = affine
+        self.affine = true_or_false(affine, "affine")
 
     def lower(self, lowering, name):
         inits = map(initializers.get, (1.0, 0.0) if self.affine else ())
@@ -173,7 +166,8 @@ class LayerNorm(Layer):
         return f"LayerNorm({', '.join(_options(self))})"
 
 
-def _options(layer) -> list[str]:
+def _options(layer, **defaults) -> list[str]:
     """The arguments of a normalisation that are not the defaults, as they are written."""
-    epsilon = [] if layer.epsilon == 1e-5 else [f"epsilon={layer.epsilon!r}"]
-    return epsilon + ([] if layer.affine else ["affine=False"])
+    defaults |= {"epsilon": 1e-5, "affine": True}
+    values = {name: getattr(layer, name) for name in defaults}
+    return [f"{name}={value!r}" for name, value in values.items() if value != defaults[name]]

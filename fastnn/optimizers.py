@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .checks import real_number
+from .checks import real_number, true_or_false
 from .names import unknown
 from .tables import HYPER, Rule
 
@@ -94,8 +94,7 @@ class SGD(Optimizer):
     def __post_init__(self):
         real_number(self.lr, "lr", positive=True)
         real_number(self.momentum, "momentum", least=0, below=1)
-        if not isinstance(self.nesterov, bool):
-            raise TypeError(f"nesterov must be True or False, not {self.nesterov!r}")
+        true_or_false(self.nesterov, "nesterov")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0, such as 0.9")
 

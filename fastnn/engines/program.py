@@ -102,8 +102,9 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
     if variant.features is not None:
         cost = _GATHER * plan.n_inputs
         yield Call(f"gather_{variant.features.name}", None, 0, 0.0, cost, writes=(gathered,))
-    for index in body:
-        yield from homes[index].prepare(table, index)
+    if not table.training:
+        for index in body:
+            yield from homes[index].prepare(table, index)
     if variant.task is Task.PREDICT:
         for index in body:
             yield from homes[index].forward(table, index)

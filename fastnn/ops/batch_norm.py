@@ -11,6 +11,7 @@ from .operation import (
     Operation,
     coefficients,
     epilogue,
+    vectors,
     with_activation,
 )
 
@@ -69,26 +70,25 @@ class BatchNorm(Operation):
             return
         yield Call(
             "batch_norm_forward", epilogue(op), index, 0.0, 4 * MOVE * op.n_out, Split.columns,
-            (table.value(op.x, op.n_in, BY_COLUMNS), _statistics(op), *_parameters("params", op)),
+            (table.value(op.x, op.n_in, BY_COLUMNS), _statistics(op),
+             *vectors("params", op, BY_COLUMNS)),
             (table.value(op.z, op.n_out, BY_COLUMNS), table.value(op.a, op.n_out, BY_COLUMNS),
              _left(op)),
         )  # fmt: skip
 
     def prepare(self, table, index):
-        if table.training:
-            return
         op = table[index]
         found, *_ = coefficients(op)
         yield Call(
             "batch_norm_prepare", None, index, 4 * MOVE * op.n_out, 0.0, Split.columns,
-            (_statistics(op), *_parameters("params", op)), (found,),
+            (_statistics(op), *vectors("params", op, BY_COLUMNS)), (found,),
         )  # fmt: skip
 
     def backward(self, table, index):
         op = table[index]
         reads = (table.value(op.x, op.n_in, BY_COLUMNS), table.value(op.da, op.n_out, BY_COLUMNS),
-                 _left(op), *_parameters("params", op))  # fmt: skip
-        writes = _parameters("grad", op)
+                 _left(op), *vectors("params", op, BY_COLUMNS))  # fmt: skip
+        writes = vectors("grad", op, BY_COLUMNS)
         inner = None
         if op.dx != NONE:
             inner = table.derivative(index)
@@ -105,12 +105,6 @@ class BatchNorm(Operation):
             "batch_norm_step", None, index, MOVE * op.n_out, 0.0, Split.columns,
             (_left(op),), (_statistics(op),),
         )  # fmt: skip
-
-
-def _parameters(space: str, op) -> tuple[Access, ...]:
-    """gamma and beta, if there are any, in the space "params" or "grad"."""
-    fields = () if op.w == NONE else (op.w, op.b)
-    return tuple(Access(space, field, field + op.n_out, BY_COLUMNS) for field in fields)
 
 
 def _statistics(op) -> Access:

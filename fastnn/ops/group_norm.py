@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..tables import NONE, Act, Split
-from .operation import MOVE, Access, Call, Operation, epilogue, with_activation
+from .operation import MOVE, Access, Call, Operation, epilogue, vectors, with_activation
 
 #: Cost of an element, in multiply-adds: it is converted to float64 and summed twice.
 _COST = 4 * MOVE
@@ -55,7 +55,7 @@ class GroupNorm(Operation):
         op = table[index]
         yield Call(
             "group_norm_forward", epilogue(op), index, 0.0, _COST * op.n_out,
-            reads=(table.value(op.x, op.n_in), *_vectors("params", op)),
+            reads=(table.value(op.x, op.n_in), *vectors("params", op)),
             writes=(
                 table.value(op.z, op.n_out), table.value(op.a, op.n_out), *_statistics(table, op),
             ),
@@ -71,7 +71,7 @@ class GroupNorm(Operation):
                     table.value(op.x, op.n_in),
                     table.value(op.da, op.n_out),
                     *_statistics(table, op),
-                    *_vectors("params", op),
+                    *vectors("params", op),
                     *table.epilogue_reads(op.below),
                 ),
                 writes=(table.value(op.dx, op.n_in),),
@@ -85,7 +85,7 @@ class GroupNorm(Operation):
                     table.value(op.da, op.n_out, ()),
                     *_statistics(table, op, ()),
                 ),
-                (sums, *_vectors("grad", op)),
+                (sums, *vectors("grad", op)),
             )  # fmt: skip
 
 
@@ -93,11 +93,6 @@ def _groups(op) -> int:
     if not 1 <= op.arg2 <= op.n_out:
         raise ValueError(f"groups is {op.arg2}, of {op.n_out} columns")
     return int(op.arg2)
-
-
-def _vectors(space: str, op) -> tuple[Access, ...]:
-    """Gamma and beta, in the space "params" or "grad"."""
-    return tuple(Access(space, at, at + op.n_out) for at in (op.w, op.b) if at != NONE)
 
 
 def _statistics(table, op, *own) -> tuple[Access, ...]:

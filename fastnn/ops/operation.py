@@ -312,6 +312,11 @@ class Operation:
         raise TypeError(f"{type(self).__name__} must say which calls its backward pass is")
 
 
+def vectors(space: str, op: Record, own: tuple[Split, ...] = ()) -> tuple[Access, ...]:
+    """Its parameters with a number for each column, if it has any, in "params" or "grad"."""
+    return tuple(Access(space, at, at + op.n_out, own) for at in (op.w, op.b) if at != NONE)
+
+
 def epilogue(op: Record) -> str | None:
     """The epilogue that applies the operation's own activation."""
     return None if op.code == Act.identity else Act(op.code).name

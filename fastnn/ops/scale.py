@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..tables import NONE, Split
-from .operation import MOVE, Access, Call, Operation
+from .operation import MOVE, Access, Call, Operation, vectors
 
 
 class Scale(Operation):
@@ -33,7 +33,7 @@ class Scale(Operation):
         op = table[index]
         yield Call(
             "scale_forward", None, index, 0.0, MOVE * op.n_out,
-            reads=(table.value(op.x, op.n_in), *_vectors("params", op)),
+            reads=(table.value(op.x, op.n_in), *vectors("params", op)),
             writes=(table.value(op.a, op.n_out),),
         )  # fmt: skip
 
@@ -45,7 +45,7 @@ class Scale(Operation):
                 "scale_inputs", table.derivative(index), index, 0.0, MOVE * op.n_out,
                 reads=(
                     table.value(op.da, op.n_out),
-                    *_vectors("params", op),
+                    *vectors("params", op),
                     *table.epilogue_reads(op.below),
                 ),
                 writes=(table.value(op.dx, op.n_in),),
@@ -53,13 +53,8 @@ class Scale(Operation):
         yield Call(
             "scale_parameters", None, index, 0.0, 2 * MOVE * op.n_out, Split.blocks,
             (table.value(op.x, op.n_in, ()), table.value(op.da, op.n_out, ())),
-            (Access("batch", op.batch, op.batch + self.per_batch(op)), *_vectors("grad", op)),
+            (Access("batch", op.batch, op.batch + self.per_batch(op)), *vectors("grad", op)),
         )  # fmt: skip
-
-
-def _vectors(space: str, op) -> tuple[Access, ...]:
-    """Gamma, and beta if there is one, in the space "params" or "grad"."""
-    return tuple(Access(space, at, at + op.n_out) for at in (op.w, op.b) if at != NONE)
 
 
 OPERATION = Scale()

@@ -10,6 +10,7 @@ from ...tables import Status
 from .context import buffer, is_continued, op_of, rows_of_part, share
 from .kernels import kernel, subroutine
 from .memory import doubles, like, reals
+from .slabs import copy_to
 
 _BAD_INDEX = int(Status.BAD_INDEX)
 
@@ -39,13 +40,6 @@ def row_of_table(e, x):
     return np.int64(-1)
 
 
-@subroutine
-def copy_elements(out, source, count):
-    """out = source."""
-    for j in range(count):
-        out[j] = source[j]
-
-
 @kernel
 def embedding_forward(ctx, part, parts):
     """a = the other columns of x, then a row of each table; split by rows of the batch.
@@ -61,10 +55,10 @@ def embedding_forward(ctx, part, parts):
         source = np.int64(0)
         for t in range(n_tables):
             e = next_embedded(ctx, op, t, 0)
-            copy_elements(a, x + source, e.column - source)
+            copy_to(a, x + source, e.column - source)
             a = a + (e.column - source)
             source = e.column + 1
-        copy_elements(a, x + source, n_in - source)
+        copy_to(a, x + source, n_in - source)
         a = a + (n_in - source)
         at = op.w
         for t in range(n_tables):
@@ -72,7 +66,7 @@ def embedding_forward(ctx, part, parts):
             row = row_of_table(e, x)
             if row < 0:
                 return _BAD_INDEX
-            copy_elements(a, params + (e.at + row * e.dim), e.dim)
+            copy_to(a, params + (e.at + row * e.dim), e.dim)
             a = a + e.dim
             at += e.n_values * e.dim
     return 0
