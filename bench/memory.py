@@ -43,9 +43,10 @@ def measure(widths: tuple, batch_size: int) -> dict[str, int]:
     ``vectors`` are parameters, gradient, slots and snapshot; ``batch`` is the workspace of a batch
     and ``packing`` the packing buffers.
     """
-    from fastnn import Dense, Sequential, get_num_threads, losses, run
+    from fastnn import Adam, Dense, Sequential, get_num_threads, losses, run
     from fastnn.engines.workspace import Workspace
     from fastnn.tables import PACK_BYTES, SLOTS, Rule
+    from fastnn.update import Update
 
     X = np.random.default_rng(0).standard_normal((4 * batch_size, widths[0]), np.float32)
     y = np.arange(len(X)) % widths[-1]
@@ -61,7 +62,7 @@ def measure(widths: tuple, batch_size: int) -> dict[str, int]:
     plan, n_slots = net.lower(losses.get("cross_entropy")), SLOTS[Rule.adam]
     rows = run.piece_rows(plan, batch_size)
     state = np.zeros(plan.n_state, net.dtype)
-    ws = Workspace(plan, net.flat_params, state, rows, n_slots, batch_size)
+    ws = Workspace(plan, net.flat_params, state, rows, Update.of(plan, Adam()), batch_size)
     return {
         "fit": found,
         "vectors": net.flat_params.nbytes * (3 + n_slots),

@@ -23,6 +23,7 @@ import numpy as np
 from fastnn import Adam, Dense, Sequential, engines, losses, set_num_threads
 from fastnn.engines.workspace import Steps, Workspace
 from fastnn.tables import HYPER, SLOTS, Rule
+from fastnn.update import Update
 
 #: Parameters whose vectors stay in L2 (one thread), and parameters that must come from memory (all
 #: threads).
@@ -77,7 +78,7 @@ def workspace(rule: Rule, size: int) -> Workspace:
     net = Sequential([Dense(10)], n_inputs=size // 10 - 1)
     plan = net.lower(losses.get("mse"))
     state = np.zeros(plan.n_state, net.dtype)
-    ws = Workspace(plan, net.flat_params, state, 1, SLOTS[rule])
+    ws = Workspace(plan, net.flat_params, state, 1, Update(rule, ((0, plan.n_params, 1.0, 1.0),)))
     ws.grad[:] = 1e-3
     return ws
 
@@ -87,7 +88,7 @@ def step(rule: Rule, size: int, threads: int, turns: int) -> tuple[float, float]
     set_num_threads(threads)
     ws, tiny = workspace(rule, size), workspace(rule, 20)
     engine = engines.current()
-    steps = Steps(rule, np.array([[HYPERPARAMETERS[name] for name in HYPER[rule]]]))
+    steps = Steps(np.array([[HYPERPARAMETERS.get(name, 0.0) for name in HYPER[rule]]]))
     m, v = (np.ones_like(ws.grad) for _ in range(2))
     mover = move_part if threads == 1 else functools.partial(move, threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))

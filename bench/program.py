@@ -15,7 +15,8 @@ from fastnn import losses
 from fastnn.engines.program import Program, Task, Variant, calls_of
 from fastnn.engines.workspace import Workspace
 from fastnn.printing import program_table
-from fastnn.tables import CALL, SLOTS
+from fastnn.tables import CALL
+from fastnn.update import Update
 
 _ALL = {**WORKLOADS, **THREADED}
 
@@ -30,10 +31,11 @@ def main() -> None:
     net = make_network(workload)
     plan = net.lower(losses.get(workload.loss), workload.sizes[0])
     dtype = np.dtype(workload.dtype)
-    rule = make_optimizer(workload).rule
     params, state = np.zeros(plan.n_params, dtype), np.zeros(plan.n_state, dtype)
-    ws = Workspace(plan, params, state, workload.batch_size, SLOTS[rule])
-    variant = Variant(Task.TRAIN, make_data(workload.shortened())[0].dtype, False, None, rule)
+    ws = Workspace(
+        plan, params, state, workload.batch_size, Update.of(plan, make_optimizer(workload))
+    )
+    variant = Variant(Task.TRAIN, make_data(workload.shortened())[0].dtype)
     calls = list(calls_of(ws, variant))
     program = Program(calls, np.zeros(len(calls), CALL))
     print(

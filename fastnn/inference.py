@@ -265,7 +265,7 @@ class Inference(Network):
         data.batch_size = run.piece_rows(plan, len(data.X))
         params, rows = self._built(), data.batch_size
         ws = self._idle.take(plan, params, self._statistics, rows, total_rows=len(data.X))
-        steps = Steps(None, run.with_schedules(plan, np.empty((1, 0)), step), self.seed, step)
+        steps = Steps(run.with_schedules(plan, np.empty((1, 0)), step), self.seed, step)
         total, _ = run.loss_and_grad(engines.current(), ws, data, steps)
         gradient = ws.grad.copy()
         self._idle.put_back(ws)

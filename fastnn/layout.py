@@ -34,6 +34,8 @@ class Layout:
         Elements of float64 for each batch.
     scratch : int
         Elements of the network's type; :meth:`sized` sets it for a number of rows.
+    norms : int
+        Per-batch offset of the sums of squares of the gradient, or NONE; :meth:`sized` sets it.
     gathered, targets, logits, output : int
         Per-sample offsets of the gathered batch, its targets, the output before sigmoid or
         softmax, and the output after the last activation.
@@ -48,12 +50,16 @@ class Layout:
     logits: int
     output: int
     scratch: int = 0
+    norms: int = NONE
 
-    def sized(self, capacity: int, rows: int) -> Layout:
+    def sized(self, capacity: int, rows: int, norms: int = 0) -> Layout:
         """The layout for batches of at most `capacity` rows, pieces of a batch of `rows`.
 
-        It lays out the scratch space: first one range for the temporaries of any operation, which
-        all operations share, then a range per operation for the sums that survive between pieces.
+        `norms` float64 elements follow the per-batch space, for the norm of the gradient.
+
+        The scratch space is laid out here: first one range for the temporaries of any operation,
+        which all operations share, then a range per operation for the sums that survive between
+        pieces.
         """
         ops = self.ops.copy()
         homes = [BY_KIND[kind] for kind in ops["kind"].tolist()]
@@ -67,7 +73,10 @@ class Layout:
                     op["scratch"] = size
                     size += kept
         ops.flags.writeable = False  # engines check it once and then rely on it
-        return replace(self, ops=ops, scratch=size)
+        return replace(
+            self, ops=ops, scratch=size, per_batch=self.per_batch + norms,
+            norms=self.per_batch if norms else NONE,
+        )  # fmt: skip
 
 
 class Flow:

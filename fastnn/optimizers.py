@@ -1,63 +1,20 @@
-"""Optimizers: hyperparameters, and their values for each step of an engine.
-
-They are declarations without state. The state of a rule is kept in flat vectors, the slots, each
-as long as the parameters.
-"""
+"""Optimizers: their hyperparameters, and the columns of these that engines read."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from . import schedules
 from .checks import real_number, true_or_false
 from .names import unknown
-from .tables import HYPER, Rule
+from .optimizer import Optimizer, powers
+from .tables import Rule
 
 
-class Optimizer:
-    """Base of the optimizers.
-
-    Attributes
-    ----------
-    lr : float
-        The learning rate.
-    """
-
-    lr: float
-
-    @property
-    def rule(self) -> Rule:
-        """The update rule that engines execute."""
-        raise AttributeError("a subclass must define its rule")
-
-    def hyper(self, first_step: int, rates: np.ndarray) -> np.ndarray:
-        """The hyperparameters of consecutive steps.
-
-        Parameters
-        ----------
-        first_step : int
-            Number of the first step, counted from 1 over the whole training.
-        rates : ndarray, shape (n,)
-            The learning rate of each step.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, len(HYPER[rule]))
-            In the order of :data:`fastnn.tables.HYPER`.
-        """
-        columns = np.empty((len(rates), len(HYPER[self.rule])))
-        columns[:, 0] = rates
-        return columns
-
-    def config(self) -> dict:
-        """Name and hyperparameters, as written to files."""
-        return {"name": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Gradient descent, with momentum: v = momentum v - lr g, then w = w + v.
 
@@ -66,14 +23,16 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    lr : float, default 0.01
+    lr : float or schedule, default 0.01
         The learning rate, above 0. The velocity contains it, so a change takes effect gradually
         (as in scikit-learn).
-    momentum : float, default 0
+    momentum : float or schedule, default 0
         Fraction of the velocity that a step keeps, in [0, 1).
     nesterov : bool, default False
         Nesterov's momentum, w = w + momentum v - lr g (Y. Nesterov, 1983, in the form of
         I. Sutskever et al., 2013).
+    weight_decay, clip_norm, clip_value, lr_factors, decay_factors
+        As for :class:`fastnn.optimizer.Optimizer`.
 
     Raises
     ------
@@ -87,13 +46,13 @@ class SGD(Optimizer):
     SGD(lr=0.1, momentum=0.9, nesterov=True)
     """
 
-    lr: float = 0.01
-    momentum: float = 0.0
+    lr: float | schedules.Schedule = 0.01  # type: ignore[misc]
+    momentum: float | schedules.Schedule = 0.0
     nesterov: bool = False
 
     def __post_init__(self):
-        real_number(self.lr, "lr", positive=True)
-        real_number(self.momentum, "momentum", least=0, below=1)
+        super().__post_init__()
+        self._check("momentum", least=0, below=1)
         true_or_false(self.nesterov, "nesterov")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0, such as 0.9")
@@ -104,13 +63,11 @@ class SGD(Optimizer):
             return Rule.nesterov
         return Rule.momentum if self.momentum else Rule.sgd
 
-    def hyper(self, first_step, rates):
-        columns = super().hyper(first_step, rates)
-        columns[:, 1:] = self.momentum
-        return columns
+    def _own(self, own, columns, first_step):
+        own[:] = self.values("momentum", first_step - 1, len(own), least=0, below=1)[:, None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam: momentum and a step size for each parameter, both with bias correction.
 
@@ -120,12 +77,16 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    lr : float, default 0.001
+    lr : float or schedule, default 0.001
         The learning rate, above 0.
-    beta1, beta2 : float, defaults 0.9 and 0.999
-        Decay rates of the moving averages m and v, in [0, 1).
+    beta1 : float or schedule, default 0.9
+        Decay rate of the moving average m, in [0, 1).
+    beta2 : float, default 0.999
+        Decay rate of the moving average v, in [0, 1).
     epsilon : float, default 1e-8
         Added to the square root, above 0.
+    weight_decay, clip_norm, clip_value, lr_factors, decay_factors
+        As for :class:`fastnn.optimizer.Optimizer`.
 
     Raises
     ------
@@ -139,44 +100,28 @@ class Adam(Optimizer):
     Adam(lr=0.003, beta1=0.9, beta2=0.999, epsilon=1e-08)
     """
 
-    lr: float = 0.001
-    beta1: float = 0.9
+    lr: float | schedules.Schedule = 0.001  # type: ignore[misc]
+    beta1: float | schedules.Schedule = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
 
     rule: ClassVar[Rule] = Rule.adam
 
     def __post_init__(self):
-        real_number(self.lr, "lr", positive=True)
-        real_number(self.beta1, "beta1", least=0, below=1)
+        super().__post_init__()
+        self._check("beta1", least=0, below=1)
         real_number(self.beta2, "beta2", least=0, below=1)
         real_number(self.epsilon, "epsilon", positive=True)
 
-    def hyper(self, first_step, rates):
-        columns = super().hyper(first_step, rates)
-        steps = np.arange(first_step, first_step + len(rates))
-        first, second = _powers(self.beta1, steps), _powers(self.beta2, steps)
-        correction = np.sqrt(1 - second)
-        columns[:, 0] = rates * correction / (1 - first)
-        columns[:, 1] = self.epsilon * correction
-        columns[:, 2] = self.beta1
-        columns[:, 3] = self.beta2
-        return columns
+    def _own(self, own, columns, first_step):
+        steps = np.arange(first_step, first_step + len(own))
+        beta1 = self.values("beta1", first_step - 1, len(own), least=0, below=1)
+        correction = np.sqrt(1 - powers(self.beta2, steps))
+        columns[:, 0] = columns[:, 0] * correction / (1 - powers(beta1, steps))
+        own[:, 0] = self.epsilon * correction
+        own[:, 1] = beta1
+        own[:, 2] = self.beta2
 
-
-def _powers(beta: float, steps: np.ndarray) -> np.ndarray:
-    """beta**steps, or for large steps another number so small that 1 - it is 1.
-
-    So nothing underflows in a long run; np.errstate would take longer than the powers.
-    """
-    if beta == 0.0:
-        return np.zeros(len(steps))
-    most = max(1, int(_NO_DIFFERENCE / math.log(beta)))
-    return beta ** np.minimum(steps, most)
-
-
-#: The logarithm of a number that makes no difference to 1, far above the smallest normal one.
-_NO_DIFFERENCE = math.log(1e-60)
 
 _BY_NAME = {"sgd": SGD, "adam": Adam}
 

@@ -15,8 +15,9 @@ from . import interrupts
 from .checks import is_finite
 from .engines.protocol import Engine
 from .engines.workspace import Data, Steps, Workspace
-from .optimizers import Optimizer
-from .tables import HYPER, KC, SLOTS
+from .optimizer import Optimizer
+from .tables import HYPER, KC
+from .update import Update
 
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
@@ -208,8 +209,8 @@ class Fit:
         self.results = np.zeros((data.n_batches, 2))
         self.steps_done = 0
         self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
-        rule = self.state.optimizer.rule
-        no_steps = Steps(rule, np.zeros((0, len(HYPER[rule]) + len(self.ws.plan.schedules))))
+        columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
+        no_steps = Steps(np.zeros((0, columns)))
         if self._in_pieces:
             data = data.one_batch(0, self.ws.capacity)
         if shuffle:
@@ -269,11 +270,11 @@ class Fit:
         They are fewer than last - first only if the loss of the next one is not finite.
         """
         state = self.state
-        rates = np.full(last - first, state.optimizer.lr)
+        rates = state.optimizer.rates(state.step, last - first)
         hyper = state.optimizer.hyper(state.step + 1, rates)
         if self.ws.plan.schedules:
             hyper = np.column_stack([hyper, self._scheduled[first:last]])
-        steps = Steps(state.optimizer.rule, hyper, self.seed, state.total_steps)
+        steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)
             self._count(done)
@@ -333,13 +334,14 @@ def prepare(
     batch_size : int
     """
     rows = piece_rows(plan, batch_size)
+    update = Update.of(plan, optimizer)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
         same = ws.is_for(plan, params, statistics) and ws.rows == rows
-        if same and ws.total_rows >= batch_size:
+        if same and ws.update == update and ws.total_rows >= batch_size:
             return last
-    ws = Workspace(plan, params, statistics, rows, SLOTS[optimizer.rule], batch_size)
+    ws = Workspace(plan, params, statistics, rows, update, batch_size)
     new = TrainingState(optimizer, ws.slots, statistics)
     if state is not None:
         new.epoch, new.total_steps = state.epoch, state.total_steps
@@ -372,8 +374,8 @@ class IdleWorkspaces:
             and (total_rows is None or (ws.rows == rows and ws.total_rows >= total_rows))
         ):
             return ws
-        n_slots = None if total_rows is None else 0
-        return Workspace(plan, params, state, rows, n_slots, total_rows)
+        trains = total_rows is not None
+        return Workspace(plan, params, state, rows, None, total_rows, training=trains)
 
     def put_back(self, ws: Workspace) -> None:
         """Keep a workspace for the next call of :meth:`take`."""

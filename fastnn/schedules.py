@@ -139,6 +139,23 @@ def get(given) -> Schedule:
     return given if isinstance(given, Schedule) else Function(given)
 
 
+def checked_values(schedule: Schedule, what: str, first: int, count: int, **limits) -> np.ndarray:
+    """The values of a schedule, each within the limits of :func:`fastnn.checks.real_number`.
+
+    Raises
+    ------
+    ValueError
+        If one is not; the message names its step.
+    """
+    found = np.asarray(schedule.values(first, count), np.float64)
+    least, below = limits.get("least", -np.inf), limits.get("below", np.inf)
+    wrong = ~(np.isfinite(found) & (found >= least) & (found < below))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        real_number(float(found[at]), f"{what}, from {schedule!r}, at step {first + at}", **limits)
+    return found
+
+
 def from_config(config: dict) -> Schedule:
     """The schedule for what :meth:`Schedule.config` returned.
 

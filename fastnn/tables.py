@@ -60,13 +60,34 @@ class Rule(IntEnum):
 #: Number of flat vectors that each rule keeps besides the parameters.
 SLOTS = {Rule.sgd: 0, Rule.momentum: 1, Rule.nesterov: 1, Rule.adam: 2}
 
-#: Columns of the array with one row of hyperparameters per step, for each rule.
+#: The first columns of the array with one row of hyperparameters per step, for every rule:
+#: `coupled` times the weights is added to their gradient, `decoupled` times the weights is
+#: subtracted from them; `clip` is the largest norm or absolute value of the gradient; `average` is
+#: the share of the parameters in their average after the step, 0 if it does not count this step.
+COMMON = ("lr", "coupled", "decoupled", "clip", "average")
+
+#: All columns, for each rule.
 HYPER = {
-    Rule.sgd: ("lr",),
-    Rule.momentum: ("lr", "momentum"),
-    Rule.nesterov: ("lr", "momentum"),
-    Rule.adam: ("lr", "epsilon", "beta1", "beta2"),
+    Rule.sgd: COMMON,
+    Rule.momentum: (*COMMON, "momentum"),
+    Rule.nesterov: (*COMMON, "momentum"),
+    Rule.adam: (*COMMON, "epsilon", "beta1", "beta2"),
 }
+
+#: One range of the flat vector whose parameters an optimizer treats alike. The ranges ascend; what
+#: none of them covers is frozen.
+GROUP = np.dtype(
+    [
+        ("begin", "i8"),
+        ("end", "i8"),
+        ("rate", "f8"),  # factor of the learning rate
+        ("decay", "f8"),  # factor of the weight decay
+    ]
+)
+
+#: Elements of a block of the gradient whose squares are summed before the blocks are, for its norm.
+#: Changing it changes results bitwise.
+NORM_BLOCK = 4096
 
 #: Value of an offset or index field: none.
 NONE = -1
@@ -159,10 +180,16 @@ CONTEXT = np.dtype(
         ("state", "u8"),
         ("constants", "u8"),  # float64: numbers of operations that do not fit their arguments
         ("n_params", "i8"),
+        ("n_state", "i8"),
         ("n_inputs", "i8"),
         ("n_outputs", "i8"),
         ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
         ("user_loss", "u8"),  # address of a user's loss (custom_loss.h), or 0
+        # the optimizer
+        ("groups", "u8"),  # entries of GROUP
+        ("n_groups", "i8"),
+        ("norms", "i8"),  # per-batch offset of the sums of squares of the gradient, or NONE
+        ("average", "u8"),  # averages of the parameters, then of the statistics; or 0
         # the workspace
         ("work", "u8"),
         ("capacity", "i8"),  # most rows of a batch

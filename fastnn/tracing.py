@@ -47,7 +47,9 @@ def trace(
     """
     backward = data.Y is not None or data.labels is not None
     # The layout of training has all layers.
-    walk = _Walk(plan, Workspace(plan, params, state, data.n_rows, 0), data, backward, seed, step)
+    walk = _Walk(
+        plan, Workspace(plan, params, state, data.n_rows, training=True), data, backward, seed, step
+    )
     walk.forward()
     output = output_function(loss.code, plan.n_outputs) if loss is not None else None
     if output is not None:

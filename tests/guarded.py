@@ -32,7 +32,8 @@ from fastnn.engines import compiled, workspace
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
 from fastnn.ops.operation import Table
-from fastnn.tables import OP, SLOTS, Rule
+from fastnn.tables import OP
+from fastnn.update import Update
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _kept = []
@@ -115,7 +116,7 @@ def fuzz(count):
     """Damaged plans, one after another; how many were refused."""
     rng = np.random.default_rng(0)
     engine, refused = engines.current(), 0
-    steps = Steps(Rule.adam, Adam(0.01).hyper(1, np.full(3, 0.01)))
+    steps = Steps(Adam(0.01).hyper(1, np.full(3, 0.01)))
     nets = [
         Sequential([Dense(7, "tanh"), Dense(5, "gelu", l1=0.1), Dense(3)], n_inputs=4),
         Sequential([Dense(40, "relu"), Dense(2, "softmax"), Dense(3)], n_inputs=90),
@@ -139,7 +140,8 @@ def fuzz(count):
             change = {rng.choice(fields): int(rng.choice([-1, 0, 3, 1 << 40]))}
         params, state = like(net.flat_params, "end"), like(net._statistics, "end")
         try:
-            spaces = [Workspace(plan, params, state, 20, n) for n in (None, SLOTS[Rule.adam])]
+            updates = (None, Update.of(plan, Adam(clip_norm=1.0), averages=True))
+            spaces = [Workspace(plan, params, state, 20, update) for update in updates]
             for ws in spaces:
                 ws.layout = dataclasses.replace(ws.layout, ops=damage(ws.layout.ops, rng), **change)
                 ws.table = Table(
@@ -147,7 +149,7 @@ def fuzz(count):
                     ws.layout.training,
                 )  # fmt: skip
                 for name in ("work", "batch", "scratch", "row_loss", "row_correct", "grad",
-                             "slots"):  # fmt: skip
+                             "slots", "average"):  # fmt: skip
                     setattr(ws, name, like(getattr(ws, name), "end"))
             data = Data(
                 like(np.ones((20, net.n_inputs), np.float32), "end"),

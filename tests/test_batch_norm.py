@@ -21,7 +21,8 @@ from fastnn.engines.program import Task, Variant, calls_of, meetings
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import DivergedError, ModelFileError
 from fastnn.ops.dense import Dense as DenseHome
-from fastnn.tables import NONE, SLOTS, Rule, Split
+from fastnn.tables import NONE, Split
+from fastnn.update import Update
 
 ONE_UNIT, SOME_UNITS, MANY_UNITS = 1, 13, 70  # part of a vector, a few, whole strips and a rest
 
@@ -257,7 +258,7 @@ def test_update_is_the_step_of_run_batches(engine, m):
     whole.fit(case.X, case.T, loss="mse", optimizer=Adam(0.01), epochs=3, batch_size=8,
               shuffle=False, progress=False)  # fmt: skip
     plan, state = parts.lower(losses.mse), parts._statistics
-    ws = Workspace(plan, parts.flat_params, state, 8, SLOTS[Rule.adam])
+    ws = Workspace(plan, parts.flat_params, state, 8, Update.of(plan, Adam()))
     poison(ws)
     ws.slots.fill(0)
     data = Data(np.ascontiguousarray(case.X), Y=np.ascontiguousarray(case.T))
@@ -266,7 +267,7 @@ def test_update_is_the_step_of_run_batches(engine, m):
         engines.current().loss_and_grad(ws, data, np.zeros(2))
         np.testing.assert_array_equal(parts._statistics, before)
         hyper = Adam(0.01).hyper(step + 1, np.array([0.01]))
-        engines.current().update(ws, Steps(Rule.adam, hyper, first=step))
+        engines.current().update(ws, Steps(hyper, first=step))
     assert same(parts.state_dict(), whole.state_dict())
 
 
@@ -437,7 +438,7 @@ def test_a_fold_that_is_damaged_is_refused(compiled):
 )  # fmt: skip
 def test_a_damaged_operation_is_refused(field, value):
     net = Sequential([Dense(9), BatchNorm(), Dense(3)], n_inputs=5)
-    ws = Workspace(net.lower(losses.mse), net.flat_params, net._statistics, 8, 0)
+    ws = Workspace(net.lower(losses.mse), net.flat_params, net._statistics, 8, training=True)
     damaged = ws.layout.ops.copy()
     damaged[1][field] = value
     ws.layout = dataclasses.replace(ws.layout, ops=damaged)
@@ -545,7 +546,9 @@ def test_a_batch_of_very_many_rows_is_one_piece(engine):
 def test_pieces_of_a_batch_are_refused(compiled):
     X, T = rows(2000)
     net = Sequential([BatchNorm(), Dense(3)], n_inputs=5, dtype="float64")
-    ws = Workspace(net.lower(losses.mse), net.flat_params, net._statistics, 512, 0, 2000)
+    ws = Workspace(
+        net.lower(losses.mse), net.flat_params, net._statistics, 512, total_rows=2000, training=True
+    )
     with pytest.raises(ValueError, match="2000 rows in pieces, but an operation needs all"):
         engines.current().loss_and_grad(ws, Data(X, Y=T, batch_size=512), np.zeros(2))
 
@@ -608,8 +611,8 @@ def test_threads_need_not_meet_between_a_wide_product_and_its_normalisation():
     net = Sequential([Dense(512), BatchNorm(), Activation("relu"), Dense(512, "relu"), Dense(10)],
                      n_inputs=784)  # fmt: skip
     plan = net.lower(losses.cross_entropy)
-    ws = Workspace(plan, net.flat_params, net._statistics, 128, SLOTS[Rule.adam])
-    calls = list(calls_of(ws, Variant(Task.TRAIN, rule=Rule.adam)))
+    ws = Workspace(plan, net.flat_params, net._statistics, 128, Update.of(plan, Adam()))
+    calls = list(calls_of(ws, Variant(Task.TRAIN)))
     splits = [call._replace(split=Split.columns) if call.columns else call for call in calls]
     backward = [call.kernel for call in splits].index("batch_norm_backward")
     (before,) = (call for call in splits[:backward] if call.kernel == "dense_inputs")

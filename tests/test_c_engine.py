@@ -18,7 +18,8 @@ from fastnn.engines import boundary, native
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
-from fastnn.tables import CALL, CONTEXT, OP, SLOTS, Act, Rule, Status
+from fastnn.tables import CALL, CONTEXT, OP, Act, Status
+from fastnn.update import Update
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -323,7 +324,7 @@ def make_workspace(rows=20):
     net = Sequential([Dense(6, "gelu", l1=0.1), Dense(3)], n_inputs=4)
     plan = net.lower(fastnn.losses.cross_entropy)
     state = np.zeros(0, np.float32)
-    return Workspace(plan, net.flat_params, state, rows, SLOTS[Rule.adam])
+    return Workspace(plan, net.flat_params, state, rows, Update.of(plan, Adam()))
 
 
 def make_data(**changes):
@@ -337,11 +338,11 @@ def make_data(**changes):
 def step(ws, data, steps=3, results=None, out=None, hyper=None):
     """One run of everything on given arrays."""
     engine = engines.current()
-    hyper = np.tile([0.01, 1e-8, 0.9, 0.999], (steps, 1)) if hyper is None else hyper
+    hyper = Adam(0.01).hyper(1, np.full(steps, 0.01)) if hyper is None else hyper
     results = np.zeros((steps, 2)) if results is None else results
     predicting = Workspace(ws.plan, ws.params, ws.state, ws.rows)
     engine.forward(predicting, data, np.zeros((20, 3), np.float32) if out is None else out)
-    engine.run_batches(ws, data, Steps(Rule.adam, hyper), results, 0, steps)
+    engine.run_batches(ws, data, Steps(hyper), results, 0, steps)
 
 
 def misaligned(shape, dtype):

@@ -38,9 +38,11 @@ def outputs(layer, x, dtype, *, seed=0, step=0, piece=None, below=()):
     m, n = x.shape
     net = Sequential([*below, layer, Dense(1)], n_inputs=n, seed=seed, dtype=dtype)
     plan = net.lower(losses.mse)
-    ws = Workspace(plan, net.flat_params, np.zeros(0, dtype), piece or m, 0, m)
+    ws = Workspace(
+        plan, net.flat_params, np.zeros(0, dtype), piece or m, total_rows=m, training=True
+    )
     data = Data(x.astype(dtype), Y=np.zeros((m, 1), dtype), batch_size=piece or m)
-    steps = Steps(None, with_schedules(plan, np.empty((1, 0)), step), seed, step)
+    steps = Steps(with_schedules(plan, np.empty((1, 0)), step), seed, step)
     index = len(plan.training.ops) - 3
     offset, found = ws.layout.ops[index]["a"], []
     for k in range(data.n_batches):

@@ -33,7 +33,8 @@ from fastnn.engines import reference
 from fastnn.engines.compiled import CompiledEngine
 from fastnn.engines.protocol import Engine
 from fastnn.engines.workspace import Data, Steps, Workspace
-from fastnn.tables import CALL, CONTEXT, OP, SLOTS, Rule
+from fastnn.tables import CALL, CONTEXT, OP
+from fastnn.update import Update
 
 # What one rounding of each operation may add up to; the oracle works in float64.
 TOLERANCE = {"float32": 2e-5, "float64": 2e-13}
@@ -340,13 +341,13 @@ def test_update_is_the_step_of_run_batches(engine):
     whole.fit(case.X, case.T, loss="mse", optimizer=Adam(0.01), epochs=3, batch_size=8,
               shuffle=False, progress=False)  # fmt: skip
     plan = parts.lower(fastnn.losses.mse)
-    ws = Workspace(plan, parts.flat_params, np.zeros(0), 8, SLOTS[Rule.adam])
+    ws = Workspace(plan, parts.flat_params, np.zeros(0), 8, Update.of(plan, Adam()))
     data = Data(np.ascontiguousarray(case.X), Y=np.ascontiguousarray(case.T))
     run = engines.current()
     for step in range(3):
         run.loss_and_grad(ws, data, np.zeros(2))
         hyper = Adam(0.01).hyper(step + 1, np.array([0.01]))
-        run.update(ws, Steps(Rule.adam, hyper, first=step))
+        run.update(ws, Steps(hyper, first=step))
     np.testing.assert_array_equal(parts.flat_params, whole.flat_params)
 
 

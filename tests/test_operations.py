@@ -270,7 +270,7 @@ def test_a_damaged_operation_is_refused(compiled, name, field, value):
     """Machine code checks nothing: whatever points outside is an error before it runs."""
     case = Case(3, (Dense(4), Residual((PReLU(), Dense(4))), Dense(2)), "mse", 8, seed=0)
     net = case.network("float64")
-    ws = Workspace(net.lower(losses.mse), net.flat_params, np.zeros(0), 8, 0)
+    ws = Workspace(net.lower(losses.mse), net.flat_params, np.zeros(0), 8, training=True)
     table = ws.layout.ops.copy()
     index = max(np.flatnonzero(table["kind"] == OPERATIONS[name].kind)[:2])
     table[index][field] = value

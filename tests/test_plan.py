@@ -19,7 +19,8 @@ from fastnn.ops.activation import Activation as ActivationHome
 from fastnn.ops.operation import BY_ROWS, LOSSES, RESULT, Access, Call, Table
 from fastnn.plan import Lowering
 from fastnn.printing import program_table
-from fastnn.tables import INPUT, NONE, Split
+from fastnn.tables import HYPER, INPUT, NONE, Rule, Split
+from fastnn.update import Update
 
 STACK = [
     Dense(8, "relu"),
@@ -261,13 +262,13 @@ def test_the_driver_knows_seed_step_and_mode(compiled, seed):
     lowered = net.lower(losses.cross_entropy)
     params, state = net.flat_params, np.zeros(0, np.float32)
     data = Data(np.ones((20, 2), np.float32), labels=np.zeros(20, np.int32), batch_size=4)
-    ws = Workspace(lowered, params, state, 4, n_slots=2)
+    ws = Workspace(lowered, params, state, 4, Update.of(lowered, Adam()))
     engine = fastnn.engines.current()
-    steps = Steps(Adam().rule, Adam().hyper(11, np.full(5, 0.1)), seed, 10)
+    steps = Steps(Adam().hyper(11, np.full(5, 0.1)), seed, 10)
     engine.run_batches(ws, data, steps, np.zeros((5, 2)), 0, 5)
     context = ws.programs[compiled].context
     assert (context["seed"] % 2**64, context["step"], context["training"]) == (seed, 15, 1)
-    assert context["hyper_columns"] == 4
+    assert context["hyper_columns"] == len(HYPER[Rule.adam])
     forward = Workspace(lowered, params, state, 4)
     engine.evaluate(forward, data, np.zeros((5, 2)))
     assert forward.programs[compiled].context["training"] == 0
@@ -283,14 +284,13 @@ def test_a_workspace_for_prediction_cannot_train(compiled):
 
 def test_a_workspace_counts_all_its_bytes():
     net = Sequential([Dense(3, l2=0.1)], n_inputs=2)
-    ws = Workspace(
-        net.lower(losses.cross_entropy), net.flat_params, np.zeros(0, np.float32), 8, n_slots=2
-    )
+    plan, state = net.lower(losses.cross_entropy), np.zeros(0, np.float32)
+    ws = Workspace(plan, net.flat_params, state, 8, Update.of(plan, Adam(), averages=True))
     ws.pack_for(2)
-    small = (ws.ran, ws.ran_on, ws.team)
+    small = (ws.ran, ws.ran_on, ws.team, ws.groups)
     arrays = [a for a in vars(ws).values() if isinstance(a, np.ndarray)]
     counted = [a for a in arrays if not any(a is b for b in (ws.params, ws.state, *small))]
-    assert len(counted) == 8
+    assert len(counted) == 9
     assert ws.nbytes == sum(a.nbytes for a in counted)
 
 

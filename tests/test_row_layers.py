@@ -365,7 +365,7 @@ def test_a_damaged_operation_is_refused(compiled, name, field, value):
     below = naive.Dense(8), naive.GroupNorm(2), naive.Scale(True)
     case = Case(3, (*below, naive.Maxout(8), naive.Dense(2)), "mse", 8, seed=0)
     net = case.network("float64")
-    ws = Workspace(net.lower(losses.mse), net.flat_params, np.zeros(0), 8, 0)
+    ws = Workspace(net.lower(losses.mse), net.flat_params, np.zeros(0), 8, training=True)
     table = ws.layout.ops.copy()
     index = int(np.flatnonzero(table["kind"] == OPERATIONS[name].kind)[0])
     table[index][field] = value

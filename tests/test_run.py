@@ -109,7 +109,9 @@ def test_a_million_rows_take_bounded_memory(compiled, workspaces, monkeypatch):
     net = Sequential(layers, n_inputs=784)
     lowered = net.lower(losses.cross_entropy)
     rows = run.piece_rows(lowered, 10**6)
-    ws = Workspace(lowered, net.flat_params, np.zeros(0, np.float32), rows, 0, 10**6)
+    ws = Workspace(
+        lowered, net.flat_params, np.zeros(0, np.float32), rows, total_rows=10**6, training=True
+    )
     data = Data(np.zeros((10**6, 784), np.uint8), labels=np.zeros(10**6, np.int32), batch_size=rows)
     engines.current().loss_and_grad(ws, data, np.zeros(2), 0, 1)
     assert ws.nbytes < 64 * 2**20
@@ -135,11 +137,15 @@ def test_pieces_that_would_cut_a_block_are_refused(compiled):
     net = Sequential([Dense(3)], n_inputs=2)
     lowered = net.lower(losses.cross_entropy)
     data = Data(np.ones((900, 2), np.float32), labels=np.zeros(900, np.int32), batch_size=100)
-    ws = Workspace(lowered, net.flat_params, np.zeros(0, np.float32), 100, 0, 900)
+    ws = Workspace(
+        lowered, net.flat_params, np.zeros(0, np.float32), 100, total_rows=900, training=True
+    )
     with pytest.raises(ValueError, match="multiples of 512"):
         engines.current().loss_and_grad(ws, data, np.zeros(2))
     data.batch_size = 512
-    ws = Workspace(lowered, net.flat_params, np.zeros(0, np.float32), 512, 0, 600)
+    ws = Workspace(
+        lowered, net.flat_params, np.zeros(0, np.float32), 512, total_rows=600, training=True
+    )
     with pytest.raises(ValueError, match=r"in room for 60[08]"):
         engines.current().loss_and_grad(ws, data, np.zeros(2))
 

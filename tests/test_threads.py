@@ -23,7 +23,8 @@ from fastnn.engines.program import Program, Task, Variant, calls_of, meetings
 from fastnn.engines.tuning import Tuner
 from fastnn.engines.workspace import Data, Steps, Workspace
 from fastnn.errors import EngineError
-from fastnn.tables import CALL, SLOTS, Rule, Split
+from fastnn.tables import CALL, Split
+from fastnn.update import Update
 
 #: "numba" once, though it may have two pools.
 assert set(POOLS) >= set(COMPILED)
@@ -87,8 +88,10 @@ def training(rows, batch_size, change=None):
     net = Sequential([Dense(21, "tanh"), Dense(17, "relu"), Dense(4)], n_inputs=9, seed=3)
     plan = net.lower(losses.cross_entropy)
     n = data.n_batches
-    ws = Workspace(plan, net.flat_params, np.zeros(0, np.float32), batch_size, SLOTS[Rule.adam])
-    steps = Steps(Rule.adam, Adam(0.01).hyper(1, np.full(n, 0.01)))
+    ws = Workspace(
+        plan, net.flat_params, np.zeros(0, np.float32), batch_size, Update.of(plan, Adam())
+    )
+    steps = Steps(Adam(0.01).hyper(1, np.full(n, 0.01)))
     results = np.full((n, 2), np.nan)
 
     def run():
@@ -357,15 +360,15 @@ def programs_of(net, loss, rows, metric=None, weighted=False):
     """The calls of every program of a network, for batches of so many rows."""
     plan = net.lower(loss_function(loss))
     state = np.zeros(plan.n_state, net.dtype)
-    trains = Workspace(plan, net.flat_params, state, rows, SLOTS[Rule.adam])
+    trains = Workspace(plan, net.flat_params, state, rows, Update.of(plan, Adam()))
     predicts = Workspace(plan, net.flat_params, state, rows)
     features = np.dtype(np.float32)
     for variant in (
-        Variant(Task.TRAIN, features, weighted, metric, Rule.adam),
+        Variant(Task.TRAIN, features, weighted, metric),
         Variant(Task.GRADIENT, None, weighted, metric),
         Variant(Task.EVALUATE, features, weighted, metric),
         Variant(Task.PREDICT, features, function="logits"),
-        Variant(Task.UPDATE, rule=Rule.adam),
+        Variant(Task.UPDATE),
     ):
         ws = predicts if variant.task in (Task.EVALUATE, Task.PREDICT) else trains
         calls = list(calls_of(ws, variant))

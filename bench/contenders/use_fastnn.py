@@ -91,19 +91,20 @@ class Multiplier:
         from fastnn import losses
         from fastnn.engines import current
         from fastnn.engines.workspace import Data, Steps, Workspace
-        from fastnn.tables import SLOTS, Rule
+        from fastnn.tables import COMMON
+        from fastnn.update import Update
 
         # The second layer is measured: the first one never computes the gradient of its input.
         layers = [fastnn.Dense(n_in), fastnn.Dense(n_out)]
         net = fastnn.Sequential(layers, n_inputs=1, dtype="float32")
         plan = net.lower(losses.get("mse"))
         state = np.zeros(plan.n_state, np.float32)
-        ws = Workspace(plan, net.flat_params, state, rows, SLOTS[Rule.sgd])
+        ws = Workspace(plan, net.flat_params, state, rows, Update.of(plan, fastnn.SGD()))
         data = Data(
             np.ones((rows, 1), np.float32), Y=np.zeros((rows, n_out), np.float32),
             batch_size=rows, order=np.tile(np.arange(rows), count),
         )  # fmt: skip
-        steps, results = Steps(Rule.sgd, np.zeros((count, 1))), np.zeros((count, 2))
+        steps, results = Steps(np.zeros((count, len(COMMON)))), np.zeros((count, 2))
         engine = current()
 
         def run(first, last):

@@ -13,7 +13,7 @@ import numpy as np
 from ..ops import BY_KIND
 from ..ops.operation import EDGES, Record, is_value
 from ..random import Stream
-from ..tables import FEATURE_TYPES, HYPER, INPUT, KC, NONE, OP, SLOTS, Rule
+from ..tables import FEATURE_TYPES, GROUP, HYPER, INPUT, KC, NONE, OP
 
 #: Larger sizes are damage: no machine has the memory.
 _MOST = 1 << 48
@@ -70,19 +70,33 @@ def check_workspace(ws) -> None:
     check_layout(plan, layout, capacity, ws.total_rows)
 
 
-def check_training(ws, rule: Rule | None) -> None:
-    """Check the arrays that a backward pass writes, and those of the optimizer step `rule`.
+def check_training(ws, steps: bool) -> None:
+    """Check the arrays that a backward pass writes, and if it `steps`, those of the update.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_array`.
+        As :func:`check_array`, or if the workspace has no update, or one of another plan.
     """
-    check_array(ws.grad, "grad", ws.params.dtype, ws.plan.n_params, written=True)
-    if rule is not None:
-        check_array(ws.params, "params", ws.params.dtype, ws.plan.n_params, written=True)
-        least = SLOTS[rule] * ws.plan.n_params
-        check_array(ws.slots, "slots", ws.params.dtype, least, written=True)
+    n_params, dtype = ws.plan.n_params, ws.params.dtype
+    check_array(ws.grad, "grad", dtype, n_params, written=True)
+    if not steps:
+        return
+    if ws.update is None:
+        raise ValueError("the workspace has no update, so it cannot take steps")
+    check_array(ws.params, "params", dtype, n_params, written=True)
+    check_array(ws.slots, "slots", dtype, ws.update.n_slots * n_params, written=True)
+    if ws.update.averages:
+        check_array(ws.average, "average", dtype, n_params + ws.plan.n_state, written=True)
+    check_array(ws.groups, "groups", GROUP, 0)
+    end = 0
+    for begin, next_end, *factors in ws.groups.tolist():
+        if not (end <= begin <= next_end <= n_params and np.isfinite(factors).all()):
+            raise ValueError(f"the groups of the update do not fit {n_params} parameters")
+        end = next_end
+    norms = ws.update.per_batch(n_params)
+    if norms and not 0 <= ws.layout.norms <= ws.layout.per_batch - norms:
+        raise ValueError(f"norms is {ws.layout.norms}, but {norms} numbers are needed there")
 
 
 def check_layout(plan, layout, capacity: int, rows: int) -> None:
@@ -329,10 +343,10 @@ def check_pieces(ws, data) -> None:
         raise ValueError(f"{data.n_rows} rows in pieces, in room for {ws.total_rows}")
 
 
-def check_steps(plan, rule: Rule | None, hyper, n_steps: int, results, n_results: int) -> None:
+def check_steps(plan, ws, hyper, n_steps: int, results, n_results: int) -> None:
     """Check `hyper`, (n_steps, columns), and `results`, (n_results, 2), if they are given.
 
-    The columns are those of the rule and of the plan's schedules.
+    The columns are those of the workspace's update, if one is given, and of the plan's schedules.
 
     Raises
     ------
@@ -340,11 +354,12 @@ def check_steps(plan, rule: Rule | None, hyper, n_steps: int, results, n_results
         As :func:`check_array`, or if it has too few columns.
     """
     if hyper is not None:
-        columns = len(plan.schedules) + (0 if rule is None else len(HYPER[rule]))
+        steps = ws is not None and ws.update is not None
+        columns = len(plan.schedules) + (len(HYPER[ws.update.rule]) if steps else 0)
         check_array(hyper, "hyper", _FLOAT64, n_steps * columns)
-        if hyper.ndim != 2 or (rule is not None and hyper.shape[1] != columns):
+        if hyper.ndim != 2 or (steps and hyper.shape[1] != columns):
             raise ValueError(f"hyper has the shape {hyper.shape}, but a step has {columns} numbers")
-    elif rule is not None:
+    elif ws is not None:
         raise TypeError("a step needs hyperparameters")
     if results is not None:
         check_array(results, "results", _FLOAT64, n_results * 2, written=True)

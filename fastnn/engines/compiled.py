@@ -97,11 +97,10 @@ class CompiledEngine:
             ws.grad.fill(np.nan)
 
     def update(self, ws, steps):
-        variant = Variant(Task.UPDATE, rule=steps.rule)
-        self._drive(ws, variant, None, 0, len(steps.hyper), _Arrays(steps=steps))
+        self._drive(ws, Variant(Task.UPDATE), None, 0, len(steps.hyper), _Arrays(steps=steps))
 
     def run_batches(self, ws, data, steps, results, first, last):
-        variant = self._variant(Task.TRAIN, ws, data, steps.rule)
+        variant = self._variant(Task.TRAIN, ws, data)
         self._drive(ws, variant, data, first, last, _Arrays(steps=steps, results=results))
         return ws.completed
 
@@ -122,8 +121,8 @@ class CompiledEngine:
     # -- binding and calling ------------------------------------------------------------------
 
     @staticmethod
-    def _variant(task: Task, ws, data, rule=None) -> Variant:
-        return Variant(task, _gathers(ws, data), data.weights is not None, data.metric, rule)
+    def _variant(task: Task, ws, data) -> Variant:
+        return Variant(task, _gathers(ws, data), data.weights is not None, data.metric)
 
     def _drive(self, ws, variant: Variant, data, first: int, last: int, arrays: _Arrays) -> _Bound:
         """Fill the context and run a program; afterwards the status is OK or NOT_FINITE.
@@ -139,7 +138,8 @@ class CompiledEngine:
         hyper = None if steps is None else steps.hyper
         n_results = 1 if arrays.accumulates else last - first
         n_steps = 1 if arrays.accumulates else last - first
-        boundary.check_steps(ws.plan, variant.rule, hyper, n_steps, results, n_results)
+        steps_of = ws if task in (Task.TRAIN, Task.UPDATE) else None
+        boundary.check_steps(ws.plan, steps_of, hyper, n_steps, results, n_results)
         bound = ws.programs.get(self.name) or self._context(ws)
         program = bound.programs.get(variant) or self._bind(ws, bound, variant)
         data = _NO_DATA if data is None else data
@@ -236,7 +236,9 @@ class CompiledEngine:
         context = _Context(_DRIVER(self.address("drive", dtype)))
         context.set(
             ops=layout.ops, params=ws.params, grad=ws.grad, slots=ws.slots, state=ws.state,
-            constants=ws.plan.constants, n_params=ws.plan.n_params, work=ws.work,
+            constants=ws.plan.constants, n_params=ws.plan.n_params, n_state=ws.plan.n_state,
+            groups=ws.groups, n_groups=len(ws.groups), norms=layout.norms, average=ws.average,
+            work=ws.work,
             capacity=ws.capacity, gathered=layout.gathered, targets=layout.targets,
             batch=ws.batch, scratch=ws.scratch, row_loss=ws.row_loss,
             row_correct=ws.row_correct, ran=ws.ran, ran_on=ws.ran_on,
@@ -258,7 +260,7 @@ class CompiledEngine:
             purpose = "training" if ws.layout.training else "prediction"
             raise ValueError(f"a workspace for {purpose} cannot {task.value}")
         if trains:
-            boundary.check_training(ws, variant.rule)
+            boundary.check_training(ws, task is not Task.GRADIENT)
         if task in (Task.TRAIN, Task.GRADIENT, Task.EVALUATE) and ws.plan.loss is None:
             raise ValueError("the plan has no loss")
         if task not in (Task.PREDICT, Task.UPDATE) and ws.plan.user_loss is not None:

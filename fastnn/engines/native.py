@@ -40,7 +40,9 @@ def _code(name: str) -> int | None:
 def _is_of_other_sources() -> bool:
     """Whether the module was compiled from other tables: its kernels would read other fields."""
     compiled = layout()
-    records = {"op": tables.OP, "call": tables.CALL, "context": tables.CONTEXT}
+    records = {
+        "op": tables.OP, "call": tables.CALL, "group": tables.GROUP, "context": tables.CONTEXT,
+    }  # fmt: skip
     codes = compiled["codes"]
     needed = {f"{kind}_{code.name}" for kind in ("SPLIT", "STATUS") for code in _ENUMS[kind]}
     return (

@@ -34,6 +34,8 @@ _GATHER = 16.0
 
 #: Cost of a parameter in an optimizer step, in multiply-adds; Adam has a root and a division.
 _STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
+#: The same for a parameter in an average.
+_AVERAGE = 12.0
 
 #: A product is split by columns if each part gets _LEAST_WIDTH columns and the weights have _MORE
 #: times the elements of the values that are read and written; or if it gets _WIDE columns, which
@@ -75,8 +77,6 @@ class Variant(NamedTuple):
         Whether rows have weights.
     metric : str or None
         How accuracy is counted: "class", "sign" or None.
-    rule : Rule or None
-        The optimizer's step.
     function : str or None
         What a forward pass stores.
     """
@@ -85,7 +85,6 @@ class Variant(NamedTuple):
     features: np.dtype | None = None
     weighted: bool = False
     metric: str | None = None
-    rule: Rule | None = None
     function: str | None = None
 
 
@@ -95,7 +94,7 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
     homes = [BY_KIND[record.kind] for record in table.records]
     body = range(len(table) - (plan.loss is not None))
     if variant.task is Task.UPDATE:
-        yield from _step(plan, table, homes, variant.rule)
+        yield from _step(ws, homes)
         return
     gathered = table.value(table.gathered, plan.n_inputs)
     targets = table.value(table.targets, plan.n_outputs)
@@ -132,20 +131,44 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
         if table[index].da != NONE:
             yield from homes[index].backward(table, index)
     if variant.task is Task.TRAIN:
-        yield from _step(plan, table, homes, variant.rule)
+        yield from _step(ws, homes)
 
 
-def _step(plan, table, homes, rule) -> Iterator[Call]:
-    yield _update(plan, rule)
+def _step(ws, homes) -> Iterator[Call]:
+    plan, update = ws.plan, ws.update
+    yield from _clip(ws)
+    yield _blocks(update.rule.name, ws, _STEP[update.rule], ("grad",), ("params", "slots"))
     for index, home in enumerate(homes):
-        yield from home.after_step(table, index)
+        yield from home.after_step(ws.table, index)
+    if update.averages:
+        found = (Access("params", 0, plan.n_params), Access("state", 0, plan.n_state))
+        average = (Access("average", 0, plan.n_params + plan.n_state),)
+        cost = _AVERAGE * plan.n_params
+        yield Call("average", None, 0, cost, 0.0, Split.blocks, (*found, *average), average)
 
 
-def _update(plan, rule) -> Call:
-    whole = {space: Access(space, 0, plan.n_params) for space in ("params", "slots", "grad")}
+def _clip(ws) -> Iterator[Call]:
+    """The calls that limit the gradient."""
+    if ws.update.clips == "norm":
+        at = ws.layout.norms
+        norms = Access("batch", at, at + ws.update.per_batch(ws.plan.n_params))
+        whole = Access("grad", 0, ws.plan.n_params)
+        cost = MOVE * ws.plan.n_params
+        yield Call("square_sums", None, 0, cost, 0.0, Split.blocks, (whole,), (norms,))
+        call = _blocks("clip_norm", ws, MOVE, ("grad",), ("grad",))
+        yield call._replace(reads=(*call.reads, norms))
+    elif ws.update.clips == "value":
+        yield _blocks("clip_value", ws, MOVE, ("grad",), ("grad",))
+
+
+def _blocks(kernel: str, ws, cost: float, reads, writes) -> Call:
+    """A call that goes over whole vectors, of which every part has the same share as in others."""
+    whole = {
+        space: Access(space, 0, ws.plan.n_params, (Split.blocks,)) for space in (*reads, *writes)
+    }
     return Call(
-        Rule(rule).name, None, 0, _STEP[rule] * plan.n_params, 0.0, Split.blocks,
-        (whole["grad"],), (whole["params"], whole["slots"]),
+        kernel, None, 0, cost * ws.plan.n_params, 0.0, Split.blocks,
+        tuple(whole[space] for space in reads), tuple(whole[space] for space in writes),
     )  # fmt: skip
 
 

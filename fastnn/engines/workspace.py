@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..ops.operation import Table
-from ..tables import MOST_PARTS, PACK_BYTES, TEAM_STEP, TEAM_WORDS, Rule
+from ..tables import GROUP, MOST_PARTS, PACK_BYTES, TEAM_STEP, TEAM_WORDS
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
 _ALIGNMENT = 64
+_NO_GROUPS = np.zeros(0, GROUP)
 
 
 def aligned_zeros(size: int, dtype, alignment: int = _ALIGNMENT) -> np.ndarray:
@@ -38,11 +39,12 @@ class Workspace:
         The flat state vector, likewise.
     rows : int
         Rows of the largest batch.
-    n_slots : int or None
-        Flat vectors of the optimizer (:data:`fastnn.tables.SLOTS`); None for prediction
-        only, without slots and gradient.
+    update : Update, optional
+        What a step of the optimizer does (:class:`fastnn.update.Update`); None where there is none.
     total_rows : int, optional
         Rows of a batch that runs in pieces of `rows`; by default there are no pieces.
+    training : bool, optional
+        Whether it computes gradients; by default if there is an update.
 
     Attributes
     ----------
@@ -56,6 +58,10 @@ class Workspace:
         The gradient that ``loss_and_grad`` writes.
     slots : ndarray, shape (n_slots, n_params)
         The state of the optimizer.
+    groups : ndarray of tables.GROUP
+        The ranges of the parameters that the optimizer treats alike.
+    average : ndarray, shape (n_params + n_state,) or (0,)
+        The average of the parameters and of the statistics, if the update has one.
     work : ndarray, shape (layout.per_sample * capacity,)
         Per-sample buffers; any call may overwrite any of it.
     batch : ndarray of float64, shape (layout.per_batch,)
@@ -72,24 +78,31 @@ class Workspace:
     """
 
     def __init__(
-        self, plan, params: np.ndarray, state: np.ndarray, rows: int, n_slots: int | None = None,
-        total_rows: int | None = None,
+        self, plan, params: np.ndarray, state: np.ndarray, rows: int, update: Any = None,
+        total_rows: int | None = None, training: bool | None = None,
     ):  # fmt: skip
         self.plan = plan
+        self.update = update
         self.params = params
         self.state = state
         self.rows = rows
         self.capacity = -(-max(rows, 1) // ROW_STEP) * ROW_STEP
         self.total_rows = max(total_rows or 0, self.capacity)
-        base = plan.prediction if n_slots is None else plan.training
-        self.layout = base.sized(self.capacity, self.total_rows)
+        training = update is not None if training is None else training
+        base = plan.training if training else plan.prediction
+        norms = 0 if update is None else update.per_batch(plan.n_params)
+        self.layout = base.sized(self.capacity, self.total_rows, norms)
         self.table = Table(
             self.layout.ops, self.capacity, rows, self.layout.gathered, self.layout.targets,
             self.layout.training,
         )  # fmt: skip
         dtype = params.dtype
-        self.grad = aligned_zeros(0 if n_slots is None else plan.n_params, dtype)
-        n_slots = n_slots or 0
+        self.grad = aligned_zeros(plan.n_params if training else 0, dtype)
+        n_slots = 0 if update is None else update.n_slots
+        self.groups = _NO_GROUPS if update is None else update.table()
+        self.average = aligned_zeros(
+            plan.n_params + plan.n_state if update is not None and update.averages else 0, dtype
+        )
         self.slots = aligned_zeros(n_slots * plan.n_params, dtype).reshape(n_slots, plan.n_params)
         self.work = aligned_zeros(self.layout.per_sample * self.capacity, dtype)
         self.batch = aligned_zeros(self.layout.per_batch, np.float64)
@@ -124,7 +137,8 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays except the parameters and the state."""
-        return sum(array.nbytes for array in (self.grad, self.slots, *self.temporary()))
+        kept = (self.grad, self.slots, self.average)
+        return sum(array.nbytes for array in (*kept, *self.temporary()))
 
     def temporary(self) -> tuple[np.ndarray, ...]:
         """The arrays whose contents no run may assume.
@@ -199,17 +213,15 @@ class Steps:
 
     Attributes
     ----------
-    rule : Rule or None
-        None for a gradient without a step.
     hyper : ndarray of float64, shape (n, len(HYPER[rule]) + len(plan.schedules))
-        The hyperparameters of each step: the rule's, then those of operations.
+        The hyperparameters of each step: those of the workspace's update, if it has one, then those
+        of operations.
     seed : int
         The network's seed.
     first : int
         Number of the first step, from 0 over the whole training.
     """
 
-    rule: Rule | None
     hyper: np.ndarray
     seed: int = 0
     first: int = 0

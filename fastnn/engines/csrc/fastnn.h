@@ -74,6 +74,17 @@ struct call {
     CALL_FIELDS(FIELD_OF_STRUCT)
 };
 
+/* One range of the flat vector whose parameters an optimizer treats alike. */
+#define GROUP_FIELDS(FIELD)                                                                       \
+    FIELD(int64_t, begin)                                                                         \
+    FIELD(int64_t, end)                                                                           \
+    FIELD(double, rate)          /* factor of the learning rate */                                \
+    FIELD(double, decay)         /* factor of the weight decay */
+
+struct group {
+    GROUP_FIELDS(FIELD_OF_STRUCT)
+};
+
 /* Everything that kernels see. Each thread has its own copy, in which the driver sets the first two
    groups; Python sets the rest. */
 #define CONTEXT_FIELDS(FIELD)                                                                     \
@@ -96,10 +107,16 @@ struct call {
     FIELD(void *, state)                                                                          \
     FIELD(const double *, constants) /* numbers of operations that do not fit their arguments */  \
     FIELD(int64_t, n_params)                                                                      \
+    FIELD(int64_t, n_state)                                                                       \
     FIELD(int64_t, n_inputs)                                                                      \
     FIELD(int64_t, n_outputs)                                                                     \
     FIELD(int64_t, mean)           /* 1: the loss is a mean over rows, 0: a sum */                \
     FIELD(void *, user_loss)       /* a user's loss (custom_loss.h), or NULL */                   \
+    /* the optimizer */                                                                           \
+    FIELD(const struct group *, groups)                                                           \
+    FIELD(int64_t, n_groups)                                                                      \
+    FIELD(int64_t, norms)          /* per-batch offset: sums of squares of the gradient */        \
+    FIELD(void *, average)         /* of the parameters, then of the statistics; or NULL */       \
     /* the workspace */                                                                           \
     FIELD(void *, work)                                                                           \
     FIELD(int64_t, capacity)       /* rows it can hold */                                         \
@@ -171,6 +188,7 @@ struct context {
     CODE(SLAB_WEIGHTS, 1 << 14)                                                                   \
     CODE(SLAB_ROWS, 2048)                                                                         \
     CODE(MOST_SLABS, 32)                                                                          \
+    CODE(NORM_BLOCK, 4096)                                                                        \
     CODE(MOST_PARTS, 256)                                                                         \
     CODE(TEAM_WORDS, 112)                                                                         \
     CODE(TEAM_STEP, 16)                                                                           \

@@ -105,6 +105,9 @@ static PyObject *layout(PyObject *self, PyObject *args)
 #define STRUCT call
     PUT_STRUCT("call", CALL_FIELDS(PUT_FIELD))
 #undef STRUCT
+#define STRUCT group
+    PUT_STRUCT("group", GROUP_FIELDS(PUT_FIELD))
+#undef STRUCT
 #define STRUCT context
     PUT_STRUCT("context", CONTEXT_FIELDS(PUT_FIELD))
 #undef STRUCT

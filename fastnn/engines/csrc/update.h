@@ -1,57 +1,165 @@
 /* Optimizer steps on the flat vectors: w parameters, g gradient, slots one after another.
 
-   The hyperparameters of the step arrive in ctx->hyper, so schedules stay in Python. All are
-   elementwise and split by elements. */
+   The hyperparameters of the step arrive in ctx->hyper, so schedules stay in Python; the first ones
+   are the same for all rules (COMMON in tables.py). All rules are elementwise, and split by
+   elements. */
 
-/* A kernel that runs the statement on vectors of its share: n elements from i on. `values` are
-   declared before the loop. */
+/* The numbers of a step for one group of parameters. */
+struct step {
+    double rate;
+    real coupled, decoupled;
+    const double *own; /* the rule's own hyperparameters */
+};
+
+enum { HYPER_rate, HYPER_coupled, HYPER_decoupled, HYPER_clip, HYPER_average, HYPER_own };
+
+INLINE struct step step_of(const struct context *ctx, const struct group *group)
+{
+    const double *hyper = ctx->hyper;
+    return (struct step){.rate = hyper[HYPER_rate] * group->rate,
+                         .coupled = (real)(hyper[HYPER_coupled] * group->decay),
+                         .decoupled = (real)(hyper[HYPER_decoupled] * group->rate * group->decay),
+                         .own = hyper + HYPER_own};
+}
+
+/* The elements of a group among some elements. */
+INLINE struct range within(struct range some, const struct group *group)
+{
+    const int64_t begin = larger_of(some.begin, group->begin);
+    return (struct range){begin, larger_of(begin, smaller_of(some.end, group->end))};
+}
+
+/* A kernel that runs the statement on vectors of its share: n elements from i on. It sets `weight`,
+   from which a decoupled decay has been subtracted, with the help of `gradient`, to which a coupled
+   one has been added, and of slots at `slot`, `slot + ctx->n_params`, ... `values` are declared
+   before the loop. */
 #define UPDATE(name, values, statement)                                                           \
     static int64_t name(struct context *ctx, int64_t part, int64_t parts)                         \
     {                                                                                             \
-        const struct range mine = share_of(ctx->n_params, 16, part, parts);                       \
-        const double *hyper = ctx->hyper;                                                         \
-        real *w = (real *)ctx->params + mine.begin;                                               \
-        const real *g = (const real *)ctx->grad + mine.begin;                                     \
-        real *slot = (real *)ctx->slots + mine.begin;                                             \
-        (void)slot;                                                                               \
-        values;                                                                                   \
-        FOR_VECTORS(i, n, mine.end - mine.begin, const vec gradient = take(g + i, n); statement); \
+        const struct range share = share_of(ctx->n_params, 16, part, parts);                      \
+        for (int64_t group = 0; group < ctx->n_groups; group++) {                                 \
+            const struct range mine = within(share, ctx->groups + group);                         \
+            const struct step step = step_of(ctx, ctx->groups + group);                           \
+            real *w = (real *)ctx->params + mine.begin;                                           \
+            const real *g = (const real *)ctx->grad + mine.begin;                                 \
+            real *slot = (real *)ctx->slots + mine.begin;                                         \
+            (void)slot;                                                                           \
+            HYPER(rate, step.rate);                                                               \
+            HYPER(coupled, step.coupled);                                                         \
+            HYPER(decoupled, step.decoupled);                                                     \
+            values;                                                                               \
+            FOR_VECTORS(i, n, mine.end - mine.begin, vec weight = take(w + i, n);                 \
+                        vec gradient = take(g + i, n);                                            \
+                        if (step.coupled != 0) gradient = gradient + coupled * weight;            \
+                        if (step.decoupled != 0) weight = weight - decoupled * weight;            \
+                        statement; put(w + i, weight, n););                                       \
+        }                                                                                         \
         return STATUS_OK;                                                                         \
     }
 
 #define HYPER(name, value) const vec name = set((real)(value))
 
-/* w = w - lr g; hyper = (lr,) */
-UPDATE(sgd, HYPER(rate, hyper[0]), put(w + i, take(w + i, n) - rate * gradient, n);)
+/* w = w - lr g */
+UPDATE(sgd, , weight = weight - rate * gradient)
 
-/* v = mu v - lr g, w = w + v; hyper = (lr, mu) */
-UPDATE(momentum, HYPER(rate, hyper[0]); HYPER(mu, hyper[1]),
+/* v = mu v - lr g, w = w + v; own = (mu,) */
+UPDATE(momentum, HYPER(mu, step.own[0]),
        const vec v = mu * take(slot + i, n) - rate * gradient;
        put(slot + i, v, n);
-       put(w + i, take(w + i, n) + v, n);)
+       weight = weight + v)
 
-/* v = mu v - lr g, w = w + mu v - lr g; hyper = (lr, mu) */
-UPDATE(nesterov, HYPER(rate, hyper[0]); HYPER(mu, hyper[1]),
+/* v = mu v - lr g, w = w + mu v - lr g; own = (mu,) */
+UPDATE(nesterov, HYPER(mu, step.own[0]),
        const vec v = mu * take(slot + i, n) - rate * gradient;
        put(slot + i, v, n);
-       put(w + i, take(w + i, n) + (mu * v - rate * gradient), n);)
+       weight = weight + (mu * v - rate * gradient))
 
 /* m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, w = w - lr m / (sqrt v + eps).
 
-   hyper = (lr, eps, b1, b2), where lr and eps include the bias correction (Kingma and Ba, Adam,
-   2015, end of section 2). */
+   own = (eps, b1, b2); lr and eps include the bias correction (Kingma and Ba, Adam, 2015, end of
+   section 2). */
 UPDATE(adam,
-       HYPER(rate, hyper[0]); HYPER(epsilon, hyper[1]); HYPER(b1, hyper[2]); HYPER(b2, hyper[3]);
-       HYPER(c1, 1.0 - hyper[2]); HYPER(c2, 1.0 - hyper[3]);
+       HYPER(epsilon, step.own[0]); HYPER(b1, step.own[1]); HYPER(b2, step.own[2]);
+       HYPER(c1, 1.0 - step.own[1]); HYPER(c2, 1.0 - step.own[2]);
        real *second = slot + ctx->n_params,
        const vec m = b1 * take(slot + i, n) + c1 * gradient;
        const vec v = b2 * take(second + i, n) + c2 * (gradient * gradient);
        put(slot + i, m, n);
        put(second + i, v, n);
-       put(w + i, take(w + i, n) - rate * m / (root(v) + epsilon), n);)
+       weight = weight - rate * m / (root(v) + epsilon))
+
+/* The sums of squares of the blocks of the gradient, each from the groups in turn; split by
+   blocks. */
+static int64_t square_sums(struct context *ctx, int64_t part, int64_t parts)
+{
+    const real *g = (const real *)ctx->grad;
+    double *norms = ctx->batch + ctx->norms;
+    const struct range mine = share_of((ctx->n_params + NORM_BLOCK - 1) / NORM_BLOCK, 1, part, parts);
+    for (int64_t block = mine.begin; block < mine.end; block++) {
+        const int64_t begin = block * NORM_BLOCK;
+        const struct range all = {begin, smaller_of(begin + NORM_BLOCK, ctx->n_params)};
+        double total = 0.0;
+        for (int64_t group = 0; group < ctx->n_groups; group++) {
+            const struct range some = within(all, ctx->groups + group);
+            total += dot_of(g + some.begin, g + some.begin, some.end - some.begin);
+        }
+        norms[block] = total;
+    }
+    return STATUS_OK;
+}
+
+/* g = g clip / |g| if the norm |g| is above clip; split by elements. */
+static int64_t clip_norm(struct context *ctx, int64_t part, int64_t parts)
+{
+    const double most = ctx->hyper[HYPER_clip];
+    const double norm = sqrt(sum_in_blocks(0.0, ctx->batch + ctx->norms,
+                                           (ctx->n_params + NORM_BLOCK - 1) / NORM_BLOCK));
+    if (norm <= most) return STATUS_OK;
+    HYPER(factor, most / norm);
+    const struct range mine = share_of(ctx->n_params, 16, part, parts);
+    real *g = (real *)ctx->grad + mine.begin;
+    FOR_VECTORS(i, n, mine.end - mine.begin, put(g + i, factor * take(g + i, n), n););
+    return STATUS_OK;
+}
+
+/* g = clip where g > clip, -clip where g < -clip; split by elements. */
+static int64_t clip_value(struct context *ctx, int64_t part, int64_t parts)
+{
+    HYPER(most, ctx->hyper[HYPER_clip]);
+    const struct range mine = share_of(ctx->n_params, 16, part, parts);
+    real *g = (real *)ctx->grad + mine.begin;
+    FOR_VECTORS(i, n, mine.end - mine.begin, const vec v = take(g + i, n);
+                const vec below = choose(less(most, v), most, v);
+                put(g + i, choose(less(below, -most), -most, below), n););
+    return STATUS_OK;
+}
+
+/* a = a + share (w - a) for the parameters and, behind them, the statistics; split by elements. */
+static int64_t average(struct context *ctx, int64_t part, int64_t parts)
+{
+    if (ctx->hyper[HYPER_average] == 0.0) return STATUS_OK;
+    HYPER(rate, ctx->hyper[HYPER_average]);
+    const int64_t n_params = ctx->n_params;
+    const struct range mine = share_of(n_params + ctx->n_state, 16, part, parts);
+    const struct range params = {smaller_of(mine.begin, n_params), smaller_of(mine.end, n_params)};
+    const struct range state = {larger_of(mine.begin, n_params), larger_of(mine.end, n_params)};
+    real *a = (real *)ctx->average + params.begin;
+    const real *w = (const real *)ctx->params + params.begin;
+    FOR_VECTORS(i, n, params.end - params.begin, const vec old = take(a + i, n);
+                put(a + i, old + rate * (take(w + i, n) - old), n););
+    a = (real *)ctx->average + state.begin;
+    w = (const real *)ctx->state + (state.begin - n_params);
+    FOR_VECTORS(i, n, state.end - state.begin, const vec old = take(a + i, n);
+                put(a + i, old + rate * (take(w + i, n) - old), n););
+    return STATUS_OK;
+}
 
 #define UPDATE_SYMBOLS                                                                            \
     SYMBOL(sgd)                                                                                   \
     SYMBOL(momentum)                                                                              \
     SYMBOL(nesterov)                                                                              \
-    SYMBOL(adam)
+    SYMBOL(adam)                                                                                  \
+    SYMBOL(square_sums)                                                                           \
+    SYMBOL(clip_norm)                                                                             \
+    SYMBOL(clip_value)                                                                            \
+    SYMBOL(average)

@@ -36,7 +36,7 @@ from numba.extending import (
     register_model,
 )
 
-from ...tables import CONTEXT, OP
+from ...tables import CONTEXT, GROUP, OP
 
 
 class Pointer(types.Type):
@@ -82,6 +82,11 @@ def context_type(real):
 def op_type(real):
     """The type of a pointer to an operation of the plan."""
     return Struct(OP, real, "Op")
+
+
+def group_type(real):
+    """The type of a pointer to a group of the optimizer."""
+    return Struct(GROUP, real, "Group")
 
 
 @register_model(Pointer)
@@ -194,6 +199,8 @@ def elements_of(name: str):
 
 #: ``op_at(ctx, address)``: a pointer to an operation of the plan.
 op_at = _cast_address(lambda struct: op_type(struct.real))
+#: ``group_at(ctx, address)``: a pointer to a group of the optimizer.
+group_at = _cast_address(lambda struct: group_type(struct.real))
 
 
 @intrinsic

@@ -8,7 +8,7 @@ from ... import random
 from .activation import identity
 from .batches import n_correct, rows_of
 from .loss import OUTPUT_FUNCTIONS
-from .update import UPDATES
+from .update import step
 from .walk import Pass
 
 # An overflow shows in the loss, which is checked; NumPy need not warn of it as well.
@@ -56,8 +56,7 @@ def loss_and_grad(ws, data, results, first=0, last=None, steps=None):
 def update(ws, steps):
     """One optimizer step from ws.grad for each row of hyperparameters."""
     for hyper in steps.hyper:
-        UPDATES[steps.rule](ws.params, ws.grad, ws.slots, hyper)
-        Pass(ws, np.empty((0, ws.plan.n_inputs), ws.params.dtype)).after_step()
+        step(ws, hyper, Pass(ws, np.empty((0, ws.plan.n_inputs), ws.params.dtype)))
 
 
 @_quiet
@@ -69,8 +68,7 @@ def run_batches(ws, data, steps, results, first, last):
         if not np.isfinite(results[done, 0]):
             return done
         p.backward()
-        UPDATES[steps.rule](ws.params, ws.grad, ws.slots, steps.hyper[done])
-        p.after_step()
+        step(ws, steps.hyper[done], p)
     ws.completed = last - first
     return ws.completed
 
