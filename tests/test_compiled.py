@@ -45,8 +45,10 @@ from fastnn import (
 )
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
+from fastnn.engines.workspace import Steps, Workspace
 from fastnn.losses import Custom
 from fastnn.tables import FEATURE_TYPES, Act
+from fastnn.update import Update
 
 OPTIMIZERS = [
     SGD(0.05),
@@ -471,6 +473,11 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
             assert net.loss_and_grad(X, y)[1].dtype == dtype
             if "entropy" in loss:
                 assert net.predict_proba(X).dtype == dtype
+    plan = net.lower(loss_function("mse"))
+    for clip in ({"clip_norm": 0.1}, {"clip_value": 0.1}):
+        update = Update.of(plan, Adam(weight_decay=0.1, **clip), averages=True)
+        ws = Workspace(plan, net.flat_params, net._statistics, 8, update)
+        engines.current().update(ws, Steps(Adam().hyper(1, np.full(2, 0.01))))
     single = Sequential([Dense(1)], dtype=dtype)
     single.fit(X, y > 2, epochs=1, progress=False)
     for loss in map(loss_function, LOSSES + LOSSES_WITH_ARGUMENT):

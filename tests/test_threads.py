@@ -325,7 +325,7 @@ def touched(call, part, parts):
                 continue
             if call.split in own and call.split == Split.rows:
                 rows = range(part, part + 1)
-            elif call.split in own and call.split == Split.columns:
+            elif call.split in own and call.split in (Split.columns, Split.blocks):
                 n = end - begin
                 numbers = range(begin + n * part // parts, begin + n * (part + 1) // parts)
             per_sample = space in ("value", "losses", "correct")
@@ -360,7 +360,8 @@ def programs_of(net, loss, rows, metric=None, weighted=False):
     """The calls of every program of a network, for batches of so many rows."""
     plan = net.lower(loss_function(loss))
     state = np.zeros(plan.n_state, net.dtype)
-    trains = Workspace(plan, net.flat_params, state, rows, Update.of(plan, Adam()))
+    update = Update.of(plan, Adam(clip_norm=1.0), averages=True)
+    trains = Workspace(plan, net.flat_params, state, rows, update)
     predicts = Workspace(plan, net.flat_params, state, rows)
     features = np.dtype(np.float32)
     for variant in (
