@@ -9,9 +9,9 @@ import pytest
 import fastnn
 
 MODULES = [
-    "activations", "coding", "custom_loss", "data.digits", "data.split", "embeddings", "engines",
-    "engines.threads", "gradients", "initializers", "layers", "losses", "model", "normalizations",
-    "optimizers", "plots", "schedules", "stochastic", "training",
+    "activations", "adaptive", "coding", "custom_loss", "data.digits", "data.split", "embeddings",
+    "engines", "engines.threads", "gradients", "initializers", "layers", "losses", "model",
+    "normalizations", "optimizers", "plots", "schedules", "stochastic", "training",
 ]  # fmt: skip
 
 
