@@ -128,14 +128,14 @@ UPDATE(adagrad, HYPER(epsilon, step.own[0]),
        put(slot + i, sum, n);
        weight = weight - rate * gradient / (root(sum) + epsilon))
 
-/* v = rho v + (1-rho) g^2, d = sqrt(u + eps) / sqrt(v + eps) g, u = rho u + (1-rho) d^2,
-   w = w - lr d; own = (eps, rho) */
+/* v = rho v + (1-rho) g^2, d = sqrt((u + eps) / (v + eps)) g,
+   u = rho u + (1-rho) d^2, w = w - lr d; own = (eps, rho) */
 UPDATE(adadelta,
        HYPER(epsilon, step.own[0]); HYPER(rho, step.own[1]); HYPER(rest, 1.0 - step.own[1]);
        real *second = slot + ctx->n_params,
        const vec v = rho * take(slot + i, n) + rest * (gradient * gradient);
        const vec u = take(second + i, n);
-       const vec d = root(u + epsilon) / root(v + epsilon) * gradient;
+       const vec d = root((u + epsilon) / (v + epsilon)) * gradient;
        put(slot + i, v, n);
        put(second + i, rho * u + rest * (d * d), n);
        weight = weight - rate * d)

@@ -226,9 +226,9 @@ def adagrad(ctx, part, parts):
 
 @kernel
 def adadelta(ctx, part, parts):
-    """v = rho v + (1-rho) g^2, d = sqrt(u + eps) / sqrt(v + eps) g, u = rho u + (1-rho) d^2.
+    """v = rho v + (1-rho) g^2, d = sqrt((u + eps) / (v + eps)) g, w = w - lr d.
 
-    w = w - lr d; own = (eps, rho).
+    u = rho u + (1-rho) d^2; own = (eps, rho).
     """
     w, g, v, own = vectors(ctx)
     u = v + ctx.n_params
@@ -239,7 +239,7 @@ def adadelta(ctx, part, parts):
         for i in range(mine.begin, mine.end):
             gradient = coupled_gradient(w, g, mine, i)
             v[i] = rho * v[i] + rest * (gradient * gradient)
-            d = math.sqrt(u[i] + epsilon) / math.sqrt(v[i] + epsilon) * gradient
+            d = math.sqrt((u[i] + epsilon) / (v[i] + epsilon)) * gradient
             u[i] = rho * u[i] + rest * (d * d)
             w[i] = decayed(w, mine, i) - rate * d
     return 0

@@ -88,15 +88,15 @@ def adagrad(w, g, slots, h):
 
 
 def adadelta(w, g, slots, h):
-    """v = rho v + (1-rho) g^2, d = sqrt(u + eps) / sqrt(v + eps) g, u = rho u + (1-rho) d^2
+    """v = rho v + (1-rho) g^2, d = sqrt((u + eps) / (v + eps)) g, w = w - lr d
 
-    w = w - lr d
+    u = rho u + (1-rho) d^2
     """
     v, u = slots
     rho, rest, epsilon = (like(x, w) for x in (h["rho"], 1 - h["rho"], h["epsilon"]))
     v *= rho
     v += rest * (g * g)
-    d = np.sqrt(u + epsilon) / np.sqrt(v + epsilon) * g
+    d = np.sqrt((u + epsilon) / (v + epsilon)) * g
     u *= rho
     u += rest * (d * d)
     w -= like(h["lr"], w) * d
