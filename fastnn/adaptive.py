@@ -14,8 +14,8 @@ from .tables import Rule
 #: Nadam's product of momentums is kept for every so many steps; between them it is computed again.
 _KEPT_EVERY = 4096
 
-#: A number that makes no difference to 1, and a power of 0.96 that is about as small.
-_SMALL, _LARGE_POWER = 1e-60, 3000.0
+#: A number that makes no difference to 1.
+_SMALL = 1e-60
 
 
 @dataclass(frozen=True, repr=False)
@@ -382,7 +382,7 @@ class Nadam(_Moments):
 
 def _rise(steps: np.ndarray, decay: float) -> np.ndarray:
     """Nadam's momentum in some steps, as a fraction of beta1."""
-    return 1 - 0.5 * 0.96 ** np.minimum(steps * decay, _LARGE_POWER)
+    return 1 - 0.5 * powers(0.96**decay, steps) if decay else np.full(len(steps), 0.5)
 
 
 def _running_product(start: float, factors: np.ndarray) -> np.ndarray:
