@@ -2,10 +2,13 @@
 
     python bench/overheads.py
 
-An optimizer step is compared with moving its bytes: a loop that reads and writes the same vectors
-and does one addition for each vector that it writes. The call overhead from Python, the time of a
-step of 20 parameters, is subtracted. An epoch with validation data is compared with the same epoch
-without them, and with one forward pass over them.
+An optimizer step is compared with moving its bytes: a loop that reads the parameters, the gradient
+and the slots, writes parameters and slots, and does one addition for each vector that it writes. It
+is also compared with PyTorch's optimizer on one flat tensor, where PyTorch is installed and has it:
+the fused one if there is one, else the one that goes over lists of tensors ("foreach"). They take
+turns in one process. The call overhead from Python, the time of a step of 20 parameters, is
+subtracted from fastnn's. An epoch with validation data is compared with the same epoch without
+them, and with one forward pass over them.
 """
 
 from __future__ import annotations
@@ -15,57 +18,121 @@ import functools
 import statistics
 import sys
 import time
+from typing import NamedTuple
 
 import machine
 import numba
 import numpy as np
 
-from fastnn import Adam, Dense, Sequential, engines, losses, set_num_threads
+from fastnn import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Dense,
+    Lion,
+    Nadam,
+    RAdam,
+    RMSprop,
+    Sequential,
+    engines,
+    losses,
+    set_num_threads,
+)
+from fastnn.engines import compiled
 from fastnn.engines.workspace import Steps, Workspace
-from fastnn.tables import HYPER, SLOTS, Rule
+from fastnn.optimizer import Optimizer
+from fastnn.tables import SLOTS
 from fastnn.update import Update
 
-#: Parameters whose vectors stay in L2 (one thread), and parameters that must come from memory (all
-#: threads).
+try:
+    import torch
+except ImportError:
+    torch = None
+
+#: Parameters whose vectors stay in L2 (one thread), and parameters that must come from memory.
 L2_SIZE, MEMORY_SIZE = 20_000, 10_000_000
 #: Networks and rows of an epoch of the validation table; batches have 32 rows.
 VALIDATED = (((14, 64, 64, 2), 20_000), ((784, 128, 10), 10_000))
-HYPERPARAMETERS = {"lr": 1e-3, "epsilon": 1e-8, "momentum": 0.9, "beta1": 0.9, "beta2": 0.999}
+#: Each rule by what it is called here: the optimizer, and PyTorch's with its arguments.
+OPTIMIZERS = {
+    "SGD": (SGD(1e-3), "SGD", {"fused": True}),
+    "SGD, momentum": (SGD(1e-3, 0.9), "SGD", {"momentum": 0.9, "fused": True}),
+    "SGD, Nesterov": (
+        SGD(1e-3, 0.9, nesterov=True),
+        "SGD",
+        {"momentum": 0.9, "nesterov": True, "fused": True},
+    ),
+    "Adagrad": (Adagrad(1e-3), "Adagrad", {"fused": True}),
+    "RMSprop": (RMSprop(), "RMSprop", {"foreach": True}),
+    "RMSprop, momentum": (
+        RMSprop(momentum=0.9),
+        "RMSprop",
+        {"momentum": 0.9, "foreach": True},
+    ),
+    "RMSprop, centered": (RMSprop(centered=True), "RMSprop", {"centered": True, "foreach": True}),
+    "RMSprop, both": (
+        RMSprop(momentum=0.9, centered=True),
+        "RMSprop",
+        {"momentum": 0.9, "centered": True, "foreach": True},
+    ),
+    "Adam": (Adam(), "Adam", {"fused": True}),
+    "AMSGrad": (Adam(amsgrad=True), "Adam", {"amsgrad": True, "fused": True}),
+    "AdamW": (AdamW(), "AdamW", {"fused": True}),
+    "Nadam": (Nadam(), "NAdam", {"foreach": True}),
+    "RAdam": (RAdam(), "RAdam", {"foreach": True}),
+    "Adadelta": (Adadelta(), "Adadelta", {"foreach": True}),
+    "Lion": (Lion(), None, {}),
+}
 
 
 @numba.njit(error_model="numpy")
-def move_part(w, g, m, v, slots):
+def move_part(w, g, slots):
     """Read w, g and the slots, write w and the slots."""
-    if slots == 0:
+    if len(slots) == 0:
         for i in range(w.size):
             w[i] += g[i]
-    elif slots == 1:
+    elif len(slots) == 1:
+        m = slots[0]
         for i in range(w.size):
             m[i] += g[i]
             w[i] += m[i]
-    else:
+    elif len(slots) == 2:
+        m, v = slots[0], slots[1]
         for i in range(w.size):
             m[i] += g[i]
             v[i] += g[i]
             w[i] += m[i]
+    else:
+        m, v, u = slots[0], slots[1], slots[2]
+        for i in range(w.size):
+            m[i] += g[i]
+            v[i] += g[i]
+            u[i] += g[i]
+            w[i] += m[i]
 
 
 @numba.njit(parallel=True)
-def move(parts, w, g, m, v, slots):
+def move(parts, w, g, slots):
     """:func:`move_part` by several threads."""
     n = w.size
     for part in numba.prange(parts):
         i, end = n * part // parts, n * (part + 1) // parts
-        move_part(w[i:end], g[i:end], m[i:end], v[i:end], slots)
+        move_part(w[i:end], g[i:end], slots[:, i:end])
 
 
-def smallest(*functions, turns: int, repeat: int = 1) -> list[float]:
-    """The smallest seconds of each function; they take turns, after one that warms up."""
+def smallest(*functions, turns: int, repeat: int = 1, pause: float = 0.0) -> list[float]:
+    """The smallest seconds of each function; they take turns, after one that warms up.
+
+    The pause before each lets the other libraries' threads go to sleep.
+    """
     for function in functions:
         function()
     best = [float("inf")] * len(functions)
     for _ in range(turns):
         for k, function in enumerate(functions):
+            time.sleep(pause)
             began = time.perf_counter()
             for _ in range(repeat):
                 function()
@@ -73,32 +140,68 @@ def smallest(*functions, turns: int, repeat: int = 1) -> list[float]:
     return best
 
 
-def workspace(rule: Rule, size: int) -> Workspace:
+def workspace(optimizer: Optimizer, size: int) -> Workspace:
     """A workspace for steps of `size` parameters, with a gradient."""
     net = Sequential([Dense(10)], n_inputs=size // 10 - 1)
     plan = net.lower(losses.get("mse"))
     state = np.zeros(plan.n_state, net.dtype)
-    ws = Workspace(plan, net.flat_params, state, 1, Update(rule, ((0, plan.n_params, 1.0, 1.0),)))
+    ws = Workspace(plan, net.flat_params, state, 1, Update.of(plan, optimizer))
+    optimizer.reset(ws.slots)
     ws.grad[:] = 1e-3
     return ws
 
 
-def step(rule: Rule, size: int, threads: int, turns: int) -> tuple[float, float]:
-    """Seconds of a step less its call overhead, and seconds of moving its bytes."""
+class Times(NamedTuple):
+    """Seconds of a step less its call overhead, of moving its bytes, and of PyTorch's step."""
+
+    step: float
+    moving: float
+    torch: float | None
+
+
+def step(label: str, size: int, threads: int, turns: int, peer: bool) -> Times:
+    """Measure a step of `size` parameters, and if `peer` that of PyTorch.
+
+    A fit would choose the number of threads by measuring; here each is measured by itself.
+    """
+    optimizer, name, arguments = OPTIMIZERS[label]
     set_num_threads(threads)
-    ws, tiny = workspace(rule, size), workspace(rule, 20)
+    compiled.PARTS = threads
+    ws, tiny = workspace(optimizer, size), workspace(optimizer, 20)
     engine = engines.current()
-    steps = Steps(np.array([[HYPERPARAMETERS.get(name, 0.0) for name in HYPER[rule]]]))
-    m, v = (np.ones_like(ws.grad) for _ in range(2))
+    steps = Steps(optimizer.hyper(100, np.array([1e-3])))
+    slots = np.ones((SLOTS[optimizer.rule], size), ws.grad.dtype)
     mover = move_part if threads == 1 else functools.partial(move, threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    seconds, overhead, moving = smallest(
+    functions = [
         lambda: engine.update(ws, steps),
         lambda: engine.update(tiny, steps),
-        lambda: mover(ws.params, ws.grad, m, v, SLOTS[rule]),
-        turns=turns, repeat=max(1, 4_000_000 // size),
-    )  # fmt: skip
-    return seconds - overhead, moving
+        lambda: mover(ws.params, ws.grad, slots),
+    ]
+    if peer and torch is not None and name is not None:
+        torch.set_num_threads(threads)
+        parameter = torch.nn.Parameter(torch.ones(size))
+        parameter.grad = torch.full((size,), 1e-3)
+        functions.append(getattr(torch.optim, name)([parameter], lr=1e-3, **arguments).step)
+    seconds, overhead, moving, *others = smallest(
+        *functions, turns=turns, repeat=max(1, 4_000_000 // size), pause=0.02 * peer
+    )
+    return Times(seconds - overhead, moving, others[0] if others else None)
+
+
+def print_steps(where: str, size: int, threads: int, turns: int, peer: bool) -> None:
+    """Print a table of steps of `size` parameters."""
+    label = f"{size} parameters ({where}), {threads} thread{'s' * (threads > 1)}"
+    headings = f"{'us':>10}{'moving us':>11}{'ratio':>8}"
+    print(f"\n{label:<45}{headings}" + f"{'PyTorch us':>12}{'ratio':>8}" * peer)
+    for name, (_, _, arguments) in OPTIMIZERS.items():
+        found = step(name, size, threads, turns, peer)
+        line = f"{found.step * 1e6:>10.1f}{found.moving * 1e6:>11.1f}"
+        line += f"{found.step / found.moving:>8.2f}"
+        if found.torch is not None:
+            line += f"{found.torch * 1e6:>12.1f}{found.step / found.torch:>8.2f}"
+            line += "  fused" if "fused" in arguments else "  foreach"
+        print(f"{name:<45}{line}", flush=True)
 
 
 def validation(widths, rows, batch_size, turns, epochs) -> tuple[float, float]:
@@ -137,7 +240,7 @@ def validation(widths, rows, batch_size, turns, epochs) -> tuple[float, float]:
 
 
 def main() -> int:
-    """Print both tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="everything once, on less: a test")
     options = parser.parse_args()
@@ -146,15 +249,13 @@ def main() -> int:
     print(f"engine {engines.current().name}, {engines.get_num_threads()} threads at most")
     if options.quick:
         print("--quick tests that everything runs: its numbers say nothing")
-    print(f"\n{'optimizer step':<36}{'us':>10}{'moving us':>11}{'ratio':>8}")
+    most = engines.get_num_threads()
+    print_steps("L2", L2_SIZE, 1, turns, peer=False)
     memory_size = MEMORY_SIZE // 100 if options.quick else MEMORY_SIZE
-    cases = (("L2", L2_SIZE, 1), ("memory", memory_size, engines.get_num_threads()))
-    for where, size, threads in cases:
-        for rule in Rule:
-            seconds, moving = step(rule, size, threads, turns)
-            name = f"{rule.name}, {size} parameters ({where})"
-            print(f"{name:<36}{seconds * 1e6:>10.1f}{moving * 1e6:>11.1f}{seconds / moving:>8.2f}")
+    for threads in sorted({1, most}):
+        print_steps("memory", memory_size, threads, turns, peer=True)
     set_num_threads(1)
+    compiled.PARTS = None
     print(f"\n{'validation, 1 thread':<36}{'forward':>10}{'beyond':>10}   of an epoch")
     for widths, rows in VALIDATED:
         rows = rows // 20 if options.quick else rows

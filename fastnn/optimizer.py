@@ -135,6 +135,10 @@ class Optimizer:
     def _own(self, own: np.ndarray, columns: np.ndarray, first_step: int) -> None:
         """Set the rule's own columns, and what it changes in the others."""
 
+    def reset(self, slots: np.ndarray) -> None:
+        """Set the slots (n_slots, n_params) to what they are before the first step."""
+        slots.fill(0)
+
     def config(self) -> dict:
         """Name and hyperparameters, as written to files."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -242,10 +242,10 @@ class Fit:
             kept[:] = array
 
     def roll_back(self) -> None:
-        """Restore parameters and state of the start of the epoch, and zero the slots."""
+        """Restore parameters and state of the start of the epoch, and reset the slots."""
         for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
             array[:] = kept
-        self.ws.slots.fill(0)
+        self.state.optimizer.reset(self.ws.slots)
         self.state.step, self.state.total_steps = 0, self._total_steps
 
     @property
@@ -348,6 +348,8 @@ def prepare(
     if state is not None and continues:
         ws.slots[:] = state.slots
         new.step = state.step
+    else:
+        optimizer.reset(ws.slots)
     return Fit(engine, ws, new)
 
 

@@ -55,10 +55,35 @@ class Rule(IntEnum):
     momentum = 1
     nesterov = 2
     adam = 3
+    amsgrad = 4
+    adagrad = 5
+    rmsprop = 6
+    rmsprop_momentum = 7
+    rmsprop_centered = 8
+    rmsprop_centered_momentum = 9
+    nadam = 10
+    adadelta = 11
+    radam = 12
+    lion = 13
 
 
 #: Number of flat vectors that each rule keeps besides the parameters.
-SLOTS = {Rule.sgd: 0, Rule.momentum: 1, Rule.nesterov: 1, Rule.adam: 2}
+SLOTS = {
+    Rule.sgd: 0,
+    Rule.momentum: 1,
+    Rule.nesterov: 1,
+    Rule.adam: 2,
+    Rule.amsgrad: 3,
+    Rule.adagrad: 1,
+    Rule.rmsprop: 1,
+    Rule.rmsprop_momentum: 2,
+    Rule.rmsprop_centered: 2,
+    Rule.rmsprop_centered_momentum: 3,
+    Rule.nadam: 2,
+    Rule.adadelta: 2,
+    Rule.radam: 2,
+    Rule.lion: 1,
+}
 
 #: The first columns of the array with one row of hyperparameters per step, for every rule:
 #: `coupled` times the weights is added to their gradient, `decoupled` times the weights is
@@ -72,6 +97,16 @@ HYPER = {
     Rule.momentum: (*COMMON, "momentum"),
     Rule.nesterov: (*COMMON, "momentum"),
     Rule.adam: (*COMMON, "epsilon", "beta1", "beta2"),
+    Rule.amsgrad: (*COMMON, "epsilon", "beta1", "beta2"),
+    Rule.adagrad: (*COMMON, "epsilon"),
+    Rule.rmsprop: (*COMMON, "rho", "inside", "outside"),
+    Rule.rmsprop_momentum: (*COMMON, "rho", "inside", "outside", "momentum"),
+    Rule.rmsprop_centered: (*COMMON, "rho", "inside", "outside"),
+    Rule.rmsprop_centered_momentum: (*COMMON, "rho", "inside", "outside", "momentum"),
+    Rule.nadam: (*COMMON, "epsilon", "beta1", "beta2", "now", "next"),
+    Rule.adadelta: (*COMMON, "epsilon", "rho"),
+    Rule.radam: (*COMMON, "epsilon", "beta1", "beta2", "plain", "adaptive"),
+    Rule.lion: (*COMMON, "beta1", "beta2"),
 }
 
 #: One range of the flat vector whose parameters an optimizer treats alike. The ranges ascend; what

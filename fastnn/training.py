@@ -120,7 +120,7 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
     ------
     DivergedError
         If a loss, parameter or slot is not finite; parameters and state are then those of the
-        start of the epoch, and the slots are 0.
+        start of the epoch, and the slots those of the optimizer's first step.
     KeyboardInterrupt
         After Ctrl-C, between two calls of the engine; parameters are kept.
     """

@@ -9,9 +9,9 @@ import pytest
 import fastnn
 
 MODULES = [
-    "activations", "coding", "custom_loss", "data.digits", "data.split", "embeddings", "engines",
-    "engines.threads", "gradients", "initializers", "layers", "losses", "model", "normalizations",
-    "optimizers", "plots", "schedules", "stochastic", "training",
+    "activations", "adaptive", "coding", "custom_loss", "data.digits", "data.split", "embeddings",
+    "engines", "engines.threads", "gradients", "initializers", "layers", "losses", "model",
+    "normalizations", "optimizers", "plots", "schedules", "stochastic", "training",
 ]  # fmt: skip
 
 
@@ -35,7 +35,7 @@ PUBLIC = dict(public())
 # Bases, lookups by name and errors are documented where they are used.
 WITHOUT_EXAMPLE = {
     "activations.from_config", "initializers.Initializer", "initializers.config",
-    "initializers.from_config", "layers.from_config", "losses.from_config", "optimizers.Optimizer",
+    "initializers.from_config", "layers.from_config", "losses.from_config",
     "optimizers.get", "engines.choice", "engines.current", "schedules.Schedule", "schedules.get",
     "schedules.from_config",
 }  # fmt: skip

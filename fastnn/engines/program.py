@@ -32,8 +32,13 @@ GUESS = 5_000_000.0
 #: Cost of an element that is gathered from a shuffled row, in multiply-adds.
 _GATHER = 16.0
 
-#: Cost of a parameter in an optimizer step, in multiply-adds; Adam has a root and a division.
-_STEP = {Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0}
+#: Cost of a parameter in an optimizer step, in multiply-adds; most have a root and a division.
+_STEP = {
+    Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0, Rule.amsgrad: 45.0,
+    Rule.adagrad: 38.0, Rule.rmsprop: 38.0, Rule.rmsprop_momentum: 40.0,
+    Rule.rmsprop_centered: 40.0, Rule.rmsprop_centered_momentum: 45.0, Rule.nadam: 40.0,
+    Rule.adadelta: 55.0, Rule.radam: 40.0, Rule.lion: 12.0,
+}  # fmt: skip
 #: The same for a parameter in an average.
 _AVERAGE = 12.0
 

@@ -74,19 +74,120 @@ UPDATE(nesterov, HYPER(mu, step.own[0]),
        put(slot + i, v, n);
        weight = weight + (mu * v - rate * gradient))
 
-/* m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, w = w - lr m / (sqrt v + eps).
+/* Adam and its relatives: own = (eps, b1, b2, ...), slots m and v. The bias corrections are in lr
+   and eps (Kingma and Ba, Adam, 2015, end of section 2). */
+#define MOMENT_VALUES                                                                             \
+    HYPER(epsilon, step.own[0]);                                                                  \
+    HYPER(b1, step.own[1]);                                                                       \
+    HYPER(b2, step.own[2]);                                                                       \
+    HYPER(c1, 1.0 - step.own[1]);                                                                 \
+    HYPER(c2, 1.0 - step.own[2]);                                                                 \
+    real *second = slot + ctx->n_params
 
-   own = (eps, b1, b2); lr and eps include the bias correction (Kingma and Ba, Adam, 2015, end of
-   section 2). */
-UPDATE(adam,
-       HYPER(epsilon, step.own[0]); HYPER(b1, step.own[1]); HYPER(b2, step.own[2]);
-       HYPER(c1, 1.0 - step.own[1]); HYPER(c2, 1.0 - step.own[2]);
+/* m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2 */
+#define MOMENTS                                                                                   \
+    const vec m = b1 * take(slot + i, n) + c1 * gradient;                                         \
+    const vec v = b2 * take(second + i, n) + c2 * (gradient * gradient);                          \
+    put(slot + i, m, n);                                                                          \
+    put(second + i, v, n)
+
+/* w = w - lr m / (sqrt v + eps) */
+UPDATE(adam, MOMENT_VALUES, MOMENTS; weight = weight - rate * m / (root(v) + epsilon))
+
+/* The third slot is the largest v so far: top = max(top, v), w = w - lr m / (sqrt top + eps). */
+UPDATE(amsgrad, MOMENT_VALUES; real *third = second + ctx->n_params,
+       MOMENTS;
+       const vec top = larger(v, take(third + i, n));
+       put(third + i, top, n);
+       weight = weight - rate * m / (root(top) + epsilon))
+
+/* w = w - lr (now g + next m) / (sqrt v + eps); own = (eps, b1, b2, now, next) */
+UPDATE(nadam, MOMENT_VALUES; HYPER(now, step.own[3]); HYPER(next, step.own[4]),
+       MOMENTS;
+       weight = weight - rate * (now * gradient + next * m) / (root(v) + epsilon))
+
+/* w = w - lr m (plain + adaptive / (sqrt v + eps)); own = (eps, b1, b2, plain, adaptive), of which
+   one of the last two is 0 */
+UPDATE(radam, MOMENT_VALUES; HYPER(plain, step.own[3]); HYPER(adaptive, step.own[4]),
+       MOMENTS;
+       weight = weight - rate * m * (plain + adaptive / (root(v) + epsilon)))
+
+/* w = w - lr sign(b1 m + (1-b1) g), m = b2 m + (1-b2) g; own = (b1, b2) */
+UPDATE(lion,
+       HYPER(b1, step.own[0]); HYPER(b2, step.own[1]);
+       HYPER(c1, 1.0 - step.own[0]); HYPER(c2, 1.0 - step.own[1]); HYPER(zero, 0.0),
+       const vec m = take(slot + i, n);
+       const vec towards = b1 * m + c1 * gradient;
+       put(slot + i, b2 * m + c2 * gradient, n);
+       weight = weight - choose(less(zero, towards), rate,
+                                choose(less(towards, zero), -rate, zero)))
+
+/* s = s + g^2, w = w - lr g / (sqrt s + eps); own = (eps,) */
+UPDATE(adagrad, HYPER(epsilon, step.own[0]),
+       const vec sum = take(slot + i, n) + gradient * gradient;
+       put(slot + i, sum, n);
+       weight = weight - rate * gradient / (root(sum) + epsilon))
+
+/* v = rho v + (1-rho) g^2, d = sqrt((u + eps) / (v + eps)) g,
+   u = rho u + (1-rho) d^2, w = w - lr d; own = (eps, rho) */
+UPDATE(adadelta,
+       HYPER(epsilon, step.own[0]); HYPER(rho, step.own[1]); HYPER(rest, 1.0 - step.own[1]);
        real *second = slot + ctx->n_params,
-       const vec m = b1 * take(slot + i, n) + c1 * gradient;
-       const vec v = b2 * take(second + i, n) + c2 * (gradient * gradient);
-       put(slot + i, m, n);
-       put(second + i, v, n);
-       weight = weight - rate * m / (root(v) + epsilon))
+       const vec v = rho * take(slot + i, n) + rest * (gradient * gradient);
+       const vec u = take(second + i, n);
+       const vec d = root((u + epsilon) / (v + epsilon)) * gradient;
+       put(slot + i, v, n);
+       put(second + i, rho * u + rest * (d * d), n);
+       weight = weight - rate * d)
+
+/* RMSprop: own = (rho, inside, outside, mu), of which inside or outside is 0 */
+#define SQUARE_VALUES                                                                             \
+    HYPER(rho, step.own[0]);                                                                      \
+    HYPER(rest, 1.0 - step.own[0]);                                                               \
+    HYPER(inside, step.own[1]);                                                                   \
+    HYPER(outside, step.own[2])
+
+/* v = rho v + (1-rho) g^2 */
+#define SQUARES                                                                                   \
+    const vec v = rho * take(slot + i, n) + rest * (gradient * gradient);                         \
+    put(slot + i, v, n)
+
+/* a = rho a + (1-rho) g, spread = v - a^2, which rounding must not make negative */
+#define SPREAD                                                                                    \
+    const vec a = rho * take(mean + i, n) + rest * gradient;                                      \
+    put(mean + i, a, n);                                                                          \
+    const vec spread = larger(v - a * a, zero)
+
+/* w = w - lr g / (sqrt(v + inside) + outside) */
+UPDATE(rmsprop, SQUARE_VALUES,
+       SQUARES;
+       weight = weight - rate * gradient / (root(v + inside) + outside))
+
+/* b = mu b - lr g / (sqrt(v + inside) + outside), w = w + b */
+UPDATE(rmsprop_momentum,
+       SQUARE_VALUES; HYPER(mu, step.own[3]);
+       real *velocity = slot + ctx->n_params,
+       SQUARES;
+       const vec b = mu * take(velocity + i, n) - rate * gradient / (root(v + inside) + outside);
+       put(velocity + i, b, n);
+       weight = weight + b)
+
+/* w = w - lr g / (sqrt(spread + inside) + outside) */
+UPDATE(rmsprop_centered,
+       SQUARE_VALUES; HYPER(zero, 0.0);
+       real *mean = slot + ctx->n_params,
+       SQUARES; SPREAD;
+       weight = weight - rate * gradient / (root(spread + inside) + outside))
+
+/* b = mu b - lr g / (sqrt(spread + inside) + outside), w = w + b */
+UPDATE(rmsprop_centered_momentum,
+       SQUARE_VALUES; HYPER(zero, 0.0); HYPER(mu, step.own[3]);
+       real *mean = slot + ctx->n_params; real *velocity = mean + ctx->n_params,
+       SQUARES; SPREAD;
+       const vec b = mu * take(velocity + i, n) -
+                     rate * gradient / (root(spread + inside) + outside);
+       put(velocity + i, b, n);
+       weight = weight + b)
 
 /* The sums of squares of the blocks of the gradient, each from the groups in turn; split by
    blocks. */
@@ -159,6 +260,16 @@ static int64_t average(struct context *ctx, int64_t part, int64_t parts)
     SYMBOL(momentum)                                                                              \
     SYMBOL(nesterov)                                                                              \
     SYMBOL(adam)                                                                                  \
+    SYMBOL(amsgrad)                                                                               \
+    SYMBOL(nadam)                                                                                 \
+    SYMBOL(radam)                                                                                 \
+    SYMBOL(lion)                                                                                  \
+    SYMBOL(adagrad)                                                                               \
+    SYMBOL(adadelta)                                                                              \
+    SYMBOL(rmsprop)                                                                               \
+    SYMBOL(rmsprop_momentum)                                                                      \
+    SYMBOL(rmsprop_centered)                                                                      \
+    SYMBOL(rmsprop_centered_momentum)                                                             \
     SYMBOL(square_sums)                                                                           \
     SYMBOL(clip_norm)                                                                             \
     SYMBOL(clip_value)                                                                            \

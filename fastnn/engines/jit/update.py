@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ...tables import COMMON, GROUP, NORM_BLOCK
 from .context import share
-from .kernels import kernel, subroutine
+from .kernels import formula, kernel, subroutine
 from .memory import doubles, group_at, like, reals
 from .reductions import dot_of, sum_in_blocks
 
@@ -103,6 +103,13 @@ def nesterov(ctx, part, parts):
     return 0
 
 
+@subroutine
+def moment_numbers(w, own):
+    """(eps, b1, b2, 1-b1, 1-b2) of Adam and its relatives."""
+    b1, b2 = own[1], own[2]
+    return like(w, own[0]), like(w, b1), like(w, b2), like(w, 1.0 - b1), like(w, 1.0 - b2)
+
+
 @kernel
 def adam(ctx, part, parts):
     """m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, w = w - lr m / (sqrt v + eps).
@@ -112,8 +119,7 @@ def adam(ctx, part, parts):
     """
     w, g, m, own = vectors(ctx)
     v = m + ctx.n_params
-    epsilon, b1, b2 = like(w, own[0]), like(w, own[1]), like(w, own[2])
-    c1, c2 = like(w, 1.0 - own[1]), like(w, 1.0 - own[2])
+    epsilon, b1, b2, c1, c2 = moment_numbers(w, own)
     for index in range(ctx.n_groups):
         mine = share_of_group(ctx, index, part, parts)
         rate = like(w, mine.rate)
@@ -122,6 +128,216 @@ def adam(ctx, part, parts):
             m[i] = b1 * m[i] + c1 * gradient
             v[i] = b2 * v[i] + c2 * (gradient * gradient)
             w[i] = decayed(w, mine, i) - rate * m[i] / (math.sqrt(v[i]) + epsilon)
+    return 0
+
+
+@kernel
+def amsgrad(ctx, part, parts):
+    """m and v as for Adam, top = max(top, v), w = w - lr m / (sqrt top + eps)"""
+    w, g, m, own = vectors(ctx)
+    v, top = m + ctx.n_params, m + 2 * ctx.n_params
+    epsilon, b1, b2, c1, c2 = moment_numbers(w, own)
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            m[i] = b1 * m[i] + c1 * gradient
+            v[i] = b2 * v[i] + c2 * (gradient * gradient)
+            top[i] = v[i] if v[i] > top[i] else top[i]
+            w[i] = decayed(w, mine, i) - rate * m[i] / (math.sqrt(top[i]) + epsilon)
+    return 0
+
+
+@kernel
+def nadam(ctx, part, parts):
+    """m and v as for Adam, w = w - lr (now g + next m) / (sqrt v + eps); own = (..., now, next)"""
+    w, g, m, own = vectors(ctx)
+    v = m + ctx.n_params
+    epsilon, b1, b2, c1, c2 = moment_numbers(w, own)
+    now, next_ = like(w, own[3]), like(w, own[4])
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            m[i] = b1 * m[i] + c1 * gradient
+            v[i] = b2 * v[i] + c2 * (gradient * gradient)
+            towards = now * gradient + next_ * m[i]
+            w[i] = decayed(w, mine, i) - rate * towards / (math.sqrt(v[i]) + epsilon)
+    return 0
+
+
+@kernel
+def radam(ctx, part, parts):
+    """m and v as for Adam, w = w - lr m (plain + adaptive / (sqrt v + eps)).
+
+    own = (..., plain, adaptive), of which one is 0.
+    """
+    w, g, m, own = vectors(ctx)
+    v = m + ctx.n_params
+    epsilon, b1, b2, c1, c2 = moment_numbers(w, own)
+    plain, adaptive = like(w, own[3]), like(w, own[4])
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            m[i] = b1 * m[i] + c1 * gradient
+            v[i] = b2 * v[i] + c2 * (gradient * gradient)
+            factor = plain + adaptive / (math.sqrt(v[i]) + epsilon)
+            w[i] = decayed(w, mine, i) - rate * m[i] * factor
+    return 0
+
+
+@kernel
+def lion(ctx, part, parts):
+    """w = w - lr sign(b1 m + (1-b1) g), m = b2 m + (1-b2) g; own = (b1, b2)"""
+    w, g, m, own = vectors(ctx)
+    b1, b2 = like(w, own[0]), like(w, own[1])
+    c1, c2 = like(w, 1.0 - own[0]), like(w, 1.0 - own[1])
+    zero = like(w, 0.0)
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            towards = b1 * m[i] + c1 * gradient
+            m[i] = b2 * m[i] + c2 * gradient
+            change = rate if zero < towards else -rate if towards < zero else zero
+            w[i] = decayed(w, mine, i) - change
+    return 0
+
+
+@kernel
+def adagrad(ctx, part, parts):
+    """s = s + g^2, w = w - lr g / (sqrt s + eps); own = (eps,)"""
+    w, g, s, own = vectors(ctx)
+    epsilon = like(w, own[0])
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            s[i] = s[i] + gradient * gradient
+            w[i] = decayed(w, mine, i) - rate * gradient / (math.sqrt(s[i]) + epsilon)
+    return 0
+
+
+@kernel
+def adadelta(ctx, part, parts):
+    """v = rho v + (1-rho) g^2, d = sqrt((u + eps) / (v + eps)) g, w = w - lr d.
+
+    u = rho u + (1-rho) d^2; own = (eps, rho).
+    """
+    w, g, v, own = vectors(ctx)
+    u = v + ctx.n_params
+    epsilon, rho, rest = like(w, own[0]), like(w, own[1]), like(w, 1.0 - own[1])
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            v[i] = rho * v[i] + rest * (gradient * gradient)
+            d = math.sqrt((u[i] + epsilon) / (v[i] + epsilon)) * gradient
+            u[i] = rho * u[i] + rest * (d * d)
+            w[i] = decayed(w, mine, i) - rate * d
+    return 0
+
+
+@subroutine
+def square_numbers(w, own):
+    """(rho, 1-rho, inside, outside) of RMSprop, of which inside or outside is 0."""
+    return like(w, own[0]), like(w, 1.0 - own[0]), like(w, own[1]), like(w, own[2])
+
+
+@formula
+def spread_of(v, a):
+    """v - a^2, which rounding must not make negative."""
+    spread, zero = v - a * a, like(v, 0.0)
+    return spread if spread > zero else zero
+
+
+@kernel
+def rmsprop(ctx, part, parts):
+    """v = rho v + (1-rho) g^2, w = w - lr g / (sqrt(v + inside) + outside).
+
+    own = (rho, inside, outside).
+    """
+    w, g, v, own = vectors(ctx)
+    rho, rest, inside, outside = square_numbers(w, own)
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            v[i] = rho * v[i] + rest * (gradient * gradient)
+            w[i] = decayed(w, mine, i) - rate * gradient / (math.sqrt(v[i] + inside) + outside)
+    return 0
+
+
+@kernel
+def rmsprop_momentum(ctx, part, parts):
+    """v as for rmsprop, b = mu b - lr g / (sqrt(v + inside) + outside), w = w + b.
+
+    own = (rho, inside, outside, mu).
+    """
+    w, g, v, own = vectors(ctx)
+    b = v + ctx.n_params
+    rho, rest, inside, outside = square_numbers(w, own)
+    mu = like(w, own[3])
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            v[i] = rho * v[i] + rest * (gradient * gradient)
+            b[i] = mu * b[i] - rate * gradient / (math.sqrt(v[i] + inside) + outside)
+            w[i] = decayed(w, mine, i) + b[i]
+    return 0
+
+
+@kernel
+def rmsprop_centered(ctx, part, parts):
+    """v as for rmsprop, a = rho a + (1-rho) g, w = w - lr g / (sqrt(v - a^2 + inside) + outside).
+
+    own = (rho, inside, outside).
+    """
+    w, g, v, own = vectors(ctx)
+    a = v + ctx.n_params
+    rho, rest, inside, outside = square_numbers(w, own)
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            v[i] = rho * v[i] + rest * (gradient * gradient)
+            a[i] = rho * a[i] + rest * gradient
+            root = math.sqrt(spread_of(v[i], a[i]) + inside) + outside
+            w[i] = decayed(w, mine, i) - rate * gradient / root
+    return 0
+
+
+@kernel
+def rmsprop_centered_momentum(ctx, part, parts):
+    """v and a as for rmsprop_centered, b = mu b - lr g / (sqrt(v - a^2 + inside) + outside).
+
+    w = w + b; own = (rho, inside, outside, mu).
+    """
+    w, g, v, own = vectors(ctx)
+    a, b = v + ctx.n_params, v + 2 * ctx.n_params
+    rho, rest, inside, outside = square_numbers(w, own)
+    mu = like(w, own[3])
+    for index in range(ctx.n_groups):
+        mine = share_of_group(ctx, index, part, parts)
+        rate = like(w, mine.rate)
+        for i in range(mine.begin, mine.end):
+            gradient = coupled_gradient(w, g, mine, i)
+            v[i] = rho * v[i] + rest * (gradient * gradient)
+            a[i] = rho * a[i] + rest * gradient
+            root = math.sqrt(spread_of(v[i], a[i]) + inside) + outside
+            b[i] = mu * b[i] - rate * gradient / root
+            w[i] = decayed(w, mine, i) + b[i]
     return 0
 
 
