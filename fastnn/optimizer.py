@@ -71,7 +71,7 @@ class Optimizer:
         """Check a hyperparameter; if it follows a schedule, each value is checked at its step."""
         value = getattr(self, name)
         if schedules.follows(value):
-            object.__setattr__(self, name, schedules.get(value))
+            object.__setattr__(self, name, schedules.of_hyperparameter(value, name))
         else:
             real_number(value, name, **limits)
 

@@ -11,6 +11,7 @@ import numpy as np
 from .optimizer import Optimizer
 from .schedules import ReduceOnPlateau, Schedule, checked_values
 from .schedules.base import Span
+from .schedules.compositions import has_epochs
 from .schedules.plateau import Plateau
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Scheduled:
     def _follow_plateau(self) -> None:
         assert self.progress is not None
         span = replace(self._span, plateau=self.progress.plateau)
-        self._factors = resolve(self.progress.schedule, "the schedule", span, observes=True)
+        self._factors = resolve(self.progress.schedule, "the schedule", span)
 
     def _rates(self, state: TrainingState, count: int) -> np.ndarray:
         rates = self.optimizer.rates(state.step, count)
@@ -180,19 +181,14 @@ class _Later(Schedule):
         return repr(self.schedule)
 
 
-def resolve(schedule: Schedule, what: str, span: Span, observes: bool = False) -> Schedule:
+def resolve(schedule: Schedule, what: str, span: Span) -> Schedule:
     """A schedule in the fit of a span; one that lasts a fit begins with it.
 
     Raises
     ------
     ValueError
-        If it is shorter than the training, or follows the values of epochs where it cannot.
+        If it is shorter than the training.
     """
-    if not observes and any(isinstance(leaf, ReduceOnPlateau) for leaf in schedule.leaves()):
-        raise ValueError(
-            f"{what} cannot follow {schedule!r}: a ReduceOnPlateau goes with fit(schedule=...), "
-            "where it multiplies the learning rate"
-        )
     if schedule.lasts_a_fit:
         begun = replace(span, first=0, end=span.end - span.first, epochs=0)
         found: Schedule = _Later(schedule.resolved(begun), span.first)
@@ -204,16 +200,19 @@ def resolve(schedule: Schedule, what: str, span: Span, observes: bool = False) -
         raise ValueError(
             f"{what}, {schedule!r}, has {length} steps, but the training takes {span.end}{before}: "
             "give it as many steps, steps=None for those of each fit, or train for fewer epochs"
-            f"{_per_epoch(schedule, span)}"
+            f"{_about_epochs(schedule, span)}"
         )
     return found
 
 
-def _per_epoch(schedule: Schedule, span: Span) -> str:
-    n_epochs = (span.end - span.first) // span.batches
-    if schedule.length is None or schedule.length < n_epochs or span.batches == 1:
-        return ""
-    return "; if its steps are epochs, put it in PerEpoch(...)"
+def _about_epochs(schedule: Schedule, span: Span) -> str:
+    """What else may be meant, for a schedule that is too short."""
+    if has_epochs(schedule):
+        return f". An epoch has {span.batches} steps"
+    enough = schedule.length is not None and schedule.length * span.batches >= span.end
+    if enough and not schedule.parts:
+        return "; if its steps are epochs, put it in PerEpoch(...)"
+    return ""
 
 
 def _resolved_optimizer(optimizer: Optimizer, span: Span) -> Optimizer:

@@ -49,7 +49,7 @@ class Dropout(Layer):
             raise ValueError(f"scale_at must be 'train' or 'test', not {scale_at!r}")
         self.rate: float | schedules.Schedule
         if schedules.follows(rate):
-            self.rate = schedules.get(rate)
+            self.rate = schedules.of_hyperparameter(rate, "a dropout rate")
             if scale_at == "test":
                 raise ValueError(
                     "a dropout rate that follows a schedule has no value in predictions: use "

@@ -11,8 +11,8 @@ import fastnn
 MODULES = [
     "activations", "coding", "custom_loss", "data.digits", "data.split", "embeddings", "engines",
     "engines.threads", "gradients", "initializers", "layers", "losses", "model", "normalizations",
-    "optimizers", "plots", "schedules.base",
-    "schedules.compositions", "schedules.cycles", "schedules.decays", "schedules.plateau", "stochastic", "training",
+    "optimizers", "plots", "schedules.base", "schedules.compositions", "schedules.cycles",
+    "schedules.decays", "schedules.plateau", "stochastic", "training",
 ]  # fmt: skip
 
 
@@ -39,6 +39,7 @@ WITHOUT_EXAMPLE = {
     "initializers.from_config", "layers.from_config", "losses.from_config", "optimizers.Optimizer",
     "optimizers.get", "engines.choice", "engines.current", "schedules.Schedule", "schedules.get",
     "schedules.from_config", "schedules.checked_values", "schedules.follows",
+    "schedules.of_hyperparameter",
 }  # fmt: skip
 
 

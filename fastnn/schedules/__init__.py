@@ -9,7 +9,7 @@ schedule count epochs.
 """
 
 from .base import Function, Schedule, checked_values
-from .compositions import PerEpoch, Sequence, Warmup, follows, from_config, get
+from .compositions import PerEpoch, Sequence, Warmup, follows, from_config, get, of_hyperparameter
 from .cycles import Cosine, CosLog4, Cyclic, FlatCosine, OneCycle, WarmRestarts
 from .decays import Exponential, Linear, Polynomial, StepDecay, TimeDecay, Values
 from .plateau import ReduceOnPlateau
@@ -18,4 +18,5 @@ __all__ = [
     "CosLog4", "Cosine", "Cyclic", "Exponential", "FlatCosine", "Function", "Linear", "OneCycle",
     "PerEpoch", "Polynomial", "ReduceOnPlateau", "Schedule", "Sequence", "StepDecay", "TimeDecay",
     "Values", "WarmRestarts", "Warmup", "checked_values", "follows", "from_config", "get",
+    "of_hyperparameter",
 ]  # fmt: skip

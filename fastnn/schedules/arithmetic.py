@@ -2,8 +2,8 @@
 
 These are rounded alike everywhere, where the functions of NumPy and of the C library differ in the
 last bit from one machine to another, or with an element's place in its array. So a schedule gives
-the same bits on every machine and in every slice. The polynomials are Taylor's and err by one or
-two units in the last place; a power errs by its exponent's magnitude times as much.
+the same bits on every machine and in every slice. The polynomials are Taylor's and err by one or two units in
+the last place; a power errs by about the magnitude of its logarithm times as much.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def power(base: float | np.ndarray, exponent: float | np.ndarray) -> np.ndarray:
     """
     base = np.asarray(base, np.float64)
     is_zero = base == 0
-    logarithm = np.clip(exponent * log2(np.where(is_zero, 1.0, base)), -1100, 1100)
-    whole = np.rint(logarithm)
     with np.errstate(over="ignore", under="ignore"):
+        logarithm = np.clip(exponent * log2(np.where(is_zero, 1.0, base)), -1100, 1100)
+        whole = np.rint(logarithm)
         found = np.ldexp(_polynomial(_EXP2, logarithm - whole), whole.astype(np.int32))
     return np.where(is_zero, np.where(exponent == 0, 1.0, 0.0), found)

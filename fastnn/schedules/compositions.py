@@ -51,6 +51,23 @@ def get(given) -> Schedule:
     return Function(given)
 
 
+def of_hyperparameter(given, what: str) -> Schedule:
+    """The schedule of a hyperparameter or of a layer's rate, from what :func:`get` takes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, or follows the values of epochs, which only fit's own schedule can.
+    """
+    schedule = get(given)
+    if any(isinstance(leaf, ReduceOnPlateau) for leaf in schedule.leaves()):
+        raise ValueError(
+            f"{what} cannot follow {schedule!r}: a ReduceOnPlateau goes with fit(schedule=...), "
+            "where it multiplies the learning rate"
+        )
+    return schedule
+
+
 def from_config(config: dict) -> Schedule:
     """The schedule for what :meth:`Schedule.config` returned.
 
@@ -107,7 +124,7 @@ class Warmup(Composition):
     --------
     >>> from fastnn.schedules import Cosine, Warmup
     >>> Warmup(Cosine(0.4, steps=3), 4).values(0, 7).round(12)
-    array([0.1, 0.175, 0.25 , 0.325, 0.4  , 0.3  , 0.1  ])
+    array([0.1  , 0.175, 0.25 , 0.325, 0.4  , 0.3  , 0.1  ])
     >>> Warmup(Cosine(0.4, steps=3), 4, start_factor=0).values(0, 4)
     array([0. , 0.1, 0.2, 0.3])
     """

@@ -131,7 +131,7 @@ class CosLog4(Formula):
     --------
     >>> from fastnn.schedules import CosLog4
     >>> CosLog4(steps=15).values(0, 8).round(3)
-    array([0.   , 0.   , 0.971, 0.   , 0.39 , 0.896, 0.999, 0.75 ])
+    array([0.   , 0.   , 0.93 , 0.   , 0.718, 0.93 , 0.324, 0.   ])
     """
 
     peak: float = 1.0
@@ -315,10 +315,10 @@ class OneCycle(Formula):
     >>> from fastnn.schedules import OneCycle
     >>> cycle = OneCycle(0.5, steps=10)
     >>> cycle.values(0, 10).round(3)
-    array([0.02 , 0.26 , 0.5  , 0.475, 0.406, 0.307, 0.198, 0.098, 0.027,
+    array([0.02 , 0.26 , 0.5  , 0.475, 0.406, 0.306, 0.194, 0.094, 0.025,
            0.   ])
     >>> cycle.momentum().values(0, 4).round(3)
-    array([0.95 , 0.9  , 0.85 , 0.854])
+    array([0.95 , 0.9  , 0.85 , 0.855])
     >>> optimizer = SGD(cycle, momentum=cycle.momentum())
     """
 

@@ -77,11 +77,10 @@ class ReduceOnPlateau(Formula):
     --------
     >>> from fastnn import SGD, Dense, Sequential
     >>> from fastnn.schedules import ReduceOnPlateau
-    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], optimizer=SGD(0.5),
-    ...     epochs=9, batch_size=2, progress=False,
-    ...     schedule=ReduceOnPlateau(factor=0.5, patience=2, threshold=0.5))
-    >>> history["lr"][0] > history["lr"][-1]
-    True
+    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], optimizer=SGD(1e-9),
+    ...     epochs=5, schedule=ReduceOnPlateau(factor=0.5, patience=1), progress=False)
+    >>> history["lr"]
+    [1e-09, 1e-09, 1e-09, 5e-10, 5e-10]
     """
 
     start: float = 1.0
