@@ -201,18 +201,18 @@ class Fit:
     steps_done : int
         Steps since the fit began.
     scheduled : Scheduled
-        What follows a schedule.
+        What follows a schedule; set before each fit.
     rate : float
         The learning rate of the last step, or of the one whose loss was not finite.
     """
 
     data: Data
     results: np.ndarray
+    scheduled: Scheduled
 
     def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
         self.steps_done, self.rate = 0, 0.0
-        self.scheduled = Scheduled(state)
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)

@@ -72,8 +72,8 @@ class Scheduled:
     """
 
     def __init__(
-        self, state: TrainingState, operations: Sequence[Any] = (),
-        schedule: Schedule | None = None, batches: int = 1, epochs: int = 1, metrics=None,
+        self, state: TrainingState, operations: Sequence[Any], schedule: Schedule | None,
+        batches: int, epochs: int, metrics=None,
     ):  # fmt: skip
         n_steps = batches * epochs
         done = state.epoch - state.optimizer_epoch

@@ -2,8 +2,8 @@
 
 These are rounded alike everywhere, where the functions of NumPy and of the C library differ in the
 last bit from one machine to another, or with an element's place in its array. So a schedule gives
-the same bits on every machine and in every slice. The polynomials are Taylor's and err by one or two units in
-the last place; a power errs by about the magnitude of its logarithm times as much.
+the same bits on every machine and in every slice. The polynomials are Taylor's and err by one or
+two units in the last place; a power errs by about the magnitude of its logarithm times as much.
 """
 
 from __future__ import annotations
