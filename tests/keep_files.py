@@ -117,7 +117,7 @@ def networks():
         StepDecay(0.5, factor=0.5, every=3), Exponential(0.5, rate=0.9), FlatCosine(0.5, flat=0.5),
         WarmRestarts(0.5, T_0=2, T_mult=2), OneCycle(0.5, strategy="linear"),
         Cyclic(0.1, peak=0.5, up=2, down=3, mode="exp_range", gamma=0.9),
-        Warmup(InTurn([(Cosine(0.5), 4), (Values([0.1, 0.2]), 2), (CosLog4(0.5), None)]), 2),
+        Warmup(InTurn([(Cosine(0.5), 4), (Values([0.1, 0.2]), 2), (CosLog4(0.5, 40), None)]), 2),
         PerEpoch(Warmup(Linear(0.5, 0.1, 4), 2, start_factor=0)),
     ]  # fmt: skip
     scheduled = [layer for rate in rates for layer in (Dense(4, "tanh"), Dropout(rate))]
