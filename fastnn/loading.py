@@ -28,11 +28,13 @@ _BOOL, _INT, _NUMBER, _STR, _LIST = (bool,), (int,), (int, float), (str,), (list
 _STR_OR_OBJECT, _OBJECT_OR_NULL = (str, dict), (dict, _NULL)
 _NUMBER_OR_OBJECT = (int, float, dict)
 _STR_OR_NULL, _LIST_OR_NULL = (str, _NULL), (list, _NULL)
+_INT_OR_NULL, _NUMBER_OR_NULL, _OBJECT = (int, _NULL), (int, float, _NULL), (dict,)
 _EXPECTED = {
     _BOOL: "true or false", _INT: "a whole number", _NUMBER: "a number", _STR: "text",
     _LIST: "a list", _STR_OR_OBJECT: "text or an object", _OBJECT_OR_NULL: "an object or null",
     _STR_OR_NULL: "text or null", _LIST_OR_NULL: "a list or null",
-    _NUMBER_OR_OBJECT: "a number or an object",
+    _NUMBER_OR_OBJECT: "a number or an object", _INT_OR_NULL: "a whole number or null",
+    _NUMBER_OR_NULL: "a number or null", _OBJECT: "an object",
 }  # fmt: skip
 
 #: Types of the values of a description, by key.
@@ -43,19 +45,27 @@ _NETWORK = {
 _LOSS = {"name": _STR, "label_smoothing": _NUMBER, "delta": _NUMBER, "gamma": _NUMBER, "q": _LIST}
 _CUSTOM_LOSS = {"name": _STR, "function": _STR}
 _TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dtype": _STR_OR_NULL}
-#: The same for layers, activations, initialisers and schedules. Enter every new argument that is
-#: written to files here.
+#: The same for layers, activations and initialisers, and for schedules. Enter every new argument
+#: that is written to files here.
 _LAYER = {
     "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
     "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
     "shared": _BOOL, "max_norm": _NUMBER, "columns": _LIST, "pieces": _INT, "bias": _BOOL,
     "rate": _NUMBER_OR_OBJECT, "scale_at": _STR,
-    "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "steps": _INT,
     "momentum": _NUMBER, "epsilon": _NUMBER, "affine": _BOOL, "groups": _INT,
     "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
     "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
     "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,
 }  # fmt: skip
+_SCHEDULE = {
+    "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "peak": _NUMBER, "steps": _INT_OR_NULL,
+    "power": _NUMBER, "decay": _NUMBER, "compound": _BOOL, "factor": _NUMBER, "every": _INT,
+    "rate": _NUMBER, "numbers": _LIST, "flat": _NUMBER, "T_0": _INT, "T_mult": _INT, "up": _INT,
+    "down": _INT_OR_NULL, "mode": _STR, "gamma": _NUMBER, "pct_start": _NUMBER, "div": _NUMBER,
+    "final_div": _NUMBER, "strategy": _STR, "inner": _OBJECT, "start_factor": _NUMBER_OR_NULL,
+    "parts": _LIST,
+}  # fmt: skip
+_PART = {"of": _OBJECT, "steps": _INT_OR_NULL}
 
 #: Values of the keys that files of the first versions lack.
 _DEFAULTS = {"l1": 0.0, "l2": 0.0, "input_scale": 1.0}
@@ -160,7 +170,9 @@ def _check_arguments(config: dict, place: str) -> None:
     """Check the types of a layer's arguments, and of what they are made of."""
     _check_fields(config, _LAYER, place, complete=False)
     for key, value in config.items():
-        if type(value) is dict:
+        if type(value) is dict and key == "rate":
+            _check_schedule(value, f"{place}, {key}")
+        elif type(value) is dict:
             _check_arguments(value, f"{place}, {key}")
         elif key == "columns":
             _check_whole_numbers(value, f"{place}: columns")
@@ -173,6 +185,21 @@ def _check_whole_numbers(rows: list, place: str) -> None:
     for row in rows:
         if type(row) is not list or not all(type(value) is int for value in row):
             raise ValueError(f"{place} must hold lists of whole numbers, not {shown(row)}")
+
+
+def _check_schedule(config: dict, place: str) -> None:
+    """Check the types of a schedule's arguments, and of the schedules that it is made of."""
+    _check_fields(config, _SCHEDULE, place, complete=False)
+    if "inner" in config:
+        _check_schedule(config["inner"], f"{place}, inner")
+    for index, part in enumerate(config.get("parts", ())):
+        if type(part) is not dict:
+            raise ValueError(f"{place}: part {index} must be an object, not {shown(part)}")
+        _check_fields(part, _PART, f"{place}, part {index}")
+        _check_schedule(part["of"], f"{place}, part {index}")
+    for number in config.get("numbers", ()):
+        if type(number) not in _NUMBER:
+            raise ValueError(f"{place}: numbers holds {shown(number)}, not a number")
 
 
 def _check_complete(given: dict, full: dict, place: str) -> None:

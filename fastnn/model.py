@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 
-from . import engines, interrupts, optimizers, run
+from . import engines, interrupts, optimizers, run, schedules
 from .checks import whole_number
 from .engines.workspace import Data
 from .errors import DivergedError
 from .inference import Inference
 from .run import Fit, TrainingState
-from .training import History, Progress
+from .training import History, Progress, value_names
 from .training import epochs as epochs_of
 from .weights import weights_of_rows
 
@@ -102,6 +102,7 @@ class Sequential(Inference):
         validation_data=None,
         shuffle=True,
         progress="auto",
+        schedule=None,
     ) -> History:
         """Train by minibatch gradient descent, starting from the current parameters.
 
@@ -139,6 +140,11 @@ class Sequential(Inference):
             Whether every epoch takes the rows in a new order.
         progress : bool or "auto"
             "auto" shows a bar on a terminal.
+        schedule : Schedule, callable or array_like, optional
+            Factors of the learning rate, one for each step: a schedule of
+            :mod:`fastnn.schedules`, a function of the step, or a list. It begins with its step 0,
+            unless the last fit had an equal one, whose steps are counted on; one that lasts a
+            fit, such as ``Cosine()``, begins with each.
 
         Returns
         -------
@@ -183,7 +189,9 @@ class Sequential(Inference):
             self._prepared, self._state, engine, plan, params, statistics, optimizer,
             data.batch_size,
         )  # fmt: skip
-        fit.begin(data, bool(shuffle), self.seed)
+        schedule = None if schedule is None else schedules.get(schedule)
+        names = value_names(data, valid is not None)
+        fit.begin(data, bool(shuffle), self.seed, n_epochs, schedule, names)
         validate = None
         if valid is not None:
             valid.batch_size = run.chunk_rows(plan, len(valid.X))

@@ -70,8 +70,8 @@ class Optimizer:
     def _check(self, name: str, **limits) -> None:
         """Check a hyperparameter; if it follows a schedule, each value is checked at its step."""
         value = getattr(self, name)
-        if isinstance(value, schedules.Schedule) or callable(value):
-            object.__setattr__(self, name, schedules.get(value))
+        if schedules.follows(value):
+            object.__setattr__(self, name, schedules.of_hyperparameter(value, name))
         else:
             real_number(value, name, **limits)
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
+
+from .checks import whole_number
+from .schedules import PerEpoch, Schedule
+from .schedules.base import Span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .training import History
+
+#: Points of a curve; of longer schedules every so many steps are shown.
+_MOST_POINTS = 20_000
 
 
 def _new_figure(**arguments) -> Figure:
@@ -60,6 +68,55 @@ def learning_curves(history: History, path=None) -> Figure:
         axes.legend()
         if key == "loss" and min(history[key]) > 0:
             axes.set_yscale("log")
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def schedule_curve(schedule: Schedule, path=None, steps: int | None = None) -> Figure:
+    """The values of a schedule over the steps.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    path : str or path, optional
+        File to write; its extension selects the format.
+    steps : int, optional
+        How many; by default the schedule's own length, or 1000. A :class:`PerEpoch` is shown over
+        epochs.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        If Matplotlib is not installed.
+    ValueError
+        If the schedule has fewer steps.
+
+    Examples
+    --------
+    >>> from fastnn import plots, schedules
+    >>> axes = plots.schedule_curve(schedules.WarmRestarts(T_0=100, T_mult=2)).axes[0]
+    >>> axes.get_xlabel()
+    'step'
+    """
+    if steps is not None:
+        steps = whole_number(steps, "steps")
+    span = Span(0, steps or schedule.length or 1000)
+    resolved = schedule.resolved(span)  # with a step for each epoch
+    steps = steps or resolved.length or span.steps
+    values = resolved.values(0, steps)
+    each = -(-steps // _MOST_POINTS)
+    figure = _new_figure(figsize=(5, 3.6))
+    axes = figure.subplots()
+    axes.plot(range(0, steps, each), values[::each], drawstyle="steps-post" if steps < 50 else None)
+    axes.set_xlabel("epoch" if isinstance(schedule, PerEpoch) else "step")
+    axes.set_ylabel("value")
+    axes.set_title(textwrap.shorten(repr(schedule), 60, placeholder=" ..."), fontsize="medium")
+    axes.grid(alpha=0.3)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure

@@ -16,6 +16,8 @@ from .checks import is_finite
 from .engines.protocol import Engine
 from .engines.workspace import Data, Steps, Workspace
 from .optimizer import Optimizer
+from .schedules import Schedule
+from .scheduling import Progress, Scheduled
 from .tables import HYPER, KC
 from .update import Update
 
@@ -78,11 +80,15 @@ def piece_rows(plan, n_rows: int) -> int:
     return min(blocks * KC, n_rows)
 
 
-def with_schedules(plan, hyper: np.ndarray, first: int) -> np.ndarray:
-    """The hyperparameters of the steps from `first` on, with a column for each schedule."""
+def with_schedules(plan, hyper: np.ndarray, first: int, schedules=None) -> np.ndarray:
+    """The hyperparameters of the steps from `first` on, with a column for each schedule.
+
+    `schedules` are those of the plan as a fit resolves them.
+    """
     if not plan.schedules:
         return hyper
-    columns = [schedule.values(first, len(hyper)) for schedule in plan.schedules]
+    schedules = plan.schedules if schedules is None else schedules
+    columns = [schedule.values(first, len(hyper)) for schedule in schedules]
     return np.ascontiguousarray(np.column_stack([hyper, *columns]), np.float64)
 
 
@@ -157,6 +163,10 @@ class TrainingState:
     total_steps, epoch : int
         Number of completed steps, whatever the optimizer, and of epochs: they choose masks, noise,
         scheduled rates and the orders of rows.
+    optimizer_epoch : int
+        Number of completed epochs at which the state of the optimizer began.
+    progress : Progress or None
+        How far the schedule has got that was given to the last fit.
     """
 
     optimizer: Optimizer
@@ -165,6 +175,8 @@ class TrainingState:
     step: int = 0
     total_steps: int = 0
     epoch: int = 0
+    optimizer_epoch: int = 0
+    progress: Progress | None = None
 
 
 class Fit:
@@ -188,22 +200,41 @@ class Fit:
         (sum of losses, n_correct) of each batch of the epoch.
     steps_done : int
         Steps since the fit began.
+    scheduled : Scheduled
+        What follows a schedule; set before each fit.
+    rate : float
+        The learning rate of the last step, or of the one whose loss was not finite.
     """
 
     data: Data
     results: np.ndarray
+    scheduled: Scheduled
 
     def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
-        self.steps_done = 0
+        self.steps_done, self.rate = 0, 0.0
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
-        self._scheduled = np.empty((0, 0))
+        self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)
         self._total_steps = state.total_steps
         self._slices = Slices()
 
-    def begin(self, data: Data, shuffle: bool, seed: int) -> None:
-        """Set the rows of a fit, and compile and bind kernels, so that no epoch has to."""
+    def begin(
+        self, data: Data, shuffle: bool, seed: int, epochs: int = 1,
+        schedule: Schedule | None = None, metrics=None,
+    ) -> None:  # fmt: skip
+        """Set the rows of a fit, and compile and bind kernels, so that no epoch has to.
+
+        `schedule` multiplies the learning rate; `metrics` are the names of an epoch's values.
+
+        Raises
+        ------
+        ValueError
+            If a schedule is shorter than the training; nothing is changed then.
+        """
+        self.scheduled = Scheduled(
+            self.state, self.ws.plan.schedules, schedule, data.n_batches, epochs, metrics
+        )
         self.data, self.seed = data, seed
         self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
@@ -236,7 +267,10 @@ class Fit:
         self.data.order = order
         # All of the epoch's, so that a schedule that fails does so between two epochs.
         no_others = np.empty((self.data.n_batches, 0))
-        self._scheduled = with_schedules(self.ws.plan, no_others, self.state.total_steps)
+        self._scheduled = with_schedules(
+            self.ws.plan, no_others, self.state.total_steps, self.scheduled.operations
+        )
+        self._rates = self.scheduled.begin_epoch(self.state, self.data.n_batches)
         self._total_steps = self.state.total_steps
         for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
             kept[:] = array
@@ -247,6 +281,7 @@ class Fit:
             array[:] = kept
         self.state.optimizer.reset(self.ws.slots)
         self.state.step, self.state.total_steps = 0, self._total_steps
+        self.state.optimizer_epoch = self.state.epoch
 
     @property
     def threads_used(self) -> dict[int, int]:
@@ -270,14 +305,14 @@ class Fit:
         They are fewer than last - first only if the loss of the next one is not finite.
         """
         state = self.state
-        rates = state.optimizer.rates(state.step, last - first)
-        hyper = state.optimizer.hyper(state.step + 1, rates)
+        rates = self._rates[first:last]
+        hyper = self.scheduled.optimizer.hyper(state.step + 1, rates)
         if self.ws.plan.schedules:
             hyper = np.column_stack([hyper, self._scheduled[first:last]])
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)
-            self._count(done)
+            self._count(done, rates)
             return done
         self.ws.completed = 0
         try:
@@ -285,9 +320,12 @@ class Fit:
                 self.ws, self.data, steps, self.results[first:last], first, last
             )
         finally:  # a user's loss may have raised an exception after some steps
-            self._count(self.ws.completed)
+            self._count(self.ws.completed, rates)
 
-    def _count(self, steps: int) -> None:
+    def _count(self, steps: int, rates: np.ndarray) -> None:
+        self.rate = float(rates[min(steps, len(rates) - 1)])
+        if steps:
+            self.state.progress = self.scheduled.progress
         self.state.step += steps
         self.state.total_steps += steps
         self.steps_done += steps
@@ -345,9 +383,10 @@ def prepare(
     new = TrainingState(optimizer, ws.slots, statistics)
     if state is not None:
         new.epoch, new.total_steps = state.epoch, state.total_steps
+        new.optimizer_epoch, new.progress = state.epoch, state.progress
     if state is not None and continues:
         ws.slots[:] = state.slots
-        new.step = state.step
+        new.step, new.optimizer_epoch = state.step, state.optimizer_epoch
     else:
         optimizer.reset(ws.slots)
     return Fit(engine, ws, new)

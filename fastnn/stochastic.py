@@ -48,16 +48,15 @@ class Dropout(Layer):
         if scale_at not in ("train", "test"):
             raise ValueError(f"scale_at must be 'train' or 'test', not {scale_at!r}")
         self.rate: float | schedules.Schedule
-        if isinstance(rate, schedules.Schedule) or callable(rate):
-            self.rate = schedules.get(rate)
+        if schedules.follows(rate):
+            self.rate = schedules.of_hyperparameter(rate, "a dropout rate")
             if scale_at == "test":
                 raise ValueError(
                     "a dropout rate that follows a schedule has no value in predictions: use "
                     "scale_at='train'"
                 )
-            if isinstance(rate, schedules.Linear):
-                for end in ("start", "end"):
-                    real_number(getattr(rate, end), f"{end} of a dropout rate", least=0, below=1)
+            for end, value in self.rate.extremes().items():
+                real_number(value, f"{end} of a dropout rate", least=0, below=1)
         else:
             self.rate = real_number(rate, "rate", least=0, below=1)
         self.scale_at = scale_at

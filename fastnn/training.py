@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .engines.workspace import Data
 from .errors import DivergedError
 from .random import Stream
 from .run import Fit
@@ -20,8 +21,9 @@ _SHUFFLED_ROWS = 1 << 13
 class History(Mapping):
     """The results of a fit: a mapping from names to lists with a value for each epoch.
 
-    Keys are ``loss``, ``lr``, ``seconds`` and, where they apply, ``accuracy``, ``val_loss`` and
-    ``val_accuracy``. Training loss and accuracy are those of each minibatch before its step.
+    Keys are ``loss``, ``lr`` (of the epoch's last step), ``seconds`` and, where they apply,
+    ``accuracy``, ``val_loss`` and ``val_accuracy``. Training loss and accuracy are those of each
+    minibatch before its step.
 
     Attributes
     ----------
@@ -114,7 +116,8 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
     Yields
     ------
     dict
-        The epoch's loss, accuracy, values of `validate`, learning rate and seconds.
+        The epoch's loss, accuracy, values of `validate`, learning rate of the last step, and
+        seconds.
 
     Raises
     ------
@@ -143,7 +146,8 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
         values = _epoch_values(fit)
         if validate is not None:
             values |= validate()
-        yield {**values, "lr": state.optimizer.lr, "seconds": seconds}
+        fit.scheduled.end_epoch(state, values)
+        yield {**values, "lr": fit.rate, "seconds": seconds}
 
 
 def _orders(fit: Fit, first: int, count: int, n_rows: int) -> Iterator[np.ndarray]:
@@ -164,13 +168,19 @@ def _epoch_values(fit: Fit) -> dict[str, float]:
     return values
 
 
+def value_names(data: Data, validates: bool) -> list[str]:
+    """The names of the values of an epoch that a schedule can follow."""
+    names = ["loss", "accuracy"] if data.metric else ["loss"]
+    return names + [f"val_{name}" for name in names if validates]
+
+
 def _diverged(fit: Fit, epoch: int, batch: int, what: str = "the loss is"):
     fit.roll_back()
     user_loss = fit.ws.plan.user_loss
     suspect = "" if user_loss is None else f", or the loss function {user_loss.name} gave it"
     raise DivergedError(
         f"{what} no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
-        f"learning rate {fit.state.optimizer.lr:g} is probably too large, or the features differ "
+        f"learning rate {fit.rate:g} is probably too large, or the features differ "
         f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower lr "
         "or standardise X and fit again",
         epoch,

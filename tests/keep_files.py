@@ -26,7 +26,23 @@ from fastnn import (
 )
 from fastnn.activations import ELU, LeakyReLU
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy, Focal, Huber, Quantile
-from fastnn.schedules import Linear
+from fastnn.schedules import (
+    Cosine,
+    CosLog4,
+    Cyclic,
+    Exponential,
+    FlatCosine,
+    Linear,
+    OneCycle,
+    PerEpoch,
+    Polynomial,
+    StepDecay,
+    TimeDecay,
+    Values,
+    WarmRestarts,
+    Warmup,
+)
+from fastnn.schedules import Sequence as InTurn
 from fastnn.tables import Act
 
 HERE = Path(__file__).parent / "files"
@@ -96,6 +112,16 @@ def networks():
         Sequential([GaussianNoise(0.1), Dense(6), Dropout(Linear(0.5, 0.1, 9)), branch, Dense(3)]),
         {"y": labels, "optimizer": Adam(0.01)},
     )
+    rates = [
+        Polynomial(0.5, 0.1, power=2), TimeDecay(0.5, decay=0.1, compound=True),
+        StepDecay(0.5, factor=0.5, every=3), Exponential(0.5, rate=0.9), FlatCosine(0.5, flat=0.5),
+        WarmRestarts(0.5, T_0=2, T_mult=2), OneCycle(0.5, strategy="linear"),
+        Cyclic(0.1, peak=0.5, up=2, down=3, mode="exp_range", gamma=0.9),
+        Warmup(InTurn([(Cosine(0.5), 4), (Values([0.1, 0.2]), 2), (CosLog4(0.5, 40), None)]), 2),
+        PerEpoch(Warmup(Linear(0.5, 0.1, 4), 2, start_factor=0)),
+    ]  # fmt: skip
+    scheduled = [layer for rate in rates for layer in (Dense(4, "tanh"), Dropout(rate))]
+    yield "schedules", Sequential([*scheduled, Dense(3)], seed=7), {"y": labels}
     yield (
         "batch-norm",
         Sequential(

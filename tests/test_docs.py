@@ -11,7 +11,8 @@ import fastnn
 MODULES = [
     "activations", "adaptive", "coding", "custom_loss", "data.digits", "data.split", "embeddings",
     "engines", "engines.threads", "gradients", "initializers", "layers", "losses", "model",
-    "normalizations", "optimizers", "plots", "schedules", "stochastic", "training",
+    "normalizations", "optimizers", "plots", "schedules.base", "schedules.compositions",
+    "schedules.cycles", "schedules.decays", "schedules.plateau", "stochastic", "training",
 ]  # fmt: skip
 
 
@@ -37,7 +38,8 @@ WITHOUT_EXAMPLE = {
     "activations.from_config", "initializers.Initializer", "initializers.config",
     "initializers.from_config", "layers.from_config", "losses.from_config",
     "optimizers.get", "engines.choice", "engines.current", "schedules.Schedule", "schedules.get",
-    "schedules.from_config",
+    "schedules.from_config", "schedules.checked_values", "schedules.follows",
+    "schedules.of_hyperparameter",
 }  # fmt: skip
 
 

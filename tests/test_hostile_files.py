@@ -5,6 +5,7 @@ A damage is one change to a good file. FASTNN_DAMAGED_FILES is the number of ran
 
 import contextlib
 import copy
+import functools
 import json
 import os
 import random
@@ -40,7 +41,8 @@ from fastnn import (
 from fastnn.activations import ELU
 from fastnn.errors import DivergedError, ModelFileError
 from fastnn.losses import BinaryCrossEntropy, Quantile
-from fastnn.schedules import Linear
+from fastnn.schedules import Cosine, Cyclic, Linear, PerEpoch, Warmup
+from fastnn.schedules import Sequence as InTurn
 
 try:
     import resource
@@ -68,6 +70,9 @@ def networks():
     yield "residual", [Residual([inner, Activation("selu")]), PReLU(), Dense(1)], X[:, 0], "mse"
     rate = Linear(0.5, 0.25, 9)
     yield "dropout", [GaussianNoise(0.5), Dropout(rate), Dropout(0.5), Dense(3)], Y, "auto"
+    in_turn = InTurn([(Linear(0.5, 0.25), 5), ([0.1, 0.2], 2), (PerEpoch(Cosine(0.5)), None)])
+    cyclic = Warmup(Cyclic(0.1, peak=0.5, up=2, mode="triangular2"), 3)
+    yield "scheduled", [Dropout(in_turn), Dense(4), Dropout(cyclic), Dense(3)], Y, "auto"
     uniform = initializers.VarianceScaling(1.0, uniform=True)
     yield "booleans", [Dense(1, init=uniform)], Y == 0, BinaryCrossEntropy(0.1)
     yield "one hot", [Dense(3)], np.eye(3)[Y], "auto"
@@ -191,8 +196,14 @@ def nested(levels):
     return config
 
 
+def warmed(inner, _):
+    """A schedule behind a warm-up."""
+    return {"schedule": "Warmup", "inner": inner, "steps": 1, "start_factor": None}
+
+
 FIRST, INNER = ("layers", 0), ("layers", 0, "layers", 0)
 GROUPED = ("layers", 3, "layers", 0)
+IN_TURN, CYCLIC = ("layers", 0, "rate"), ("layers", 2, "rate")
 NORMAL = {"initializer": "Normal", "std": 0.3}
 
 #: Single damages: of which network, and what is changed.
@@ -280,6 +291,54 @@ DAMAGES = {
     "rate in steps of text": ("dropout", put("layers", 1, "rate", "steps", to="9")),
     "rate without its end": ("dropout", drop("layers", 1, "rate", "end")),
     "rate of a schedule unknown": ("dropout", put("layers", 1, "rate", "schedule", to="Cubic")),
+    "inner gone": ("scheduled", drop(*CYCLIC, "inner")),
+    "inner null": ("scheduled", put(*CYCLIC, "inner", to=None)),
+    "inner a list": ("scheduled", put(*CYCLIC, "inner", to=[])),
+    "inner a number": ("scheduled", put(*CYCLIC, "inner", to=0.5)),
+    "inner a layer": ("scheduled", put(*CYCLIC, "inner", to={"layer": "Dense", "units": 3})),
+    "inner empty": ("scheduled", put(*CYCLIC, "inner", to={})),
+    "inner a function": ("scheduled", put(*CYCLIC, "inner", "schedule", to="Function")),
+    "inner a base": ("scheduled", put(*CYCLIC, "inner", "schedule", to="Formula")),
+    "inner a held plateau": ("scheduled", put(*CYCLIC, "inner", "schedule", to="_Held")),
+    "inner a plateau": (
+        "scheduled", put(*CYCLIC, "inner", to={"schedule": "ReduceOnPlateau", "start": 0.5})),
+    "inner of another class": ("scheduled", put(*CYCLIC, "inner", "schedule", to="Cosine")),
+    "inner with another key": ("scheduled", put(*CYCLIC, "inner", "units", to=3)),
+    "inner above one": ("scheduled", put(*CYCLIC, "inner", "peak", to=1.5)),
+    "inner of another mode": ("scheduled", put(*CYCLIC, "inner", "mode", to="up")),
+    "inner with a number as mode": ("scheduled", put(*CYCLIC, "inner", "mode", to=2)),
+    "inner with down true": ("scheduled", put(*CYCLIC, "inner", "down", to=True)),
+    "inner with up 0": ("scheduled", put(*CYCLIC, "inner", "up", to=0)),
+    "inner with up a fraction": ("scheduled", put(*CYCLIC, "inner", "up", to=1.5)),
+    "warm-up without steps": ("scheduled", put(*CYCLIC, "steps", to=None)),
+    "warm-up from below": ("scheduled", put(*CYCLIC, "start_factor", to=-1)),
+    "warm-up from text": ("scheduled", put(*CYCLIC, "start_factor", to="0")),
+    "warm-ups too deep": (
+        "scheduled", put(*CYCLIC, to=functools.reduce(warmed, range(90), {"schedule": "Cosine"}))),
+    "parts gone": ("scheduled", drop(*IN_TURN, "parts")),
+    "parts none": ("scheduled", put(*IN_TURN, "parts", to=[])),
+    "parts an object": ("scheduled", put(*IN_TURN, "parts", to={})),
+    "parts of numbers": ("scheduled", put(*IN_TURN, "parts", to=[1, 2])),
+    "parts of lists": ("scheduled", put(*IN_TURN, "parts", to=[[{}, 2]])),
+    "part without steps": ("scheduled", drop(*IN_TURN, "parts", 0, "steps")),
+    "part of null steps": ("scheduled", put(*IN_TURN, "parts", 0, "steps", to=None)),
+    "part of negative steps": ("scheduled", put(*IN_TURN, "parts", 0, "steps", to=-1)),
+    "part of too many steps": ("scheduled", put(*IN_TURN, "parts", 1, "steps", to=3)),
+    "part of nothing": ("scheduled", put(*IN_TURN, "parts", 0, "of", to=None)),
+    "part with another key": ("scheduled", put(*IN_TURN, "parts", 0, "colour", to="red")),
+    "part above one": ("scheduled", put(*IN_TURN, "parts", 0, "of", "start", to=7)),
+    "part without its end": ("scheduled", drop(*IN_TURN, "parts", 0, "of", "end")),
+    "values of text": ("scheduled", put(*IN_TURN, "parts", 1, "of", "numbers", to=["0.1"])),
+    "values of truth": ("scheduled", put(*IN_TURN, "parts", 1, "of", "numbers", to=[True, 0.5])),
+    "values of lists": ("scheduled", put(*IN_TURN, "parts", 1, "of", "numbers", to=[[0.1], []])),
+    "values above one": ("scheduled", put(*IN_TURN, "parts", 1, "of", "numbers", to=[0.1, 1.5])),
+    "values beyond floats": (
+        "scheduled", put(*IN_TURN, "parts", 1, "of", "numbers", to=[0.1, 2**64 - 1, -(2**63)])),
+    "values of a name": ("scheduled", put(*IN_TURN, "parts", 1, "of", "numbers", to="abc")),
+    "values none": ("scheduled", put(*IN_TURN, "parts", 1, "of", "numbers", to=[])),
+    "epochs of epochs": (
+        "scheduled", put(*IN_TURN, "parts", 2, "of", "inner", to={
+            "schedule": "PerEpoch", "inner": {"schedule": "CosLog4", "peak": 0.1, "steps": None}})),
     "schedule at test": ("dropout", put("layers", 1, "scale_at", to="test")),
     "scale at gone": ("dropout", drop("layers", 2, "scale_at")),
     "scale at another time": ("dropout", put("layers", 2, "scale_at", to="never")),

@@ -70,6 +70,10 @@ class Rates:
     def __init__(self, schedule, layer: str):
         self.schedule, self.layer = schedule, layer
 
+    def with_schedule(self, schedule) -> Rates:
+        """The rates by another schedule: the same one as it is in a fit."""
+        return Rates(schedule, self.layer)
+
     def values(self, first_step: int, count: int) -> np.ndarray:
         """The rates of `count` steps.
 
