@@ -101,6 +101,7 @@ class Sequential(Inference):
         class_weight=None,
         validation_data=None,
         shuffle=True,
+        freeze=(),
         progress="auto",
     ) -> History:
         """Train by minibatch gradient descent, starting from the current parameters.
@@ -137,6 +138,13 @@ class Sequential(Inference):
             Rows to evaluate after every epoch.
         shuffle : bool, default True
             Whether every epoch takes the rows in a new order.
+        freeze : iterable of int or str, optional
+            What stays as it is in this fit: layers by number or name ("2.0" inside a Residual), or
+            parameters ("4.W"). Frozen layers also keep their max-norm weights and the running
+            statistics of a BatchNorm, which still normalises by the batch; dropout and noise go
+            on, and so do penalties in the loss. The backward pass ends at the lowest trained
+            operation. The optimizer's state of what is frozen waits: a later fit without `freeze`
+            continues with it.
         progress : bool or "auto"
             "auto" shows a bar on a terminal.
 
@@ -181,7 +189,7 @@ class Sequential(Inference):
             params, statistics = self._initial(plan)
         fit = run.prepare(
             self._prepared, self._state, engine, plan, params, statistics, optimizer,
-            data.batch_size,
+            data.batch_size, freeze,
         )  # fmt: skip
         fit.begin(data, bool(shuffle), self.seed)
         validate = None

@@ -316,7 +316,7 @@ class Fit:
 
 def prepare(
     last: Fit | None, state: TrainingState | None, engine: Engine, plan, params: np.ndarray,
-    statistics: np.ndarray, optimizer: Optimizer, batch_size: int,
+    statistics: np.ndarray, optimizer: Optimizer, batch_size: int, freeze=(),
 ) -> Fit:  # fmt: skip
     """A fit ready to begin.
 
@@ -332,9 +332,11 @@ def prepare(
         The flat vectors, trained in place.
     optimizer : Optimizer
     batch_size : int
+    freeze : iterable of str or int
+        Layers and parameters that stay as they are.
     """
     rows = piece_rows(plan, batch_size)
-    update = Update.of(plan, optimizer)
+    update = Update.of(plan, optimizer, freeze)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
