@@ -30,6 +30,7 @@ _MODULE_OF = {
     "numerical_gradient": "gradients",
     "SGD": "optimizers",
     "Adam": "optimizers",
+    "LBFGS": "lbfgs",
     "History": "training",
     "set_engine": "engines",
     "use_engine": "engines",

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from . import engines, interrupts, optimizers, run
+from . import engines, full_batch, interrupts, optimizers, run
 from .checks import whole_number
 from .engines.workspace import Data
 from .errors import DivergedError
@@ -95,7 +95,7 @@ class Sequential(Inference):
         loss="auto",
         optimizer="adam",
         epochs=10,
-        batch_size=32,
+        batch_size="auto",
         *,
         sample_weight=None,
         class_weight=None,
@@ -121,10 +121,10 @@ class Sequential(Inference):
             ``Custom(function)``; "auto" is inferred from y and reported.
         optimizer : str or Optimizer, default "adam"
         epochs : int, default 10
-        batch_size : int or None, default 32
-            Rows per step; the last step of an epoch takes the remaining rows. 1 is stochastic
-            descent, None takes all rows at once. Large batches run in pieces of bounded memory,
-            unless the network has a BatchNorm.
+        batch_size : int, None or "auto", default "auto"
+            Rows per step; "auto" is 32, or all rows for :class:`fastnn.LBFGS`. The last step of an
+            epoch takes the remaining rows. 1 is stochastic descent, None takes all rows at once.
+            Large batches run in pieces of bounded memory, unless the network has a BatchNorm.
         sample_weight : array_like, shape (m,), optional
             Weight of each row, at least 0: a mean becomes the weighted mean over the batch.
             Accuracies ignore the weights.
@@ -174,15 +174,17 @@ class Sequential(Inference):
         """
         optimizer = optimizers.get(optimizer)
         n_epochs = whole_number(epochs, "epochs")
-        batch_size = _check_options(batch_size, shuffle, progress)
+        _check_options(batch_size, shuffle, progress)
         engine, n_threads = engines.current(), engines.get_num_threads()
         X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
         data.weights = weights_of_rows(sample_weight, class_weight, data, target)
-        data.batch_size = min(batch_size or len(X), len(X))
+        data.batch_size = _rows_of_batch(batch_size, optimizer, len(X))
         valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
         plan = self.lower(loss_function, X.shape[1])
+        if optimizer.full_batch:
+            full_batch.check(plan)
 
         params, statistics = self._params, self._statistics
         if params is None:
@@ -191,7 +193,7 @@ class Sequential(Inference):
             self._prepared, self._state, engine, plan, params, statistics, optimizer,
             data.batch_size, freeze,
         )  # fmt: skip
-        fit.begin(data, bool(shuffle), self.seed)
+        fit.begin(data, bool(shuffle) and not optimizer.full_batch, self.seed)
         validate = None
         if valid is not None:
             valid.batch_size = run.chunk_rows(plan, len(valid.X))
@@ -199,7 +201,8 @@ class Sequential(Inference):
             engine.evaluate(ws, valid, np.zeros((0, 2)), 0, 0)  # binds its kernels
             validate = functools.partial(run.metrics, engine, ws, valid, "val_")
         bar = Progress(progress, n_epochs * len(X))
-        results = epochs_of(fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate)
+        run_epochs = full_batch.epochs if optimizer.full_batch else epochs_of
+        results = run_epochs(fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate)
         history = History(loss_function.name, engine.name, n_threads, len(X))
         if loss == "auto" and progress is not False and self._loss is None:
             tell(f"fastnn: loss='auto' is {loss_function.name} for these targets")
@@ -231,6 +234,7 @@ class Sequential(Inference):
                 self.__dict__.update(before)
             raise
         finally:
+            history.stopped = fit.stopped
             history.threads_used = fit.threads_used  # self.history may be an earlier fit's again
             fit.release()
 
@@ -247,13 +251,29 @@ class Sequential(Inference):
         return {**super().__getstate__(), "_prepared": None}
 
 
-def _check_options(batch_size, shuffle, progress) -> int | None:
-    """The checked batch size of a fit."""
+#: Rows of a batch, if the user leaves it open.
+_BATCH_SIZE = 32
+
+
+def _rows_of_batch(batch_size, optimizer, n_rows: int) -> int:
+    """The rows of a batch of a fit, from a checked `batch_size`."""
+    if isinstance(batch_size, str):
+        batch_size = None if optimizer.full_batch else _BATCH_SIZE
+    if optimizer.full_batch and batch_size is not None and batch_size < n_rows:
+        raise ValueError(
+            f"{type(optimizer).__name__} takes all {n_rows} rows at once, but batch_size is "
+            f"{batch_size}: leave it out, or use another optimizer such as 'adam'"
+        )
+    return n_rows if batch_size is None else min(int(batch_size), n_rows)
+
+
+def _check_options(batch_size, shuffle, progress) -> None:
     if progress not in (True, False, "auto"):
         raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
     if not isinstance(shuffle, bool | np.bool_):
         raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
-    return None if batch_size is None else whole_number(batch_size, "batch_size")
+    if batch_size is not None and not (isinstance(batch_size, str) and batch_size == "auto"):
+        whole_number(batch_size, "batch_size")
 
 
 def tell(message: str) -> None:

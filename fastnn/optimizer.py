@@ -51,6 +51,8 @@ class Optimizer:
 
     #: Whether the weight decay is kept out of the gradient.
     decoupled: ClassVar[bool] = False
+    #: Whether it takes all rows at once, and several times in a step.
+    full_batch: ClassVar[bool] = False
 
     lr: ClassVar[float | schedules.Schedule]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import schedules
 from .checks import real_number, true_or_false
+from .lbfgs import LBFGS
 from .names import unknown
 from .optimizer import Optimizer, powers
 from .tables import Rule
@@ -123,7 +124,7 @@ class Adam(Optimizer):
         own[:, 2] = self.beta2
 
 
-_BY_NAME = {"sgd": SGD, "adam": Adam}
+_BY_NAME = {"sgd": SGD, "adam": Adam, "lbfgs": LBFGS}
 
 
 def get(optimizer) -> Optimizer:

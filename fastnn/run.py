@@ -188,6 +188,8 @@ class Fit:
         (sum of losses, n_correct) of each batch of the epoch.
     steps_done : int
         Steps since the fit began.
+    stopped : str or None
+        Why the fit ended before its last epoch.
     """
 
     data: Data
@@ -196,6 +198,7 @@ class Fit:
     def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
         self.steps_done = 0
+        self.stopped: str | None = None
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled = np.empty((0, 0))
@@ -207,17 +210,19 @@ class Fit:
         self.data, self.seed = data, seed
         self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
-        self.steps_done = 0
+        self.steps_done, self.stopped = 0, None
         self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
         columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
         no_steps = Steps(np.zeros((0, columns)))
-        if self._in_pieces:
+        gradients_alone = self.state.optimizer.full_batch
+        if self._in_pieces or gradients_alone:
             data = data.one_batch(0, self.ws.capacity)
         if shuffle:
             data = replace(data, order=np.zeros(data.n_rows, np.int64))
-        if self._in_pieces:
+        if self._in_pieces or gradients_alone:
             self.engine.loss_and_grad(self.ws, data, np.zeros(2), 0, 0)
-            self.engine.update(self.ws, no_steps)
+            if not gradients_alone:
+                self.engine.update(self.ws, no_steps)
         else:
             self.engine.run_batches(self.ws, data, no_steps, np.zeros((0, 2)), 0, 0)
 
@@ -277,7 +282,7 @@ class Fit:
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)
-            self._count(done)
+            self.count(done)
             return done
         self.ws.completed = 0
         try:
@@ -285,9 +290,10 @@ class Fit:
                 self.ws, self.data, steps, self.results[first:last], first, last
             )
         finally:  # a user's loss may have raised an exception after some steps
-            self._count(self.ws.completed)
+            self.count(self.ws.completed)
 
-    def _count(self, steps: int) -> None:
+    def count(self, steps: int) -> None:
+        """Count completed steps."""
         self.state.step += steps
         self.state.total_steps += steps
         self.steps_done += steps

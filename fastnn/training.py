@@ -36,6 +36,8 @@ class History(Mapping):
         measuring; empty for the numpy engine.
     n_rows : int
         Rows of an epoch.
+    stopped : str or None
+        Why the fit ended before its last epoch, as where :class:`fastnn.LBFGS` has converged.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class History(Mapping):
         self.n_threads = n_threads
         self.n_rows = n_rows
         self.threads_used: dict[int, int] = {}
+        self.stopped: str | None = None
         self._lists: dict[str, list[float]] = {}
 
     def append(self, **values: float) -> None:

@@ -13,7 +13,7 @@ from .names import unknown
 from .ops.operation import Access, Call
 from .optimizer import Optimizer
 from .plan import Parameter, Plan
-from .tables import GROUP, NORM_BLOCK, SLOTS, Rule
+from .tables import GROUP, NONE, NORM_BLOCK, SLOTS, Rule
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,13 @@ class Update:
             return True
         return any(self._changes(access) for access in call.writes)
 
+    def moves_statistics(self, at: int) -> bool:
+        """Whether it changes the statistics at an offset of their vector, if that is not NONE."""
+        return at != NONE and not any(begin <= at < end for begin, end in self.still)
+
     def _changes(self, access: Access) -> bool:
         if access.space == "state":
-            return not any(begin <= access.begin < end for begin, end in self.still)
+            return self.moves_statistics(access.begin)
         is_flat = access.space in ("grad", "params")
         return is_flat and self.trains(access.begin, access.end)
 

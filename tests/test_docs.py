@@ -10,7 +10,7 @@ import fastnn
 
 MODULES = [
     "activations", "coding", "custom_loss", "data.digits", "data.split", "embeddings", "engines",
-    "engines.threads", "gradients", "initializers", "layers", "losses", "model", "normalizations",
+    "engines.threads", "gradients", "initializers", "layers", "lbfgs", "losses", "model", "normalizations",
     "optimizers", "plots", "schedules", "stochastic", "training",
 ]  # fmt: skip
 
