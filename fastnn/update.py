@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Self
 
 import numpy as np
@@ -141,16 +141,16 @@ def _names(freeze) -> list[str]:
     """What is frozen, as names."""
     if freeze is None:
         return []
-    given = [freeze] if isinstance(freeze, str) or hasattr(freeze, "__index__") else freeze
+    given = [freeze] if isinstance(freeze, str | Integral) else freeze
     if not isinstance(given, Iterable):
         raise TypeError(f"freeze must list layers or parameters, such as [0, '1.W'], not {given!r}")
     found = []
     for name in given:
-        if not isinstance(name, str) and (isinstance(name, bool) or not hasattr(name, "__index__")):
+        if isinstance(name, bool) or not isinstance(name, str | Integral):
             raise TypeError(
                 f"freeze must name layers or parameters, such as 0 or '1.W', not {name!r}"
             )
-        found.append(name if isinstance(name, str) else str(operator.index(name)))
+        found.append(str(name))
     return found
 
 
@@ -175,9 +175,11 @@ def _by_name(plan: Plan, given: Mapping[str, float], what: str) -> Mapping[str, 
 
 
 def _layers(named: list[Parameter]) -> list[str]:
-    """The layers that have parameters, in order."""
-    numbers = {parameter.name.rpartition(".")[0] for parameter in named}
-    return sorted(numbers, key=lambda name: [(len(part), part) for part in name.split(".")])
+    """The layers that have parameters, and those that they are inside, in order."""
+    parts = [parameter.name.split(".")[:-1] for parameter in named]
+    found = {tuple(names[:n]) for names in parts for n in range(1, len(names) + 1)}
+    ordered = sorted(found, key=lambda names: [(len(name), name) for name in names])
+    return [".".join(names) for names in ordered]
 
 
 def _fits(name: str, parameter: Parameter) -> bool:

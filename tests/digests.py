@@ -76,6 +76,10 @@ NETWORKS = {
     "batch norm, ending in one row": (1150, 383, "cross_entropy", Adam(0.01), (20, 130, 10),
                                       ["tanh"], {}),
     "batch norm": (2000, 700, "mse", SGD(0.05, momentum=0.9), (13, 50, 3), ["relu"], {}),
+    "groups": (300, 60, "cross_entropy",
+               Adam(0.01, weight_decay=0.02, clip_norm=0.1, lr_factors={1: 0.3, "3.b": 2.0},
+                    decay_factors={"2": 0.5, "3.b": 1.0}),
+               (37, 53, 91, 71, 7), ["tanh", "relu", "silu"], {"freeze": [0, "2.b"]}),
 }  # fmt: skip
 
 
@@ -127,7 +131,7 @@ def train(name: str, dtype: str) -> Sequential:
     epochs = -(-50 // -(-rows // batch_size))
     net.fit(
         X, targets, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-        sample_weight=weights, progress=False,
+        sample_weight=weights, freeze=keywords.get("freeze", ()), progress=False,
     )  # fmt: skip
     return net
 
