@@ -1,15 +1,8 @@
-"""Full-batch training: SciPy's L-BFGS-B as a generator of epochs, one for each iteration.
-
-SciPy calls the loss and a callback. So that a fit goes on from epoch to epoch as with the other
-optimizers, SciPy runs in a thread of its own which asks for one value after another. The engine,
-signals and functions of the user stay in the thread of the fit; the two never run at once.
-"""
+"""Full-batch training by SciPy's L-BFGS-B, which calls the loss, and a function per iteration."""
 
 from __future__ import annotations
 
-import threading
 import time
-from queue import SimpleQueue
 from typing import Any, cast
 
 import numpy as np
@@ -27,7 +20,6 @@ _REASONS = {
     "GRADIENT": "converged: no element of the gradient is above gtol",
     "REDUCTION": "converged: an iteration lowered the loss by no more than ftol allows",
     "EVALUATIONS": "max_evaluations is reached",
-    "F,G": "max_evaluations is reached",
     "ITERATIONS": None,
     "ABNORMAL": "the line search finds no lower loss, as happens where the loss is as exact as "
     "the network's dtype allows, or not smooth",
@@ -57,8 +49,8 @@ def check(plan) -> None:
             )
 
 
-def epochs(fit: Fit, count: int, *, shuffle: bool, progress, validate=None):
-    """Minimise the loss of all rows, with an epoch for each iteration that this generator yields.
+def train(fit: Fit, count: int, record, *, progress, validate=None) -> None:
+    """Minimise the loss of all rows; an epoch is an iteration.
 
     There is at least one, also if the parameters are a minimum already.
 
@@ -68,48 +60,47 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress, validate=None):
         The fit, with its data set; its optimizer is an :class:`LBFGS`.
     count : int
         The most iterations.
-    shuffle : bool
-        Ignored: the sums over all rows are always taken in their order.
+    record : callable
+        ``record(values)`` is called after each iteration with a dict of what
+        :func:`fastnn.training.epochs` yields; the parameters are then those of the iteration.
     progress : training.Progress
     validate : callable, optional
         ``validate()`` returns a dict of values for the history.
-
-    Yields
-    ------
-    dict
-        As :func:`fastnn.training.epochs`, after the iteration.
 
     Raises
     ------
     DivergedError
         If the loss is not finite at the first parameters, or nowhere along a search.
     KeyboardInterrupt
-        After Ctrl-C. However the generator ends, the parameters are those of the last iteration.
+        After Ctrl-C. However it ends, the parameters are those of the last iteration.
     """
-    objective = Objective(fit)
-    search = _Search(objective, cast(LBFGS, fit.state.optimizer), count)
-    try:
+    from scipy.optimize import minimize  # it takes longer to import than a short fit to run
+
+    optimizer, objective = cast(LBFGS, fit.state.optimizer), Objective(fit)
+    began = time.perf_counter()
+
+    def accept(x: np.ndarray) -> None:
+        nonlocal began
+        objective.accept(x)
+        record(_epoch(fit, objective, progress, validate, began))
         began = time.perf_counter()
-        while (asked := search.next()) is not None:
-            what, x = asked
-            if what == "value":
-                search.answer(objective(x))
-                continue
-            objective.accept(x)
-            yield _epoch(fit, objective, progress, validate, began)
-            began = time.perf_counter()
-            search.answer(True)
-        if search.is_abnormal and objective.n_infinite:
+
+    options: dict[str, Any] = {
+        "maxcor": optimizer.history, "ftol": optimizer.ftol, "gtol": optimizer.gtol,
+        "maxfun": optimizer.max_evaluations, "maxiter": count, "maxls": optimizer.max_line_search,
+    }  # fmt: skip
+    try:
+        found = minimize(
+            objective, objective.start, jac=True, method="L-BFGS-B", callback=accept,
+            options=options,
+        )  # fmt: skip
+        if "ABNORMAL" in found.message and objective.n_infinite:
             _diverged(fit, "the loss is not finite anywhere along the line search")
-        fit.stopped = search.reason
+        fit.stopped = next((why for part, why in _REASONS.items() if part in found.message), None)
         if not fit.steps_done:
-            objective.accept(objective.start)
-            yield _epoch(fit, objective, progress, validate, began)
+            accept(objective.start)
     finally:
-        try:
-            search.stop()
-        finally:
-            objective.restore()
+        objective.restore()
 
 
 def _epoch(fit: Fit, objective: Objective, progress, validate, began: float) -> dict[str, float]:
@@ -177,7 +168,7 @@ class Objective:
         if self.ws.plan.mean:
             loss /= self.fit.data.weight_sum
         gradient = self._trained(self.ws.grad)
-        self._last = x, loss, n_correct, gradient
+        self._last = x.copy(), loss, n_correct, gradient  # SciPy may change x
         if np.isfinite(loss) and np.isfinite(gradient).all():
             if not self._gradient.size:
                 self.loss, self.n_correct, self._gradient = loss, n_correct, gradient
@@ -205,83 +196,3 @@ class Objective:
 
     def _trained(self, flat: np.ndarray) -> np.ndarray:
         return np.concatenate([flat[part] for part in self._ranges]).astype(np.float64)
-
-
-class _Stopped(Exception):
-    """The fit has ended before the search."""
-
-
-class _Search:
-    """SciPy's L-BFGS-B in a thread that waits for an answer after each question.
-
-    Parameters
-    ----------
-    objective : Objective
-    optimizer : LBFGS
-    count : int
-        The most iterations.
-
-    Attributes
-    ----------
-    reason : str or None
-        Why it ended before `count` iterations.
-    is_abnormal : bool
-        Whether it ended since a line search failed.
-    """
-
-    def __init__(self, objective: Objective, optimizer: LBFGS, count: int):
-        from scipy.optimize import minimize  # it takes longer to import than a short fit to run
-
-        self.reason: str | None = None
-        self.is_abnormal = False
-        self._minimize, self._start = minimize, objective.start
-        self._options = {
-            "maxcor": optimizer.history, "ftol": optimizer.ftol, "gtol": optimizer.gtol,
-            "maxfun": optimizer.max_evaluations, "maxiter": count,
-            "maxls": optimizer.max_line_search,
-        }  # fmt: skip
-        self._questions: SimpleQueue = SimpleQueue()
-        self._answers: SimpleQueue = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="fastnn LBFGS", daemon=True)
-        self._thread.start()
-
-    def next(self) -> tuple[str, np.ndarray] | None:
-        """("value", point) or ("accept", point), to be answered; None at the end."""
-        what, x = self._questions.get()
-        if what == "failed":
-            raise x
-        if what != "ended":
-            return what, x
-        self.is_abnormal = "ABNORMAL" in x
-        self.reason = next((why for part, why in _REASONS.items() if part in x), x)
-        return None
-
-    def answer(self, value) -> None:
-        """Let the search go on."""
-        self._answers.put(value)
-
-    def stop(self) -> None:
-        """End the search, wherever it is."""
-        self._answers.put(None)
-        self._thread.join()
-
-    def _ask(self, what: str, x: np.ndarray):
-        self._questions.put((what, x.copy()))
-        answer = self._answers.get()
-        if answer is None:
-            raise _Stopped
-        return answer
-
-    @np.errstate(all="ignore")
-    def _run(self) -> None:
-        try:
-            found = self._minimize(
-                lambda x: self._ask("value", x), self._start, jac=True, method="L-BFGS-B",
-                callback=lambda x: self._ask("accept", x) is None, options=self._options,
-            )  # fmt: skip
-        except _Stopped:
-            pass
-        except BaseException as error:  # it belongs into the thread of the fit
-            self._questions.put(("failed", error))
-        else:
-            self._questions.put(("ended", str(found.message)))

@@ -14,7 +14,7 @@ from .errors import DivergedError
 from .inference import Inference
 from .run import Fit, TrainingState
 from .training import History, Progress
-from .training import epochs as epochs_of
+from .training import train as train_in_steps
 from .weights import weights_of_rows
 
 
@@ -201,8 +201,13 @@ class Sequential(Inference):
             engine.evaluate(ws, valid, np.zeros((0, 2)), 0, 0)  # binds its kernels
             validate = functools.partial(run.metrics, engine, ws, valid, "val_")
         bar = Progress(progress, n_epochs * len(X))
-        run_epochs = full_batch.epochs if optimizer.full_batch else epochs_of
-        results = run_epochs(fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate)
+        arguments = {"progress": bar, "validate": validate}
+        if optimizer.full_batch:
+            train = functools.partial(full_batch.train, fit, n_epochs, **arguments)
+        else:
+            train = functools.partial(
+                train_in_steps, fit, n_epochs, shuffle=bool(shuffle), **arguments
+            )
         history = History(loss_function.name, engine.name, n_threads, len(X))
         if loss == "auto" and progress is not False and self._loss is None:
             tell(f"fastnn: loss='auto' is {loss_function.name} for these targets")
@@ -213,19 +218,25 @@ class Sequential(Inference):
         self._params, self._statistics, self.history = params, statistics, history
         self.set_fitted(loss_function, target)
         with bar:
-            self._run(fit, results, bar, n_epochs, before)
+            self._run(fit, train, bar, n_epochs, before)
         if valid is not None:
             self._idle.put_back(ws)
         return history
 
-    def _run(self, fit: Fit, results, bar: Progress, n_epochs: int, before: dict) -> None:
-        """Run the epochs of a fit; if it fails before its first step, nothing of it remains."""
+    def _run(self, fit: Fit, train, bar: Progress, n_epochs: int, before: dict) -> None:
+        """Run the epochs of a fit; if it fails before its first step, nothing of it remains.
+
+        ``train(record)`` trains, and calls `record` with the values of each epoch.
+        """
         history = self.history
         assert history is not None
+
+        def record(values: dict[str, float]) -> None:
+            history.append(**values)
+            bar.finish_epoch(len(history["loss"]), n_epochs, values)
+
         try:
-            for epoch, values in enumerate(results):
-                history.append(**values)
-                bar.finish_epoch(epoch + 1, n_epochs, values)
+            train(record)
         except (DivergedError, KeyboardInterrupt):  # as their documentation says
             raise
         except BaseException:

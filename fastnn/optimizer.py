@@ -35,8 +35,8 @@ class Optimizer:
     lr_factors, decay_factors : mapping, optional
         Factors of the learning rate and of the weight decay, by layer (2 or "2", "2.0" within a
         :class:`Residual`) or parameter ("2.W"). The longest name that fits counts. A learning rate
-        factor of 0 freezes, as `freeze` of fit does. A layer's decay factor is that of its weight matrices; only a
-        parameter's own name makes others decay.
+        factor of 0 freezes, as `freeze` of fit does. A layer's decay factor is that of its weight
+        matrices; only a parameter's own name makes others decay.
 
     Raises
     ------

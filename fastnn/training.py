@@ -149,6 +149,12 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
         yield {**values, "lr": state.optimizer.lr, "seconds": seconds}
 
 
+def train(fit: Fit, count: int, record, **arguments) -> None:
+    """Run the :func:`epochs` of a fit; ``record(values)`` is called after each."""
+    for values in epochs(fit, count, **arguments):
+        record(values)
+
+
 def _orders(fit: Fit, first: int, count: int, n_rows: int) -> Iterator[np.ndarray]:
     """The order of the rows in each epoch; those of several short epochs are drawn at once."""
     at_once = max(1, _SHUFFLED_ROWS // n_rows)

@@ -2,7 +2,6 @@
 
 import pickle
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -31,12 +30,6 @@ from fastnn.errors import DivergedError
 from fastnn.losses import Custom
 
 EXACT = LBFGS(gtol=0, ftol=0)
-
-
-@pytest.fixture(autouse=True)
-def no_search_is_left():
-    yield
-    assert not [t for t in threading.enumerate() if t.name == "fastnn LBFGS"]
 
 
 def fitted(layers, X, y, dtype="float64", optimizer=EXACT, epochs=300, network=None, **arguments):
@@ -342,24 +335,6 @@ def test_an_exception_of_the_loss_keeps_the_last_iteration(engine):
         untouched.fit(X, y, interrupting(1, fail), EXACT, epochs=50, progress=False)
     assert untouched.history is None
     np.testing.assert_array_equal(untouched.flat_params, start)
-
-
-def test_a_generator_that_is_dropped_keeps_the_last_iteration():
-    X, y = regression()
-    net, steps = Sequential([Dense(1)], n_inputs=4, dtype="float64"), []
-    original = full_batch.epochs
-
-    def first_two(*args, **kwargs):
-        for number, values in enumerate(original(*args, **kwargs)):
-            steps.append(values["loss"])
-            yield values
-            if number == 1:
-                return
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(full_batch, "epochs", first_two)
-        net.fit(X, y, optimizer=EXACT, epochs=9, progress=False)
-    assert net.evaluate(X, y)["loss"] == pytest.approx(steps[1], rel=1e-12)
 
 
 def test_a_loss_that_is_not_finite_at_first(engine):
