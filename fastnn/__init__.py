@@ -33,6 +33,7 @@ _MODULE_OF = {
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
+    "LBFGS": "lbfgs",
     "Lion": "optimizers",
     "Nadam": "optimizers",
     "RAdam": "optimizers",

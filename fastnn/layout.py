@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,10 +54,15 @@ class Layout:
     scratch: int = 0
     norms: int = NONE
 
-    def sized(self, capacity: int, rows: int, norms: int = 0) -> Layout:
+    def sized(
+        self, capacity: int, rows: int, norms: int = 0,
+        trains: Callable[[int, int], bool] | None = None,
+    ) -> Layout:  # fmt: skip
         """The layout for batches of at most `capacity` rows, pieces of a batch of `rows`.
 
         `norms` float64 elements follow the per-batch space, for the norm of the gradient.
+        ``trains(begin, end)`` says whether any of these parameters is trained, by default all: the
+        backward pass ends at the lowest operations that have one.
 
         The scratch space is laid out here: first one range for the temporaries of any operation,
         which all operations share, then a range per operation for the sums that survive between
@@ -63,6 +70,8 @@ class Layout:
         """
         ops = self.ops.copy()
         homes = [BY_KIND[kind] for kind in ops["kind"].tolist()]
+        if trains is not None:
+            _end_backward_pass(ops, homes, trains)
         records = Table(ops, capacity).records
         size = 0
         if self.training:
@@ -77,6 +86,23 @@ class Layout:
             self, ops=ops, scratch=size, per_batch=self.per_batch + norms,
             norms=self.per_batch if norms else NONE,
         )  # fmt: skip
+
+
+def _end_backward_pass(ops: np.ndarray, homes, trains: Callable[[int, int], bool]) -> None:
+    """Leave out the gradients of values that depend on no trained parameter."""
+    reached: set[int] = set()
+    for index, (op, home) in enumerate(zip(ops, homes, strict=True)):
+        record = Record(*op.item())
+        for _, gradient, _, below in EDGES[: record.n_edges]:
+            if op[below] not in reached:
+                op[gradient] = NONE
+        own = home.parameters(record).items()
+        sizes = ((getattr(record, field), math.prod(shape)) for field, (_, shape) in own)
+        below_it = {record.below, record.below2}
+        if reached & below_it or any(trains(at, at + size) for at, size in sizes):
+            reached.add(index)
+        else:
+            op["da"] = op["saved"] = NONE
 
 
 class Flow:

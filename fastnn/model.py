@@ -7,14 +7,14 @@ import sys
 
 import numpy as np
 
-from . import engines, interrupts, optimizers, run, schedules
+from . import engines, full_batch, interrupts, optimizers, run, schedules
 from .checks import whole_number
 from .engines.workspace import Data
 from .errors import DivergedError
 from .inference import Inference
 from .run import Fit, TrainingState
 from .training import History, Progress, value_names
-from .training import epochs as epochs_of
+from .training import train as train_in_steps
 from .weights import weights_of_rows
 
 
@@ -95,12 +95,13 @@ class Sequential(Inference):
         loss="auto",
         optimizer="adam",
         epochs=10,
-        batch_size=32,
+        batch_size="auto",
         *,
         sample_weight=None,
         class_weight=None,
         validation_data=None,
         shuffle=True,
+        freeze=(),
         progress="auto",
         schedule=None,
     ) -> History:
@@ -121,10 +122,10 @@ class Sequential(Inference):
             ``Custom(function)``; "auto" is inferred from y and reported.
         optimizer : str or Optimizer, default "adam"
         epochs : int, default 10
-        batch_size : int or None, default 32
-            Rows per step; the last step of an epoch takes the remaining rows. 1 is stochastic
-            descent, None takes all rows at once. Large batches run in pieces of bounded memory,
-            unless the network has a BatchNorm.
+        batch_size : int, None or "auto", default "auto"
+            Rows per step; "auto" is 32, or all rows for :class:`fastnn.LBFGS`. The last step of an
+            epoch takes the remaining rows. 1 is stochastic descent, None takes all rows at once.
+            Large batches run in pieces of bounded memory, unless the network has a BatchNorm.
         sample_weight : array_like, shape (m,), optional
             Weight of each row, at least 0: a mean becomes the weighted mean over the batch.
             Accuracies ignore the weights.
@@ -138,6 +139,13 @@ class Sequential(Inference):
             Rows to evaluate after every epoch.
         shuffle : bool, default True
             Whether every epoch takes the rows in a new order.
+        freeze : iterable of int or str, optional
+            What stays as it is in this fit: layers by number or name ("2.0" inside a Residual), or
+            parameters ("4.W"). Frozen layers also keep their max-norm weights and the running
+            statistics of a BatchNorm, which still normalises by the batch; dropout and noise go
+            on, and so do penalties in the loss. The backward pass ends at the lowest trained
+            operation. The optimizer's state of what is frozen waits: a later fit without `freeze`
+            continues with it.
         progress : bool or "auto"
             "auto" shows a bar on a terminal.
         schedule : Schedule, callable or array_like, optional
@@ -172,26 +180,29 @@ class Sequential(Inference):
         """
         optimizer = optimizers.get(optimizer)
         n_epochs = whole_number(epochs, "epochs")
-        batch_size = _check_options(batch_size, shuffle, progress)
+        _check_options(batch_size, shuffle, progress)
         engine, n_threads = engines.current(), engines.get_num_threads()
         X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
         data.weights = weights_of_rows(sample_weight, class_weight, data, target)
-        data.batch_size = min(batch_size or len(X), len(X))
+        data.batch_size = _rows_of_batch(batch_size, optimizer, len(X))
         valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
         plan = self.lower(loss_function, X.shape[1])
+        if optimizer.full_batch:
+            full_batch.check(plan, schedule)
 
         params, statistics = self._params, self._statistics
         if params is None:
             params, statistics = self._initial(plan)
         fit = run.prepare(
             self._prepared, self._state, engine, plan, params, statistics, optimizer,
-            data.batch_size,
+            data.batch_size, freeze,
         )  # fmt: skip
         schedule = None if schedule is None else schedules.get(schedule)
         names = value_names(data, valid is not None)
-        fit.begin(data, bool(shuffle), self.seed, n_epochs, schedule, names)
+        shuffles = bool(shuffle) and not optimizer.full_batch
+        fit.begin(data, shuffles, self.seed, n_epochs, schedule, names)
         validate = None
         if valid is not None:
             valid.batch_size = run.chunk_rows(plan, len(valid.X))
@@ -199,7 +210,13 @@ class Sequential(Inference):
             engine.evaluate(ws, valid, np.zeros((0, 2)), 0, 0)  # binds its kernels
             validate = functools.partial(run.metrics, engine, ws, valid, "val_")
         bar = Progress(progress, n_epochs * len(X))
-        results = epochs_of(fit, n_epochs, shuffle=bool(shuffle), progress=bar, validate=validate)
+        arguments = {"progress": bar, "validate": validate}
+        if optimizer.full_batch:
+            train = functools.partial(full_batch.train, fit, n_epochs, **arguments)
+        else:
+            train = functools.partial(
+                train_in_steps, fit, n_epochs, shuffle=bool(shuffle), **arguments
+            )
         history = History(loss_function.name, engine.name, n_threads, len(X))
         if loss == "auto" and progress is not False and self._loss is None:
             tell(f"fastnn: loss='auto' is {loss_function.name} for these targets")
@@ -210,19 +227,25 @@ class Sequential(Inference):
         self._params, self._statistics, self.history = params, statistics, history
         self.set_fitted(loss_function, target)
         with bar:
-            self._run(fit, results, bar, n_epochs, before)
+            self._run(fit, train, bar, n_epochs, before)
         if valid is not None:
             self._idle.put_back(ws)
         return history
 
-    def _run(self, fit: Fit, results, bar: Progress, n_epochs: int, before: dict) -> None:
-        """Run the epochs of a fit; if it fails before its first step, nothing of it remains."""
+    def _run(self, fit: Fit, train, bar: Progress, n_epochs: int, before: dict) -> None:
+        """Run the epochs of a fit; if it fails before its first step, nothing of it remains.
+
+        ``train(record)`` trains, and calls `record` with the values of each epoch.
+        """
         history = self.history
         assert history is not None
+
+        def record(values: dict[str, float]) -> None:
+            history.append(**values)
+            bar.finish_epoch(len(history["loss"]), n_epochs, values)
+
         try:
-            for epoch, values in enumerate(results):
-                history.append(**values)
-                bar.finish_epoch(epoch + 1, n_epochs, values)
+            train(record)
         except (DivergedError, KeyboardInterrupt):  # as their documentation says
             raise
         except BaseException:
@@ -231,6 +254,7 @@ class Sequential(Inference):
                 self.__dict__.update(before)
             raise
         finally:
+            history.stopped = fit.stopped
             history.threads_used = fit.threads_used  # self.history may be an earlier fit's again
             fit.release()
 
@@ -247,13 +271,29 @@ class Sequential(Inference):
         return {**super().__getstate__(), "_prepared": None}
 
 
-def _check_options(batch_size, shuffle, progress) -> int | None:
-    """The checked batch size of a fit."""
+#: Rows of a batch, if the user leaves it open.
+_BATCH_SIZE = 32
+
+
+def _rows_of_batch(batch_size, optimizer, n_rows: int) -> int:
+    """The rows of a batch of a fit, from a checked `batch_size`."""
+    if isinstance(batch_size, str):
+        batch_size = None if optimizer.full_batch else _BATCH_SIZE
+    if optimizer.full_batch and batch_size is not None and batch_size < n_rows:
+        raise ValueError(
+            f"{type(optimizer).__name__} takes all {n_rows} rows at once, but batch_size is "
+            f"{batch_size}: leave it out, or use another optimizer such as 'adam'"
+        )
+    return n_rows if batch_size is None else min(int(batch_size), n_rows)
+
+
+def _check_options(batch_size, shuffle, progress) -> None:
     if progress not in (True, False, "auto"):
         raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
     if not isinstance(shuffle, bool | np.bool_):
         raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
-    return None if batch_size is None else whole_number(batch_size, "batch_size")
+    if batch_size is not None and not (isinstance(batch_size, str) and batch_size == "auto"):
+        whole_number(batch_size, "batch_size")
 
 
 def tell(message: str) -> None:

@@ -9,7 +9,7 @@ def unknown(what: str, name: str, known) -> ValueError:
 
     known = list(known)
     lower = str(name).lower()
-    matches = [k for k in known if lower and k.startswith(lower)]
+    matches = [k for k in known if lower and k.lower().startswith(lower)]
     matches = matches or difflib.get_close_matches(lower, known, n=1, cutoff=0.5)
     hint = f"; did you mean {matches[0]!r}?" if matches else "."
     return ValueError(f"unknown {what} {name!r}{hint} Known: {', '.join(map(repr, known))}")

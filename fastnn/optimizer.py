@@ -28,14 +28,15 @@ class Optimizer:
         as in PyTorch; AdamW, Lion and Muon subtract lr weight_decay W from W besides.
     clip_norm : float, optional
         The largest Euclidean norm of the gradient of all trained parameters together; a longer one
-        is multiplied by clip_norm / norm. It comes before the weight decay.
+        is multiplied by clip_norm / norm. It comes before the weight decay, and so does clip_value.
+        (PyTorch's clip_grad_norm_ adds 1e-6 to the norm.)
     clip_value : float, optional
         The largest absolute value of an element of the gradient; a larger one is set to it.
     lr_factors, decay_factors : mapping, optional
         Factors of the learning rate and of the weight decay, by layer (2 or "2", "2.0" within a
         :class:`Residual`) or parameter ("2.W"). The longest name that fits counts. A learning rate
-        factor of 0 freezes. A layer's decay factor is that of its weight matrices; only a
-        parameter's own name makes others decay.
+        factor of 0 freezes, as `freeze` of fit does. A layer's decay factor is that of its weight
+        matrices; only a parameter's own name makes others decay.
 
     Raises
     ------
@@ -51,6 +52,8 @@ class Optimizer:
 
     #: Whether the weight decay is kept out of the gradient.
     decoupled: ClassVar[bool] = False
+    #: Whether it takes all rows at once, and several times in a step.
+    full_batch: ClassVar[bool] = False
 
     lr: ClassVar[float | schedules.Schedule]
 

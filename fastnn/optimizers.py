@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from . import schedules
 from .adaptive import Adadelta, Adagrad, Adam, AdamW, Nadam, RAdam, RMSprop
 from .checks import real_number, true_or_false
+from .lbfgs import LBFGS
 from .names import unknown
 from .optimizer import Optimizer
 from .tables import Rule
@@ -126,6 +127,7 @@ _BY_NAME = {
     "adagrad": Adagrad,
     "adam": Adam,
     "adamw": AdamW,
+    "lbfgs": LBFGS,
     "lion": Lion,
     "nadam": Nadam,
     "radam": RAdam,

@@ -204,6 +204,8 @@ class Fit:
         What follows a schedule; set before each fit.
     rate : float
         The learning rate of the last step, or of the one whose loss was not finite.
+    stopped : str or None
+        Why the fit ended before its last epoch.
     """
 
     data: Data
@@ -213,6 +215,7 @@ class Fit:
     def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
         self.steps_done, self.rate = 0, 0.0
+        self.stopped: str | None = None
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)
@@ -238,17 +241,19 @@ class Fit:
         self.data, self.seed = data, seed
         self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
-        self.steps_done = 0
+        self.steps_done, self.stopped = 0, None
         self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
         columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
         no_steps = Steps(np.zeros((0, columns)))
-        if self._in_pieces:
+        gradients_alone = self.state.optimizer.full_batch
+        if self._in_pieces or gradients_alone:
             data = data.one_batch(0, self.ws.capacity)
         if shuffle:
             data = replace(data, order=np.zeros(data.n_rows, np.int64))
-        if self._in_pieces:
+        if self._in_pieces or gradients_alone:
             self.engine.loss_and_grad(self.ws, data, np.zeros(2), 0, 0)
-            self.engine.update(self.ws, no_steps)
+            if not gradients_alone:
+                self.engine.update(self.ws, no_steps)
         else:
             self.engine.run_batches(self.ws, data, no_steps, np.zeros((0, 2)), 0, 0)
 
@@ -312,7 +317,7 @@ class Fit:
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
             done = self._step_in_pieces(steps, first)
-            self._count(done, rates)
+            self.count(done, _last_rate(rates, done))
             return done
         self.ws.completed = 0
         try:
@@ -320,10 +325,11 @@ class Fit:
                 self.ws, self.data, steps, self.results[first:last], first, last
             )
         finally:  # a user's loss may have raised an exception after some steps
-            self._count(self.ws.completed, rates)
+            self.count(self.ws.completed, _last_rate(rates, self.ws.completed))
 
-    def _count(self, steps: int, rates: np.ndarray) -> None:
-        self.rate = float(rates[min(steps, len(rates) - 1)])
+    def count(self, steps: int, rate: float) -> None:
+        """Count completed steps; `rate` is the learning rate of the last one tried."""
+        self.rate = rate
         if steps:
             self.state.progress = self.scheduled.progress
         self.state.step += steps
@@ -352,9 +358,14 @@ class Fit:
         return ((i, i + 1) for i in range(n)) if self._in_pieces else self._slices.of(n)
 
 
+def _last_rate(rates: np.ndarray, completed: int) -> float:
+    """The learning rate of the last step, or of the one that was not completed."""
+    return float(rates[min(completed, len(rates) - 1)])
+
+
 def prepare(
     last: Fit | None, state: TrainingState | None, engine: Engine, plan, params: np.ndarray,
-    statistics: np.ndarray, optimizer: Optimizer, batch_size: int,
+    statistics: np.ndarray, optimizer: Optimizer, batch_size: int, freeze=(),
 ) -> Fit:  # fmt: skip
     """A fit ready to begin.
 
@@ -370,9 +381,11 @@ def prepare(
         The flat vectors, trained in place.
     optimizer : Optimizer
     batch_size : int
+    freeze : iterable of str or int
+        Layers and parameters that stay as they are.
     """
     rows = piece_rows(plan, batch_size)
-    update = Update.of(plan, optimizer)
+    update = Update.of(plan, optimizer, freeze)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws

@@ -38,6 +38,8 @@ class History(Mapping):
         measuring; empty for the numpy engine.
     n_rows : int
         Rows of an epoch.
+    stopped : str or None
+        Why the fit ended before its last epoch, as where :class:`fastnn.LBFGS` has converged.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class History(Mapping):
         self.n_threads = n_threads
         self.n_rows = n_rows
         self.threads_used: dict[int, int] = {}
+        self.stopped: str | None = None
         self._lists: dict[str, list[float]] = {}
 
     def append(self, **values: float) -> None:
@@ -148,6 +151,12 @@ def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=
             values |= validate()
         fit.scheduled.end_epoch(state, values)
         yield {**values, "lr": fit.rate, "seconds": seconds}
+
+
+def train(fit: Fit, count: int, record, **arguments) -> None:
+    """Run the :func:`epochs` of a fit; ``record(values)`` is called after each."""
+    for values in epochs(fit, count, **arguments):
+        record(values)
 
 
 def _orders(fit: Fit, first: int, count: int, n_rows: int) -> Iterator[np.ndarray]:

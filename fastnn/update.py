@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Self
 
 import numpy as np
 
+from .names import unknown
+from .ops.operation import Access, Call
 from .optimizer import Optimizer
 from .plan import Parameter, Plan
-from .tables import GROUP, NORM_BLOCK, SLOTS, Rule
+from .tables import GROUP, NONE, NORM_BLOCK, SLOTS, Rule
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,15 @@ class Update:
         What of the gradient is limited.
     averages : bool
         Whether the parameters and statistics are averaged over steps.
+    still : tuple of (begin, end)
+        Ranges of the flat vector of statistics that a step leaves as they are.
     """
 
     rule: Rule
     groups: tuple[tuple[int, int, float, float], ...]
     clips: str | None = None
     averages: bool = False
+    still: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(
@@ -44,17 +50,28 @@ class Update:
         plan : Plan
         optimizer : Optimizer
         freeze : iterable of str or int
-            Layers and parameters that stay as they are.
+            Layers and parameters that stay as they are, with the statistics of these layers. One
+            name or number stands for itself.
         averages : bool
 
         Raises
         ------
+        TypeError
+            If `freeze` holds something else than names and numbers.
         ValueError
             If a layer does not exist or has no parameters, or nothing is left to train.
         """
         clips = None if optimizer.clip_norm is None else "norm"
         clips = clips if optimizer.clip_value is None else "value"
-        return cls(optimizer.rule, _groups(plan, optimizer, freeze), clips, averages)
+        rates = _by_name(plan, optimizer.lr_factors or {}, "lr_factors")
+        frozen = _by_name(plan, dict.fromkeys(_names(freeze), 0.0), "freeze")
+
+        def rate(parameter: Parameter) -> float:
+            return _factor(rates, parameter, 1.0) * _factor(frozen, parameter, 1.0)
+
+        still = ((s.offset, s.offset + s.size) for s in plan.state if rate(s) == 0)
+        groups = _groups(plan, optimizer, rate)
+        return cls(optimizer.rule, groups, clips, averages, tuple(still))
 
     @property
     def n_slots(self) -> int:
@@ -65,6 +82,31 @@ class Update:
         """Elements of float64 in the per-batch space, for the norm of the gradient."""
         return -(-n_params // NORM_BLOCK) if self.clips == "norm" else 0
 
+    def trains(self, begin: int, end: int) -> bool:
+        """Whether it changes one of the parameters begin, ..., end-1."""
+        return any(first < end and begin < last for first, last, *_ in self.groups)
+
+    def needs(self, call: Call) -> bool:
+        """Whether a step needs a call of the backward pass, or one that follows the optimizer's.
+
+        It does not if nothing but frozen parameters and statistics, or their gradients, comes from
+        the call.
+        """
+        spaces = {access.space for access in call.writes}
+        if "value" in spaces or not spaces & {"grad", "params", "state"}:
+            return True
+        return any(self._changes(access) for access in call.writes)
+
+    def moves_statistics(self, at: int) -> bool:
+        """Whether it changes the statistics at an offset of their vector, if that is not NONE."""
+        return at != NONE and not any(begin <= at < end for begin, end in self.still)
+
+    def _changes(self, access: Access) -> bool:
+        if access.space == "state":
+            return self.moves_statistics(access.begin)
+        is_flat = access.space in ("grad", "params")
+        return is_flat and self.trains(access.begin, access.end)
+
     def table(self) -> np.ndarray:
         """The groups as engines read them."""
         groups = np.array(list(self.groups), GROUP)
@@ -72,14 +114,12 @@ class Update:
         return groups
 
 
-def _groups(plan: Plan, optimizer: Optimizer, freeze) -> tuple:
-    rates = _by_name(plan, optimizer.lr_factors or {}, "lr_factors")
+def _groups(plan: Plan, optimizer: Optimizer, rate_of) -> tuple:
     decays = _by_name(plan, optimizer.decay_factors or {}, "decay_factors")
-    frozen = _by_name(plan, {str(name): 0.0 for name in freeze}, "freeze")
     found: list[list] = []
     for parameter in plan.parameters:
-        rate = _factor(rates, parameter, 1.0) * _factor(frozen, parameter, 1.0)
-        if rate == 0:
+        rate = rate_of(parameter)
+        if rate == 0 or not parameter.size:
             continue
         is_weights = parameter.offset < plan.n_weights
         decay = _factor(decays, parameter, 1.0) if is_weights else decays.get(parameter.name, 0.0)
@@ -90,20 +130,56 @@ def _groups(plan: Plan, optimizer: Optimizer, freeze) -> tuple:
         else:
             found.append([parameter.offset, end, rate, decay])
     if not found:
-        raise ValueError("every parameter is frozen, so there is nothing to train")
+        raise ValueError(
+            "every parameter is frozen, so there is nothing to train: leave a layer out of freeze, "
+            "or give it a factor above 0 in lr_factors"
+        )
     return tuple(map(tuple, found))
 
 
-def _by_name(plan: Plan, given: Mapping[str, float], what: str) -> Mapping[str, float]:
-    """The factors, if each is of a parameter or of a layer that has some."""
+def _names(freeze) -> list[str]:
+    """What is frozen, as names."""
+    if freeze is None:
+        return []
+    given = [freeze] if isinstance(freeze, str | Integral) else freeze
+    if not isinstance(given, Iterable):
+        raise TypeError(f"freeze must list layers or parameters, such as [0, '1.W'], not {given!r}")
+    found = []
     for name in given:
-        if not any(_fits(name, parameter) for parameter in plan.parameters):
-            known = sorted({parameter.name for parameter in plan.parameters})
-            raise ValueError(
-                f"{what} names {name!r}, but there is no such layer with parameters: the "
-                f"parameters are {', '.join(known)}"
+        if isinstance(name, bool) or not isinstance(name, str | Integral):
+            raise TypeError(
+                f"freeze must name layers or parameters, such as 0 or '1.W', not {name!r}"
             )
+        found.append(str(name))
+    return found
+
+
+def _by_name(plan: Plan, given: Mapping[str, float], what: str) -> Mapping[str, float]:
+    """The factors, if each is of a parameter or of a layer that has some.
+
+    What is frozen may also be a layer that has nothing but statistics.
+    """
+    named = [*plan.parameters, *(plan.state if what == "freeze" else ())]
+    names = [parameter.name for parameter in plan.parameters]
+    for name in given:
+        if name in names or any(parameter.name.startswith(f"{name}.") for parameter in named):
+            continue
+        layers = {layer for pair in plan.layers for layer in pair if layer}
+        if any(layer == name or layer.startswith(f"{name}.") for layer in layers):
+            raise ValueError(
+                f"{what} names layer {name}, which has no parameters: name one of the layers "
+                f"{', '.join(_layers(named))}"
+            )
+        raise unknown(f"layer or parameter in {what}:", name, [*_layers(named), *names])
     return given
+
+
+def _layers(named: list[Parameter]) -> list[str]:
+    """The layers that have parameters, and those that they are inside, in order."""
+    parts = [parameter.name.split(".")[:-1] for parameter in named]
+    found = {tuple(names[:n]) for names in parts for n in range(1, len(names) + 1)}
+    ordered = sorted(found, key=lambda names: [(len(name), name) for name in names])
+    return [".".join(names) for names in ordered]
 
 
 def _fits(name: str, parameter: Parameter) -> bool:

@@ -110,6 +110,10 @@ NETWORKS = {
     "radam": (300, 60, "cross_entropy", RAdam(0.01, weight_decay=0.01, lr_factors={"1": 3}),
               (19, 33, 5), ["tanh"], {}),
     "lion": (300, 60, "cross_entropy", Lion(0.003, weight_decay=0.3), (19, 33, 5), ["tanh"], {}),
+    "groups": (300, 60, "cross_entropy",
+               Adam(0.01, weight_decay=0.02, clip_norm=0.1, lr_factors={1: 0.3, "3.b": 2.0},
+                    decay_factors={"2": 0.5, "3.b": 1.0}),
+               (37, 53, 91, 71, 7), ["tanh", "relu", "silu"], {"freeze": [0, "2.b"]}),
 }  # fmt: skip
 
 
@@ -161,7 +165,7 @@ def train(name: str, dtype: str) -> Sequential:
     epochs = -(-50 // -(-rows // batch_size))
     net.fit(
         X, targets, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-        sample_weight=weights, progress=False,
+        sample_weight=weights, freeze=keywords.get("freeze", ()), progress=False,
     )  # fmt: skip
     return net
 

@@ -10,7 +10,7 @@ import fastnn
 
 MODULES = [
     "activations", "adaptive", "coding", "custom_loss", "data.digits", "data.split", "embeddings",
-    "engines", "engines.threads", "gradients", "initializers", "layers", "losses", "model",
+    "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs", "losses", "model",
     "normalizations", "optimizers", "plots", "schedules.base", "schedules.compositions",
     "schedules.cycles", "schedules.decays", "schedules.plateau", "stochastic", "training",
 ]  # fmt: skip

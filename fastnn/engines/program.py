@@ -134,7 +134,8 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
         return
     for index in reversed(body):
         if table[index].da != NONE:
-            yield from homes[index].backward(table, index)
+            calls = homes[index].backward(table, index)
+            yield from (call for call in calls if ws.update is None or ws.update.needs(call))
     if variant.task is Task.TRAIN:
         yield from _step(ws, homes)
 
@@ -144,7 +145,7 @@ def _step(ws, homes) -> Iterator[Call]:
     yield from _clip(ws)
     yield _blocks(update.rule.name, ws, _STEP[update.rule], ("grad",), ("params", "slots"))
     for index, home in enumerate(homes):
-        yield from home.after_step(ws.table, index)
+        yield from filter(update.needs, home.after_step(ws.table, index))
     if update.averages:
         found = (Access("params", 0, plan.n_params), Access("state", 0, plan.n_state))
         average = (Access("average", 0, plan.n_params + plan.n_state),)

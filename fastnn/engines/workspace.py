@@ -91,7 +91,8 @@ class Workspace:
         training = update is not None if training is None else training
         base = plan.training if training else plan.prediction
         norms = 0 if update is None else update.per_batch(plan.n_params)
-        self.layout = base.sized(self.capacity, self.total_rows, norms)
+        trains = update.trains if update is not None and training else None
+        self.layout = base.sized(self.capacity, self.total_rows, norms, trains)
         self.table = Table(
             self.layout.ops, self.capacity, rows, self.layout.gathered, self.layout.targets,
             self.layout.training,

@@ -106,6 +106,12 @@ class BatchNorm(Operation):
             (_left(op),), (_statistics(op),),
         )  # fmt: skip
 
+    def settle(self, op, state, batch):
+        means, _, variances = batch[op.batch : op.batch + 3 * op.n_out].reshape(3, -1)
+        if variances[0] >= 0:  # a single row has none
+            state[op.state : op.state + op.n_out] = means
+            state[op.state + op.n_out : op.state + 2 * op.n_out] = variances
+
 
 def _statistics(op) -> Access:
     """The running statistics."""

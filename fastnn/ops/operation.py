@@ -307,6 +307,12 @@ class Operation:
         """The calls after a step of the optimizer: what else a step changes."""
         yield from ()
 
+    def settle(self, op: Record, state: np.ndarray, batch: np.ndarray) -> None:
+        """Set its running statistics to those that the last forward pass of training left.
+
+        `state` and `batch` are the flat state vector and the per-batch space.
+        """
+
     def backward(self, table: Table, index: int) -> Iterator[Call]:
         """The calls of the backward pass: gradients of parameters, then of the values read."""
         raise TypeError(f"{type(self).__name__} must say which calls its backward pass is")

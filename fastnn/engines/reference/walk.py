@@ -97,7 +97,8 @@ class Pass:
         """What operations change after a step of the optimizer."""
         for index in range(self._n_body):
             op = self.ws.table[index]
-            getattr(_FORMULAS[op.kind], "after_step", _nothing)(self, index, op)
+            if any(map(self.ws.update.needs, BY_KIND[op.kind].after_step(self.ws.table, index))):
+                _FORMULAS[op.kind].after_step(self, index, op)
 
     @property
     def _n_body(self) -> int:
@@ -181,7 +182,3 @@ class Pass:
 
 def _no_terms(p, index, op):
     return 0.0
-
-
-def _nothing(p, index, op):
-    pass

@@ -1,0 +1,200 @@
+"""Full-batch training by SciPy's L-BFGS-B, which calls the loss, and a function per iteration."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import numpy as np
+
+from . import run
+from .errors import DivergedError
+from .lbfgs import LBFGS
+from .ops import BY_KIND
+from .ops.operation import Table
+from .run import Fit
+from .tables import NONE
+
+#: Why SciPy stopped, by a part of its message.
+_REASONS = {
+    "GRADIENT": "converged: no element of the gradient is above gtol",
+    "REDUCTION": "converged: an iteration lowered the loss by no more than ftol allows",
+    "EVALUATIONS": "max_evaluations is reached",
+    "ITERATIONS": None,
+    "ABNORMAL": "the line search finds no lower loss, as happens where the loss is as exact as "
+    "the network's dtype allows, or not smooth",
+}
+
+
+def check(plan, schedule) -> None:
+    """Refuse a schedule, and a network whose loss is not a function of the parameters alone.
+
+    Raises
+    ------
+    ValueError
+    """
+    if schedule is not None:
+        raise ValueError("LBFGS has no learning rate that a schedule could change: leave it out")
+    table = Table(plan.training.ops, 1, training=True)
+    for index, op in enumerate(table.records):
+        layer = plan.layers[index][0]
+        if op.stream != NONE:
+            raise ValueError(
+                f"LBFGS needs a loss that is the same in every evaluation, but layer {layer} draws "
+                "random numbers in training: leave it out, or use another optimizer such as 'adam'"
+            )
+        calls = BY_KIND[op.kind].after_step(table, index)
+        if any(access.space == "params" for call in calls for access in call.writes):
+            raise ValueError(
+                f"LBFGS cannot keep the max_norm of layer {layer}, which changes the weights after "
+                "a step: leave it out, or use another optimizer such as 'adam'"
+            )
+
+
+def train(fit: Fit, count: int, record, *, progress, validate=None) -> None:
+    """Minimise the loss of all rows; an epoch is an iteration.
+
+    There is at least one, also if the parameters are a minimum already.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit, with its data set; its optimizer is an :class:`LBFGS`.
+    count : int
+        The most iterations.
+    record : callable
+        ``record(values)`` is called after each iteration with a dict of what
+        :func:`fastnn.training.epochs` yields; the parameters are then those of the iteration.
+    progress : training.Progress
+    validate : callable, optional
+        ``validate()`` returns a dict of values for the history.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is not finite at the first parameters, or nowhere along a search.
+    KeyboardInterrupt
+        After Ctrl-C. However it ends, the parameters are those of the last iteration.
+    """
+    from scipy.optimize import minimize  # it takes longer to import than a short fit to run
+
+    optimizer, objective = cast(LBFGS, fit.state.optimizer), Objective(fit)
+    began = time.perf_counter()
+
+    def accept(x: np.ndarray) -> None:
+        nonlocal began
+        objective.accept(x)
+        record(_epoch(fit, objective, progress, validate, began))
+        began = time.perf_counter()
+
+    options: dict[str, Any] = {
+        "maxcor": optimizer.history, "ftol": optimizer.ftol, "gtol": optimizer.gtol,
+        "maxfun": optimizer.max_evaluations, "maxiter": count, "maxls": optimizer.max_line_search,
+    }  # fmt: skip
+    try:
+        found = minimize(
+            objective, objective.start, jac=True, method="L-BFGS-B", callback=accept,
+            options=options,
+        )  # fmt: skip
+        if "ABNORMAL" in found.message and objective.n_infinite:
+            _diverged(fit, "the loss is not finite anywhere along the line search")
+        fit.stopped = next((why for part, why in _REASONS.items() if part in found.message), None)
+        if not fit.steps_done:
+            accept(objective.start)
+    finally:
+        objective.restore()
+
+
+def _epoch(fit: Fit, objective: Objective, progress, validate, began: float) -> dict[str, float]:
+    """Count an epoch; its values for the history."""
+    seconds = time.perf_counter() - began
+    data, state, optimizer = fit.data, fit.state, cast(LBFGS, fit.state.optimizer)
+    fit.count(1, optimizer.lr)
+    state.epoch += 1
+    progress.advance(len(data.X))
+    values = {"loss": objective.loss}
+    if data.metric:
+        values["accuracy"] = objective.n_correct / len(data.X)
+    if validate is not None:
+        values |= validate()
+    return {**values, "lr": optimizer.lr, "seconds": seconds}
+
+
+def _diverged(fit: Fit, what: str):
+    raise DivergedError(
+        f"{what} in epoch {fit.steps_done} (from 0): the features may differ widely in scale, or "
+        "be too large. The parameters are those of the last iteration; standardise X and fit again",
+        fit.steps_done,
+        0,
+    )
+
+
+class Objective:
+    """The loss of all rows as a function of the trained parameters, in float64.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Attributes
+    ----------
+    loss, n_correct : float
+        At the accepted point.
+    n_infinite : int
+        Points since the accepted one at which the loss is not finite.
+    """
+
+    def __init__(self, fit: Fit):
+        self.fit, self.ws = fit, fit.ws
+        self._batch = fit.data.one_batch(0, fit.ws.capacity)
+        self._ranges = [slice(begin, end) for begin, end, *_ in fit.ws.update.groups]
+        self.start = self._trained(self.ws.params)
+        self.loss, self.n_correct, self.n_infinite = np.nan, 0.0, 0
+        self._point, self._gradient = self.start, np.zeros(0)
+        self._kept = self.ws.params.copy()
+        self._last: tuple[Any, ...] = ()
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """(loss, gradient) at a point of a search.
+
+        Where the loss is not finite, a larger one that makes the search turn back: the loss of the
+        accepted point plus four times the decrease that its gradient promises, and the gradient of
+        a slope upwards.
+        """
+        begin = 0
+        for part in self._ranges:
+            end = begin + part.stop - part.start
+            self.ws.params[part] = x[begin:end]
+            begin = end
+        loss, n_correct = run.loss_and_grad(self.fit.engine, self.ws, self._batch)
+        if self.ws.plan.mean:
+            loss /= self.fit.data.weight_sum
+        gradient = self._trained(self.ws.grad)
+        self._last = x.copy(), loss, n_correct, gradient  # SciPy may change x
+        if np.isfinite(loss) and np.isfinite(gradient).all():
+            if not self._gradient.size:
+                self.loss, self.n_correct, self._gradient = loss, n_correct, gradient
+            return loss, gradient
+        if not self._gradient.size:
+            _diverged(self.fit, "the loss or its gradient is not finite")
+        self.n_infinite += 1
+        promised = abs(float(self._gradient @ (x - self._point)))
+        return self.loss + 4 * promised, -self._gradient
+
+    def accept(self, x: np.ndarray) -> None:
+        """Keep a point, at which an iteration ended, with the statistics of its batch."""
+        if not self._last or not np.array_equal(x, self._last[0]):
+            self(x)
+        self._point, self.loss, self.n_correct, self._gradient = self._last
+        self._kept[:] = self.ws.params
+        self.n_infinite = 0
+        for op in self.ws.table.records:
+            if self.ws.update.moves_statistics(op.state):
+                BY_KIND[op.kind].settle(op, self.ws.state, self.ws.batch)
+
+    def restore(self) -> None:
+        """Set the parameters to those of the accepted point."""
+        self.ws.params[:] = self._kept
+
+    def _trained(self, flat: np.ndarray) -> np.ndarray:
+        return np.concatenate([flat[part] for part in self._ranges]).astype(np.float64)
