@@ -123,7 +123,14 @@ class Adam(Optimizer):
         own[:, 2] = self.beta2
 
 
-_BY_NAME = {"sgd": SGD, "adam": Adam}
+@dataclass(frozen=True, repr=False)
+class AdamW(Adam):
+    """Adam with a decoupled weight decay."""
+
+    decoupled: ClassVar[bool] = True
+
+
+_BY_NAME = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
 def get(optimizer) -> Optimizer:
@@ -142,6 +149,9 @@ def get(optimizer) -> Optimizer:
         raise TypeError(
             f"optimizer must be a name or an optimizer such as Adam(1e-3), not {optimizer!r}"
         )
-    if optimizer.lower() not in _BY_NAME:
-        raise unknown("optimizer", optimizer, _BY_NAME)
-    return _BY_NAME[optimizer.lower()]()
+    from .muon import Muon  # which is made of AdamW
+
+    by_name: dict[str, type[Optimizer]] = {**_BY_NAME, "muon": Muon}
+    if optimizer.lower() not in by_name:
+        raise unknown("optimizer", optimizer, by_name)
+    return by_name[optimizer.lower()]()
