@@ -116,8 +116,14 @@ def check_matrices(ws, groups) -> None:
         raise ValueError(f"{len(update.matrices)} matrices of the update have {len(groups)} groups")
     for (index, _), (begin, end, *_) in zip(update.matrices, groups, strict=True):
         op = Record(*ops[index].item()) if 0 <= index < len(ops) else None
-        if op is None or op.kind != DENSE.kind or (op.w, op.n_in * op.n_out) != (begin, end - begin):
-            raise ValueError(f"the update's matrix {begin} to {end} is not that of operation {index}")
+        if (
+            op is None
+            or op.kind != DENSE.kind
+            or (op.w, op.n_in * op.n_out) != (begin, end - begin)
+        ):
+            raise ValueError(
+                f"the update's matrix {begin} to {end} is not that of operation {index}"
+            )
     if update.matrices and not 1 <= update.turns <= MOST_TURNS:
         raise ValueError(f"the update has {update.turns} Newton-Schulz steps")
     needed = update.scratch(ops)

@@ -161,7 +161,9 @@ def _orthogonalised(ws, index: int) -> Iterator[Call]:
         Access(space, op.w, op.w + size) for space in ("params", "grad", "slots")
     )
     sums = Access("batch", norms, norms + ws.update.per_batch(ws.plan.n_params))
-    *pair, gram, factor = (Access("scratch", *range_) for range_ in ws.update.buffers(op.n_in, op.n_out))
+    *pair, gram, factor = (
+        Access("scratch", *range_) for range_ in ws.update.buffers(op.n_in, op.n_out)
+    )
 
     def call(kernel, cost, reads, writes, back=False):
         name = f"muon_{kernel}_back" if back else f"muon_{kernel}"

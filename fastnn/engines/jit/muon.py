@@ -75,9 +75,7 @@ def matrix_of(ctx):
     other = y + whole_lines(rows * columns)
     gram = other + whole_lines(rows * columns)
     factor = gram + whole_lines(columns * columns)
-    return Orthogonalised(
-        op.w, rows * columns, rows, columns, n_in < n_out, y, other, gram, factor
-    )
+    return Orthogonalised(op.w, rows * columns, rows, columns, n_in < n_out, y, other, gram, factor)
 
 
 @subroutine

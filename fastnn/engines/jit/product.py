@@ -329,9 +329,7 @@ def product(record):
             # A single row is multiplied by wider micro-panels, which no block before has packed.
             b_mode = IN_PLACE if not packs_b or mc == 1 else (PACKS if i == 0 else PACKED)
             mode = Mode(adds, b_mode, prefetches_c)
-            multiply_panels(
-                ci, fi, ai, a_packed, from_row(b, k), Size(mc, kc, columns), mode, pack
-            )
+            multiply_panels(ci, fi, ai, a_packed, from_row(b, k), Size(mc, kc, columns), mode, pack)
             i += mc
         first = c
         k += block

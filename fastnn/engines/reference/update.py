@@ -70,10 +70,11 @@ def step(ws, hyper, p) -> None:
         _RULES[update.rule](w, g, slots, h)
     for index, (begin, end, rate, decay) in update.matrices:
         shape = ws.table[index].n_in, ws.table[index].n_out
-        arrays = [v[begin:end].reshape(shape) for v in (ws.params, ws.grad, *ws.slots)]
+        vectors = (ws.params, ws.grad, *ws.slots)
+        w, g, momentum, direction = (vector[begin:end].reshape(shape) for vector in vectors)
         h = given | {"matrix_lr": given["matrix_lr"] * rate}
         h["matrix_decoupled"] *= rate * decay
-        muon.step(*arrays, h, update.turns)
+        muon.step(w, g, momentum, direction, h, update.turns)
     p.after_step()
     if update.averages and hyper[COMMON.index("average")]:
         now = np.concatenate([ws.params, ws.state])
