@@ -244,6 +244,12 @@ class Program:
         self._addresses: dict[tuple[int, int], int] = {}
         self._tuners: dict[tuple[int, int], Tuner] = {}
 
+    def only(self, accepts) -> Program:
+        """The calls that a function accepts, as a program of their own: for timing."""
+        wanted = [bool(accepts(call)) for call in self.calls]
+        calls = [call for call, keep in zip(self.calls, wanted, strict=True) if keep]
+        return Program(calls, self._table[wanted])
+
     def work(self, rows: int) -> float:
         """Multiply-adds of a batch."""
         return self._fixed + self._per_row * rows
