@@ -17,6 +17,7 @@ choose the split of the rows, the initial weights and the order.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -93,7 +94,7 @@ def train_with_torch(data, name: str, seed: int, epochs: int) -> float:
     torch.manual_seed(seed)
     sizes = [data.X.shape[1], *HIDDEN, data.n_outputs]
     layers: list = []
-    for index, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         layer = torch.nn.Linear(n_in, n_out)
         with torch.no_grad():
             layer.weight[:] = torch.from_numpy(net.parameters()[f"{index}.W"].T.copy())
@@ -177,8 +178,9 @@ def train_on_table(data, name: str, rate: float, seed: int, epochs: int) -> dict
     """(score of validation, score of the test) of the last weights and of their average."""
     import dataclasses
 
-    from fastnn import optimizers
     from fastnn.averages import EMA
+
+    from fastnn import optimizers
 
     optimizer = dataclasses.replace(optimizers.get(name), lr=rate, weight_decay=0.01)
     net = make_network(data, TABLE_HIDDEN, seed)
@@ -207,7 +209,7 @@ def tables(options) -> int:
     print(f"\n{epochs} epochs, hidden layers {TABLE_HIDDEN}, batches of {TABLE_BATCH}, "
           f"at most {TABLE_ROWS} rows; learning rates of {RATES}")  # fmt: skip
     print(f"  {'':<20}" + "".join(f"{f'{name} {kept}':>13}" for name, kept in columns))
-    wins = {column: 0 for column in columns}
+    wins = dict.fromkeys(columns, 0)
     for table in options.data_sets or TABLES:
         sets = [load(table, options.data, s, options, TABLE_ROWS) for s in range(options.seeds)]
         tests: dict[tuple, list[float]] = {column: [] for column in columns}

@@ -35,6 +35,7 @@ _MODULE_OF = {
     "AdamW": "optimizers",
     "LBFGS": "lbfgs",
     "Lion": "optimizers",
+    "Muon": "muon",
     "Nadam": "optimizers",
     "RAdam": "optimizers",
     "RMSprop": "optimizers",

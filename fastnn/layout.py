@@ -55,18 +55,19 @@ class Layout:
     norms: int = NONE
 
     def sized(
-        self, capacity: int, rows: int, norms: int = 0,
+        self, capacity: int, rows: int, norms: int = 0, temporary: int = 0,
         trains: Callable[[int, int], bool] | None = None,
     ) -> Layout:  # fmt: skip
         """The layout for batches of at most `capacity` rows, pieces of a batch of `rows`.
 
-        `norms` float64 elements follow the per-batch space, for the norm of the gradient.
-        ``trains(begin, end)`` says whether any of these parameters is trained, by default all: the
-        backward pass ends at the lowest operations that have one.
+        `norms` float64 elements follow the per-batch space, for the norm of the gradient, and the
+        optimizer has `temporary` elements of scratch. ``trains(begin, end)`` says whether any of
+        these parameters is trained, by default all: the backward pass ends at the lowest operations
+        that have one.
 
-        The scratch space is laid out here: first one range for the temporaries of any operation,
-        which all operations share, then a range per operation for the sums that survive between
-        pieces.
+        The scratch space is laid out here: first one range for the temporaries of any operation
+        and of the optimizer, which all share, then a range per operation for the sums that survive
+        between pieces.
         """
         ops = self.ops.copy()
         homes = [BY_KIND[kind] for kind in ops["kind"].tolist()]
@@ -76,6 +77,7 @@ class Layout:
         size = 0
         if self.training:
             size = max(h.temporary(r, capacity) for h, r in zip(homes, records, strict=True))
+            size = max(size, temporary)
             for op, home, record in zip(ops, homes, records, strict=True):
                 kept = home.kept(record, capacity, rows)
                 if kept:

@@ -11,6 +11,7 @@ from . import schedules
 from .adaptive import Adadelta, Adagrad, Adam, AdamW, Nadam, RAdam, RMSprop
 from .checks import real_number, true_or_false
 from .lbfgs import LBFGS
+from .muon import Muon
 from .names import unknown
 from .optimizer import Optimizer
 from .tables import Rule
@@ -129,6 +130,7 @@ _BY_NAME = {
     "adamw": AdamW,
     "lbfgs": LBFGS,
     "lion": Lion,
+    "muon": Muon,
     "nadam": Nadam,
     "radam": RAdam,
     "rmsprop": RMSprop,
@@ -151,6 +153,9 @@ def get(optimizer) -> Optimizer:
         raise TypeError(
             f"optimizer must be a name or an optimizer such as Adam(1e-3), not {optimizer!r}"
         )
-    if optimizer.lower() not in _BY_NAME:
-        raise unknown("optimizer", optimizer, _BY_NAME)
-    return _BY_NAME[optimizer.lower()]()
+    from .muon import Muon  # which is made of AdamW
+
+    by_name: dict[str, type[Optimizer]] = {**_BY_NAME, "muon": Muon}
+    if optimizer.lower() not in by_name:
+        raise unknown("optimizer", optimizer, by_name)
+    return by_name[optimizer.lower()]()

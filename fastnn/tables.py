@@ -65,6 +65,7 @@ class Rule(IntEnum):
     adadelta = 11
     radam = 12
     lion = 13
+    muon = 14  # its elementwise part is adam
 
 
 #: Number of flat vectors that each rule keeps besides the parameters.
@@ -83,6 +84,7 @@ SLOTS = {
     Rule.adadelta: 2,
     Rule.radam: 2,
     Rule.lion: 1,
+    Rule.muon: 2,
 }
 
 #: The first columns of the array with one row of hyperparameters per step, for every rule:
@@ -107,7 +109,14 @@ HYPER = {
     Rule.adadelta: (*COMMON, "epsilon", "rho"),
     Rule.radam: (*COMMON, "epsilon", "beta1", "beta2", "plain", "adaptive"),
     Rule.lion: (*COMMON, "beta1", "beta2"),
-}
+    # Adam's columns, which belong to the parameters that are no hidden matrices. Of these the
+    # buffer becomes momentum M + (1 - momentum) G, the direction that of_gradient G + of_momentum M
+    # gives where orthogonalises is 1, else the last one.
+    Rule.muon: (
+        *COMMON, "epsilon", "beta1", "beta2",
+        "matrix_lr", "matrix_decoupled", "momentum", "of_gradient", "of_momentum", "orthogonalises",
+    ),
+}  # fmt: skip
 
 #: One range of the flat vector whose parameters an optimizer treats alike. The ranges ascend; what
 #: none of them covers is frozen.
@@ -123,6 +132,9 @@ GROUP = np.dtype(
 #: Elements of a block of the gradient whose squares are summed before the blocks are, for its norm.
 #: Changing it changes results bitwise.
 NORM_BLOCK = 4096
+
+#: Most Newton-Schulz steps of an orthogonalisation.
+MOST_TURNS = 10
 
 #: Value of an offset or index field: none.
 NONE = -1
@@ -223,6 +235,7 @@ CONTEXT = np.dtype(
         # the optimizer
         ("groups", "u8"),  # entries of GROUP
         ("n_groups", "i8"),
+        ("n_matrices", "i8"),  # further entries: matrices with a rule of their own
         ("norms", "i8"),  # per-batch offset of the sums of squares of the gradient, or NONE
         ("average", "u8"),  # averages of the parameters, then of the statistics; or 0
         # the workspace
@@ -268,8 +281,9 @@ CONTEXT = np.dtype(
         # the machine
         ("one", "u8"),  # address of the number 1 in the network's type
         ("zeros", "u8"),  # address of MAX_NC zeros in the network's type
-        ("product", "u8"),  # address of the matrix product, and that of the transpose, for
-        ("transpose", "u8"),  # kernels that are compiled apart
+        ("product", "u8"),  # address of the matrix product, ...
+        ("product_upper", "u8"),  # ... of its upper triangle, or 0 where no call needs it, ...
+        ("transpose", "u8"),  # ... and of the transpose, for kernels that are compiled apart
         ("walk", "u8"),  # address of the function that every thread of a run calls
         ("team", "u8"),  # (TEAM_WORDS,) int64: where the threads of a run meet
         ("yields", "u8"),  # address of a function that gives the core away, or 0

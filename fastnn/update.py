@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from .muon import Muon, hidden_matrices
 from .names import unknown
 from .ops.operation import Access, Call
 from .optimizer import Optimizer
@@ -31,6 +32,11 @@ class Update:
         Whether the parameters and statistics are averaged over steps.
     still : tuple of (begin, end)
         Ranges of the flat vector of statistics that a step leaves as they are.
+    matrices : tuple of (index, (begin, end, rate, decay))
+        For Muon, the operations whose weight matrices are orthogonalised, and the groups of these,
+        which are none of the others.
+    turns : int
+        Newton-Schulz steps of an orthogonalisation.
     """
 
     rule: Rule
@@ -38,6 +44,8 @@ class Update:
     clips: str | None = None
     averages: bool = False
     still: tuple[tuple[int, int], ...] = ()
+    matrices: tuple[tuple[int, tuple[int, int, float, float]], ...] = ()
+    turns: int = 0
 
     @classmethod
     def of(
@@ -59,7 +67,8 @@ class Update:
         TypeError
             If `freeze` holds something else than names and numbers.
         ValueError
-            If a layer does not exist or has no parameters, or nothing is left to train.
+            If a layer does not exist or has no parameters, nothing is left to train, or Muon finds
+            no hidden matrix.
         """
         clips = None if optimizer.clip_norm is None else "norm"
         clips = clips if optimizer.clip_value is None else "value"
@@ -70,8 +79,13 @@ class Update:
             return _factor(rates, parameter, 1.0) * _factor(frozen, parameter, 1.0)
 
         still = ((s.offset, s.offset + s.size) for s in plan.state if rate(s) == 0)
-        groups = _groups(plan, optimizer, rate)
-        return cls(optimizer.rule, groups, clips, averages, tuple(still))
+        hidden = hidden_matrices(plan) if isinstance(optimizer, Muon) else {}
+        groups, of_matrices = _groups(plan, optimizer, rate, frozenset(hidden))
+        matrices = tuple((hidden[group[0]], group) for group in of_matrices)
+        turns = optimizer.newton_schulz if isinstance(optimizer, Muon) else 0
+        return cls(
+            optimizer.rule, groups, clips, averages, tuple(still), matrices, turns
+        )  # fmt: skip
 
     @property
     def n_slots(self) -> int:
@@ -79,12 +93,27 @@ class Update:
         return SLOTS[self.rule]
 
     def per_batch(self, n_params: int) -> int:
-        """Elements of float64 in the per-batch space, for the norm of the gradient."""
-        return -(-n_params // NORM_BLOCK) if self.clips == "norm" else 0
+        """Elements of float64 in the per-batch space, for norms of the gradient or of matrices."""
+        return -(-n_params // NORM_BLOCK) if self.clips == "norm" or self.matrices else 0
+
+    def scratch(self, ops: np.ndarray) -> int:
+        """Elements of the scratch space that a step needs, for a table of operations."""
+        sizes = [ops[["n_in", "n_out"]][index].item() for index, _ in self.matrices]
+        return max((self.buffers(*size)[-1][1] for size in sizes), default=0)
+
+    @staticmethod
+    def buffers(n_in: int, n_out: int) -> list[tuple[int, int]]:
+        """The ranges of scratch for a matrix: Y twice, A and B, each from a cache line on."""
+        ranges, begin, n = [], 0, min(n_in, n_out)
+        for size in (n_in * n_out, n_in * n_out, n * n, n * n):
+            ranges.append((begin, begin + size))
+            begin += -(-size // 16) * 16
+        return ranges
 
     def trains(self, begin: int, end: int) -> bool:
         """Whether it changes one of the parameters begin, ..., end-1."""
-        return any(first < end and begin < last for first, last, *_ in self.groups)
+        groups = [*self.groups, *(group for _, group in self.matrices)]
+        return any(first < end and begin < last for first, last, *_ in groups)
 
     def needs(self, call: Call) -> bool:
         """Whether a step needs a call of the backward pass, or one that follows the optimizer's.
@@ -108,33 +137,39 @@ class Update:
         return is_flat and self.trains(access.begin, access.end)
 
     def table(self) -> np.ndarray:
-        """The groups as engines read them."""
-        groups = np.array(list(self.groups), GROUP)
+        """The groups as engines read them, and behind them those of the matrices."""
+        groups = np.array([*self.groups, *(group for _, group in self.matrices)], GROUP)
         groups.flags.writeable = False
         return groups
 
 
-def _groups(plan: Plan, optimizer: Optimizer, rate_of) -> tuple:
+def _groups(plan: Plan, optimizer: Optimizer, rate_of, apart: frozenset[int]) -> tuple:
+    """The groups, and those of the matrices at the offsets `apart`, one for each."""
     decays = _by_name(plan, optimizer.decay_factors or {}, "decay_factors")
     found: list[list] = []
+    alone: list[tuple] = []
+    decays_others = optimizer.adamw if isinstance(optimizer, Muon) else optimizer
     for parameter in plan.parameters:
         rate = rate_of(parameter)
         if rate == 0 or not parameter.size:
             continue
         is_weights = parameter.offset < plan.n_weights
         decay = _factor(decays, parameter, 1.0) if is_weights else decays.get(parameter.name, 0.0)
-        decay = decay if optimizer.weight_decay != 0 else 0.0
         end = parameter.offset + parameter.size
+        if parameter.offset in apart:
+            alone.append((parameter.offset, end, rate, decay))
+            continue
+        decay = decay if decays_others.weight_decay != 0 else 0.0
         if found and found[-1][1:] == [parameter.offset, rate, decay]:
             found[-1][1] = end  # it continues the range before
         else:
             found.append([parameter.offset, end, rate, decay])
-    if not found:
+    if not found and not alone:
         raise ValueError(
             "every parameter is frozen, so there is nothing to train: leave a layer out of freeze, "
             "or give it a factor above 0 in lr_factors"
         )
-    return tuple(map(tuple, found))
+    return tuple(map(tuple, found)), tuple(alone)
 
 
 def _names(freeze) -> list[str]:

@@ -28,6 +28,7 @@ from fastnn import (
     LayerNorm,
     Lion,
     Maxout,
+    Muon,
     Nadam,
     PReLU,
     RAdam,
@@ -82,6 +83,11 @@ NETWORKS = {
     "normal": (300, 100, "gaussian_nll", Adam(0.01), (9, 8, 10), ["tanh"], {}),
     "batch norm, ending in one row": (1150, 383, "cross_entropy", Adam(0.01), (20, 130, 10),
                                       ["tanh"], {}),
+    "muon": (160, 32, "cross_entropy",
+             Muon(weight_decay=0.1, clip_norm=0.5, adamw=AdamW(0.01, weight_decay=0.1)),
+             (19, 50, 33, 1, 17, 5), ["tanh", "silu", "identity", "tanh"], {}),
+    "muon, large": (50, 10, "cross_entropy", Muon(nesterov=False, every=25, newton_schulz=2),
+                    (7, 530, 600, 3), ["relu", "tanh"], {"l2": 0}),
     "batch norm": (2000, 700, "mse", SGD(0.05, momentum=0.9), (13, 50, 3), ["relu"], {}),
     "adagrad": (300, 60, "cross_entropy", Adagrad(0.05, 0.1, weight_decay=0.01),
                 (19, 33, 5), ["tanh"], {}),
@@ -138,6 +144,8 @@ def train(name: str, dtype: str) -> Sequential:
         layers += [Activation("mish"), Residual([LayerNorm(affine=False), Maxout(24), Scale()])]
     if name == "embedding":
         layers = [Embedding({1: (7, 4), 4: (90, 3)}), *layers, Dense(17, "tanh", max_norm=0.5)]
+    if name == "muon":
+        layers += [Maxout(9, 2), Residual([Dense(70, "gelu"), Dense(20)])]
     if name == "residual":
         branch = [Dense(20), PReLU(), Residual([Dense(20, "gelu")]), Dense(18, "tanh", l2=1e-4)]
         layers += [Residual(branch), Activation("silu"), Residual([Dense(7)]), PReLU(shared=True)]

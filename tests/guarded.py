@@ -21,6 +21,7 @@ from fastnn import (
     Adam,
     BatchNorm,
     Dense,
+    Muon,
     PReLU,
     Residual,
     Sequential,
@@ -116,7 +117,6 @@ def fuzz(count):
     """Damaged plans, one after another; how many were refused."""
     rng = np.random.default_rng(0)
     engine, refused = engines.current(), 0
-    steps = Steps(Adam(0.01).hyper(1, np.full(3, 0.01)))
     nets = [
         Sequential([Dense(7, "tanh"), Dense(5, "gelu", l1=0.1), Dense(3)], n_inputs=4),
         Sequential([Dense(40, "relu"), Dense(2, "softmax"), Dense(3)], n_inputs=90),
@@ -140,7 +140,10 @@ def fuzz(count):
             change = {rng.choice(fields): int(rng.choice([-1, 0, 3, 1 << 40]))}
         params, state = like(net.flat_params, "end"), like(net._statistics, "end")
         try:
-            updates = (None, Update.of(plan, Adam(clip_norm=1.0), averages=True))
+            is_muon = number % len(nets) < 2 and rng.random() < 0.5
+            optimizer = Muon(clip_norm=1.0) if is_muon else Adam(clip_norm=1.0)
+            steps = Steps(optimizer.hyper(1, np.full(3, 0.01)))
+            updates = (None, Update.of(plan, optimizer, averages=True))
             spaces = [Workspace(plan, params, state, 20, update) for update in updates]
             for ws in spaces:
                 ws.layout = dataclasses.replace(ws.layout, ops=damage(ws.layout.ops, rng), **change)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 
 import numpy as np
@@ -113,11 +112,10 @@ class Multiplier:
         run(0, 1)
         # From the program of a step, keep the calls of this product alone.
         ((variant, step),) = ws.programs[engine.name].programs.items()
-        wanted = [call.op == 1 and call.kernel in KERNELS[product] for call in step.calls]
-        if not any(wanted):
+        wanted = step.only(lambda call: call.op == 1 and call.kernel in KERNELS[product])
+        if not wanted.calls:
             raise RuntimeError(f"a step has no call of {', '.join(KERNELS[product])}")
-        calls = list(itertools.compress(step.calls, wanted))
-        ws.programs[engine.name].programs[variant] = type(step)(calls, step.table[wanted])
+        ws.programs[engine.name].programs[variant] = wanted
         run(0, 1)
         began = time.perf_counter()
         run(0, count)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..ops import BY_KIND
+from ..ops.dense import OPERATION as DENSE
 from ..ops.operation import EDGES, Record, is_value
 from ..random import Stream
-from ..tables import FEATURE_TYPES, GROUP, HYPER, INPUT, KC, NONE, OP
+from ..tables import FEATURE_TYPES, GROUP, HYPER, INPUT, KC, MOST_TURNS, NONE, OP
 
 #: Larger sizes are damage: no machine has the memory.
 _MOST = 1 << 48
@@ -89,14 +90,45 @@ def check_training(ws, steps: bool) -> None:
     if ws.update.averages:
         check_array(ws.average, "average", dtype, n_params + ws.plan.n_state, written=True)
     check_array(ws.groups, "groups", GROUP, 0)
-    end = 0
-    for begin, next_end, *factors in ws.groups.tolist():
+    end, n_matrices = 0, len(ws.update.matrices)
+    groups = ws.groups.tolist()
+    for index, (begin, next_end, *factors) in enumerate(groups):
+        end = 0 if index == len(groups) - n_matrices else end  # the matrices begin anew
         if not (end <= begin <= next_end <= n_params and np.isfinite(factors).all()):
             raise ValueError(f"the groups of the update do not fit {n_params} parameters")
         end = next_end
+    check_matrices(ws, groups[len(groups) - n_matrices :])
     norms = ws.update.per_batch(n_params)
     if norms and not 0 <= ws.layout.norms <= ws.layout.per_batch - norms:
         raise ValueError(f"norms is {ws.layout.norms}, but {norms} numbers are needed there")
+
+
+def check_matrices(ws, groups) -> None:
+    """Check the matrices that Muon orthogonalises, which have these groups.
+
+    Raises
+    ------
+    ValueError
+        If one is no weight matrix of a dense operation, or the scratch space is too small.
+    """
+    update, ops = ws.update, ws.layout.ops
+    if len(groups) != len(update.matrices):
+        raise ValueError(f"{len(update.matrices)} matrices of the update have {len(groups)} groups")
+    for (index, _), (begin, end, *_) in zip(update.matrices, groups, strict=True):
+        op = Record(*ops[index].item()) if 0 <= index < len(ops) else None
+        if (
+            op is None
+            or op.kind != DENSE.kind
+            or (op.w, op.n_in * op.n_out) != (begin, end - begin)
+        ):
+            raise ValueError(
+                f"the update's matrix {begin} to {end} is not that of operation {index}"
+            )
+    if update.matrices and not 1 <= update.turns <= MOST_TURNS:
+        raise ValueError(f"the update has {update.turns} Newton-Schulz steps")
+    needed = update.scratch(ops)
+    if needed > ws.layout.scratch:
+        raise ValueError(f"scratch has {ws.layout.scratch} elements, but the update needs {needed}")
 
 
 def check_layout(plan, layout, capacity: int, rows: int) -> None:

@@ -234,17 +234,19 @@ class CompiledEngine:
         """The context of a workspace, with the fields that no call changes."""
         dtype, layout = ws.params.dtype, ws.layout
         context = _Context(_DRIVER(self.address("drive", dtype)))
+        n_matrices = 0 if ws.update is None else len(ws.update.matrices)
         context.set(
             ops=layout.ops, params=ws.params, grad=ws.grad, slots=ws.slots, state=ws.state,
             constants=ws.plan.constants, n_params=ws.plan.n_params, n_state=ws.plan.n_state,
-            groups=ws.groups, n_groups=len(ws.groups), norms=layout.norms, average=ws.average,
-            work=ws.work,
+            groups=ws.groups, n_groups=len(ws.groups) - n_matrices, n_matrices=n_matrices,
+            norms=layout.norms, average=ws.average, work=ws.work,
             capacity=ws.capacity, gathered=layout.gathered, targets=layout.targets,
             batch=ws.batch, scratch=ws.scratch, row_loss=ws.row_loss,
             row_correct=ws.row_correct, ran=ws.ran, ran_on=ws.ran_on,
             n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
             mean=int(ws.plan.mean), one=_ones[dtype], zeros=_zeros[dtype],
             product=self.address("product", dtype), transpose=self.address("transpose", dtype),
+            product_upper=self.address("product_upper", dtype) if n_matrices else 0,
             walk=self.address("walk", dtype),
             team=ws.team, yields=threads.yield_address(),
         )  # fmt: skip

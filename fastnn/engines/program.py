@@ -37,7 +37,7 @@ _STEP = {
     Rule.sgd: 8.0, Rule.momentum: 12.0, Rule.nesterov: 12.0, Rule.adam: 40.0, Rule.amsgrad: 45.0,
     Rule.adagrad: 38.0, Rule.rmsprop: 38.0, Rule.rmsprop_momentum: 40.0,
     Rule.rmsprop_centered: 40.0, Rule.rmsprop_centered_momentum: 45.0, Rule.nadam: 40.0,
-    Rule.adadelta: 55.0, Rule.radam: 40.0, Rule.lion: 12.0,
+    Rule.adadelta: 55.0, Rule.radam: 40.0, Rule.lion: 12.0, Rule.muon: 40.0,
 }  # fmt: skip
 #: The same for a parameter in an average.
 _AVERAGE = 12.0
@@ -143,7 +143,11 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
 def _step(ws, homes) -> Iterator[Call]:
     plan, update = ws.plan, ws.update
     yield from _clip(ws)
-    yield _blocks(update.rule.name, ws, _STEP[update.rule], ("grad",), ("params", "slots"))
+    rule = Rule.adam if update.rule == Rule.muon else update.rule
+    if update.groups:
+        yield _blocks(rule.name, ws, _STEP[update.rule], ("grad",), ("params", "slots"))
+    for index, _ in update.matrices:
+        yield from _orthogonalised(ws, index)
     for index, home in enumerate(homes):
         yield from filter(update.needs, home.after_step(ws.table, index))
     if update.averages:
@@ -151,6 +155,35 @@ def _step(ws, homes) -> Iterator[Call]:
         average = (Access("average", 0, plan.n_params + plan.n_state),)
         cost = _AVERAGE * plan.n_params
         yield Call("average", None, 0, cost, 0.0, Split.blocks, (*found, *average), average)
+
+
+def _orthogonalised(ws, index: int) -> Iterator[Call]:
+    """The calls of Muon for the weight matrix of an operation."""
+    op, norms = ws.table[index], ws.layout.norms
+    size, n = op.n_in * op.n_out, min(op.n_in, op.n_out)
+    weights, gradient, slots = (
+        Access(space, op.w, op.w + size) for space in ("params", "grad", "slots")
+    )
+    sums = Access("batch", norms, norms + ws.update.per_batch(ws.plan.n_params))
+    *pair, gram, factor = (
+        Access("scratch", *range_) for range_ in ws.update.buffers(op.n_in, op.n_out)
+    )
+
+    def call(kernel, cost, reads, writes, back=False):
+        name = f"muon_{kernel}_back" if back else f"muon_{kernel}"
+        return Call(name, None, index, float(cost), 0.0, Split.blocks, reads, writes)
+
+    first = pair[op.n_in < op.n_out]  # the direction as it is, or the one to transpose
+    yield call("momentum", MOVE * size, (gradient, slots), (slots, first, sums))
+    yield call("start", MOVE * size, (first, sums), (first, pair[0]))
+    back = False
+    for _ in range(ws.update.turns):
+        y, other = pair[back], pair[not back]
+        yield call("gram", size * n / 2, (y,), (gram,), back)
+        yield call("factor", n * n * n / 2, (gram,), (factor,))
+        yield call("turn", size * n, (y, factor), (other,), back)
+        back = not back
+    yield call("apply", 2 * MOVE * size, (weights, slots, pair[back]), (weights, slots), back)
 
 
 def _clip(ws) -> Iterator[Call]:
@@ -214,6 +247,12 @@ class Program:
         self._tables: dict[tuple[Split, ...], np.ndarray] = {}
         self._addresses: dict[tuple[int, int], int] = {}
         self._tuners: dict[tuple[int, int], Tuner] = {}
+
+    def only(self, accepts) -> Program:
+        """The calls that a function accepts, as a program of their own: for timing."""
+        wanted = [bool(accepts(call)) for call in self.calls]
+        calls = [call for call, keep in zip(self.calls, wanted, strict=True) if keep]
+        return Program(calls, self._table[wanted])
 
     def work(self, rows: int) -> float:
         """Multiply-adds of a batch."""

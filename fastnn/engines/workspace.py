@@ -59,7 +59,7 @@ class Workspace:
     slots : ndarray, shape (n_slots, n_params)
         The state of the optimizer.
     groups : ndarray of tables.GROUP
-        The ranges of the parameters that the optimizer treats alike.
+        The ranges of the parameters that the optimizer treats alike, and those of matrices.
     average : ndarray, shape (n_params + n_state,) or (0,)
         The average of the parameters and of the statistics, if the update has one.
     work : ndarray, shape (layout.per_sample * capacity,)
@@ -91,8 +91,9 @@ class Workspace:
         training = update is not None if training is None else training
         base = plan.training if training else plan.prediction
         norms = 0 if update is None else update.per_batch(plan.n_params)
+        temporary = 0 if update is None else update.scratch(base.ops)
         trains = update.trains if update is not None and training else None
-        self.layout = base.sized(self.capacity, self.total_rows, norms, trains)
+        self.layout = base.sized(self.capacity, self.total_rows, norms, temporary, trains)
         self.table = Table(
             self.layout.ops, self.capacity, rows, self.layout.gathered, self.layout.targets,
             self.layout.training,

@@ -38,6 +38,7 @@ typedef double number_d;
 
 #include "batches.h"
 #include "update.h"
+#include "muon.h"
 #include "shuffle.h"
 #include "driver.h"
 
@@ -46,10 +47,12 @@ static const struct symbol symbols[] = {
     SYMBOL(walk)
     SYMBOL_OF("launch", fastnn_launch)
     SYMBOL(product)
+    SYMBOL(product_upper)
     SYMBOL(transpose)
     OPERATION_SYMBOLS
     BATCHES_SYMBOLS
     UPDATE_SYMBOLS
+    MUON_SYMBOLS
     SHUFFLE_SYMBOLS
     {NULL, NULL},
 };

@@ -115,6 +115,7 @@ struct group {
     /* the optimizer */                                                                           \
     FIELD(const struct group *, groups)                                                           \
     FIELD(int64_t, n_groups)                                                                      \
+    FIELD(int64_t, n_matrices)     /* further entries: matrices with a rule of their own */       \
     FIELD(int64_t, norms)          /* per-batch offset: sums of squares of the gradient */        \
     FIELD(void *, average)         /* of the parameters, then of the statistics; or NULL */       \
     /* the workspace */                                                                           \
@@ -161,6 +162,7 @@ struct group {
     FIELD(const void *, one)       /* the number 1 in the network's type */                       \
     FIELD(const void *, zeros)     /* MAX_NC zeros in the network's type */                       \
     FIELD(void *, product)         /* not used here: for kernels that are compiled apart */       \
+    FIELD(void *, product_upper)                                                                  \
     FIELD(void *, transpose)                                                                      \
     FIELD(kernel_function *, walk) /* what every thread of a run calls */                         \
     FIELD(struct team *, team)     /* where the threads of a run meet */                          \

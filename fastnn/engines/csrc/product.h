@@ -257,6 +257,38 @@ static void product(const struct gemm *g)
     }
 }
 
+/* The part of product() on and above the diagonal of a matrix whose column number `diagonal` is
+   column 0 of c: the same bits for i < diagonal + j / NR * NR + NR, and no other element. */
+static void product_upper(const struct gemm *g, int64_t diagonal)
+{
+    real *a_pack = g->pack + KC * NC;
+    const bool packs_a = g->n >= NR && g->a_col != 1;
+    const bool packs_b = g->m >= PACKING_ROWS && g->b_row > NR && g->k * g->n > L1_ELEMENTS;
+    const real *first = g->first;
+    int64_t first_row = g->first_row;
+    for (int64_t k = 0; k == 0 || k < g->k; k += KC) {
+        for (int64_t i = 0; i < g->m && i < diagonal + g->n; i += MC) {
+            const int64_t rows = smaller_of(MC, g->m - i), depth = smaller_of(KC, g->k - k);
+            const int64_t packed = packs_a ? rows / PACK_ROWS * PACK_ROWS : 0;
+            pack_rows(a_pack, g->a + i * g->a_row + k * g->a_col, g->a_col, packed, depth);
+            const int64_t start = larger_of(0, i - diagonal) / NR * NR;
+            for (int64_t j = start; j < g->n; j += NR) {
+                struct micro_panel p = {
+                    .whole = g, .c = g->c + i * g->c_row + j, .first = first + i * first_row + j,
+                    .first_row = first_row, .a = g->a + i * g->a_row + k * g->a_col,
+                    .b = g->b + k * g->b_row + j, .m = smaller_of(rows, diagonal + j + NR - i),
+                    .n = smaller_of(NR, g->n - j), .k = depth, .pack = g->pack + j * KC,
+                    .a_pack = a_pack, .far = false,
+                    .b_is = !packs_b ? IN_PLACE : i == 0 ? PACKS : PACKED, .packed = packed,
+                };
+                multiply_panels(&p);
+            }
+        }
+        first = g->c;
+        first_row = g->c_row;
+    }
+}
+
 /* A block of a matrix: rows i, ..., i_end-1 of the columns j, ..., j_end-1. */
 struct area {
     int64_t i, i_end, j, j_end;

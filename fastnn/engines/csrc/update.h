@@ -200,7 +200,7 @@ static int64_t square_sums(struct context *ctx, int64_t part, int64_t parts)
         const int64_t begin = block * NORM_BLOCK;
         const struct range all = {begin, smaller_of(begin + NORM_BLOCK, ctx->n_params)};
         double total = 0.0;
-        for (int64_t group = 0; group < ctx->n_groups; group++) {
+        for (int64_t group = 0; group < ctx->n_groups + ctx->n_matrices; group++) {
             const struct range some = within(all, ctx->groups + group);
             total += dot_of(g + some.begin, g + some.begin, some.end - some.begin);
         }

@@ -89,13 +89,36 @@ class Product(NamedTuple):
     pack: Any
 
 
-def product_type(real):
-    """Numba's type of a :class:`Product`."""
+class Upper(NamedTuple):
+    """The arguments of :func:`product_upper`."""
+
+    c: Matrix
+    a: Strided
+    b: Matrix
+    size: Size
+    diagonal: int
+    zeros: Any
+    pack: Any
+
+
+def _types(real):
+    """Numba's types of a pointer, a :class:`Matrix`, a :class:`Strided` and a :class:`Size`."""
     pointer, i = Pointer(real), types.int64
     matrix = types.NamedTuple((pointer, i), Matrix)
     strided = types.NamedTuple((pointer, i, i), Strided)
-    size = types.NamedUniTuple(i, 3, Size)
-    return types.NamedTuple((matrix, matrix, strided, matrix, size, i, pointer), Product)
+    return pointer, matrix, strided, types.NamedUniTuple(i, 3, Size)
+
+
+def product_type(real):
+    """Numba's type of a :class:`Product`."""
+    pointer, matrix, strided, size = _types(real)
+    return types.NamedTuple((matrix, matrix, strided, matrix, size, types.int64, pointer), Product)
+
+
+def upper_type(real):
+    """Numba's type of an :class:`Upper`."""
+    pointer, matrix, strided, size = _types(real)
+    return types.NamedTuple((matrix, strided, matrix, size, types.int64, pointer, pointer), Upper)
 
 
 def make_micro_panel(n_vectors, masked=False):
@@ -250,6 +273,30 @@ def pack_rows(to, a, rows, depth, group):
         i += group
 
 
+@subroutine
+def multiply_panels(c, first, a, a_packed, b, size, mode, pack):
+    """c = first + a b for up to MC rows and KC steps, with all micro-panels of b."""
+    n = vector_lanes(pack)
+    j = 0
+    while j < size.columns:
+        cj, fj, bj = from_column(c, j), from_column(first, j), from_column(b, j)
+        panel, to = Size(size.rows, size.depth, size.columns - j), pack + j * KC
+        vectors = panel_vectors(n, panel.columns)
+        if size.rows == 1 and panel.columns >= ROW_VECTORS * n:
+            _row_kernel(cj, fj, a, bj, size.depth, n, mode.adds, bj, cj.at)
+            vectors = ROW_VECTORS
+        elif vectors == 3:
+            _panel_3(cj, fj, a, a_packed, bj, panel, mode, to)
+        elif vectors == 2:
+            _panel_2(cj, fj, a, a_packed, bj, panel, mode, to)
+        elif vectors == 1:
+            _panel_1(cj, fj, a, a_packed, bj, panel, mode, to)
+        else:
+            _edge_panel(cj, fj, a, a_packed, bj, panel, mode, to)
+            vectors = 2
+        j += vectors * n
+
+
 @takes_record(product_type)
 def product(record):
     """c[i, j] = first[i, j] + sum over k of a[i, k] b[k, j], for all i, k, j of `size`.
@@ -282,24 +329,7 @@ def product(record):
             # A single row is multiplied by wider micro-panels, which no block before has packed.
             b_mode = IN_PLACE if not packs_b or mc == 1 else (PACKS if i == 0 else PACKED)
             mode = Mode(adds, b_mode, prefetches_c)
-            j = 0
-            while j < columns:
-                cj, fj, bj = from_column(ci, j), from_column(fi, j), from_column(from_row(b, k), j)
-                panel, to = Size(mc, kc, columns - j), pack + j * KC
-                vectors = panel_vectors(n, panel.columns)
-                if mc == 1 and panel.columns >= ROW_VECTORS * n:
-                    _row_kernel(cj, fj, ai, bj, kc, n, adds, bj, cj.at)
-                    vectors = ROW_VECTORS
-                elif vectors == 3:
-                    _panel_3(cj, fj, ai, a_packed, bj, panel, mode, to)
-                elif vectors == 2:
-                    _panel_2(cj, fj, ai, a_packed, bj, panel, mode, to)
-                elif vectors == 1:
-                    _panel_1(cj, fj, ai, a_packed, bj, panel, mode, to)
-                else:
-                    _edge_panel(cj, fj, ai, a_packed, bj, panel, mode, to)
-                    vectors = 2
-                j += vectors * n
+            multiply_panels(ci, fi, ai, a_packed, from_row(b, k), Size(mc, kc, columns), mode, pack)
             i += mc
         first = c
         k += block
@@ -311,6 +341,52 @@ def multiply(ctx, part, c, first, a, b, size, adds):
     """Call :func:`product` by its address, so that it is compiled once and not in every kernel."""
     pack = reals(ctx, pack_of(ctx, part))
     return call_with_record(ctx.product, Product(c, first, a, b, size, adds, pack))
+
+
+@takes_record(upper_type)
+def product_upper(record):
+    """The part of :func:`product` on and above the diagonal of a matrix.
+
+    Column number `diagonal` of the matrix is column 0 of c. The same bits as those of product for
+    i < diagonal + j // NR * NR + NR, and no other element.
+    """
+    c, a, b, size, diagonal, zeros, pack = record[0]
+    rows, depth, columns = size
+    n = vector_lanes(pack)
+    group, nr = max(n, MR), NR_VECTORS * n
+    a_pack = pack + KC * NC_PANELS * nr
+    packs_a = columns >= nr and a.step != 1
+    packs_b = rows >= PACKING_ROWS and b.row > nr and depth * columns > l1_elements(pack)
+    first = Matrix(zeros, 0)
+    k = 0
+    while k == 0 or k < depth:
+        kc = min(KC, depth - k)
+        i = 0
+        while i < rows and i < diagonal + columns:
+            mc = min(MC, rows - i)
+            ci, fi, ai = from_row(c, i), from_row(first, i), from_step(from_row(a, i), k)
+            a_packed = PackedRows(a_pack, mc // group * group if packs_a else 0)
+            pack_rows(a_pack, ai, a_packed.rows, kc, group)
+            mode = Mode(0, IN_PLACE if not packs_b else (PACKS if i == 0 else PACKED), False)
+            j = max(0, i - diagonal) // nr * nr
+            while j < columns:
+                some = Size(min(mc, diagonal + j + nr - i), kc, min(nr, columns - j))
+                multiply_panels(
+                    from_column(ci, j), from_column(fi, j), ai, a_packed,
+                    from_column(from_row(b, k), j), some, mode, pack + j * KC,
+                )  # fmt: skip
+                j += nr
+            i += mc
+        first = c
+        k += KC
+    return 0
+
+
+@subroutine
+def multiply_upper(ctx, part, c, a, b, size, diagonal):
+    """Call :func:`product_upper` by its address."""
+    pack, zeros = reals(ctx, pack_of(ctx, part)), reals(ctx, ctx.zeros)
+    return call_with_record(ctx.product_upper, Upper(c, a, b, size, diagonal, zeros, pack))
 
 
 @subroutine

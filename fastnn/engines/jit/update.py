@@ -356,7 +356,7 @@ def square_sums(ctx, part, parts):
         begin = block * NORM_BLOCK
         end = min(begin + NORM_BLOCK, ctx.n_params)
         total = 0.0
-        for index in range(ctx.n_groups):
+        for index in range(ctx.n_groups + ctx.n_matrices):
             group = group_at(ctx, ctx.groups + index * _GROUP_BYTES)
             some, some_end = max(begin, group.begin), min(end, group.end)
             if some < some_end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...tables import COMMON, HYPER, Rule
+from . import muon
 from .activation import like
 
 
@@ -163,6 +164,7 @@ _RULES = {
     Rule.adadelta: adadelta,
     Rule.radam: radam,
     Rule.lion: lion,
+    Rule.muon: adam,  # but for the matrices
 }
 
 
@@ -181,6 +183,13 @@ def step(ws, hyper, p) -> None:
         if given["decoupled"] * decay:
             w -= like(given["decoupled"] * rate * decay, w) * w
         _RULES[update.rule](w, g, slots, h)
+    for index, (begin, end, rate, decay) in update.matrices:
+        shape = ws.table[index].n_in, ws.table[index].n_out
+        vectors = (ws.params, ws.grad, *ws.slots)
+        w, g, momentum, direction = (vector[begin:end].reshape(shape) for vector in vectors)
+        h = given | {"matrix_lr": given["matrix_lr"] * rate}
+        h["matrix_decoupled"] *= rate * decay
+        muon.step(w, g, momentum, direction, h, update.turns)
     p.after_step()
     if update.averages and hyper[COMMON.index("average")]:
         now = np.concatenate([ws.params, ws.state])
@@ -193,7 +202,8 @@ def _clip(ws, most: float) -> None:
     if ws.update.clips == "value":
         np.clip(g, -most, most, out=g)
     elif ws.update.clips == "norm":
-        trained = np.concatenate([g[begin:end] for begin, end, *_ in ws.update.groups])
+        groups = [*ws.update.groups, *(group for _, group in ws.update.matrices)]
+        trained = np.concatenate([g[begin:end] for begin, end, *_ in groups])
         norm = np.sqrt(np.square(trained.astype(np.float64)).sum())
         if not norm <= most:
             g *= like(most / norm, g)
