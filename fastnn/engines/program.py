@@ -1,12 +1,14 @@
 """The programs of the compiled engines: the calls of a layout, and how threads share them.
 
-    train      gather, targets, forward, loss, sums, backward, step   (one minibatch)
+    train      gather, targets, forward, loss, sums, backward, statistics, step   (one minibatch)
     gradient   gather, targets, forward, loss, sums, backward
+               and statistics, if its pieces are small batches of their own
     evaluate   gather, prepare, targets, forward, loss, sums
     predict    gather, prepare, forward, store
     update     step
 
-A step is the optimizer's and then what operations change besides, such as running statistics.
+Statistics are those that run over the batches; a step is the optimizer's and then what operations
+change besides, such as norms.
 
 Every thread runs its parts of all calls. The calls say what they read and write; from that follows
 before which of them the threads must meet, and how much memory crosses between their cores.
@@ -79,6 +81,8 @@ class Variant(NamedTuple):
         How accuracy is counted: "class", "sign" or None.
     function : str or None
         What a forward pass stores.
+    separate : bool
+        Whether the pieces of a gradient are small batches of their own.
     """
 
     task: Task
@@ -86,6 +90,7 @@ class Variant(NamedTuple):
     weighted: bool = False
     metric: str | None = None
     function: str | None = None
+    separate: bool = False
 
 
 def calls_of(ws, variant: Variant) -> Iterator[Call]:
@@ -130,6 +135,9 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
     for index in reversed(body):
         if table[index].da != NONE:
             yield from homes[index].backward(table, index)
+    if variant.task is Task.TRAIN or variant.separate:
+        for index in body:
+            yield from homes[index].after_batch(table, index)
     if variant.task is Task.TRAIN:
         yield from _step(ws, homes)
 
