@@ -30,6 +30,8 @@ _MODULE_OF = {
     "numerical_gradient": "gradients",
     "SGD": "optimizers",
     "Adam": "optimizers",
+    "EMA": "averages",
+    "SWA": "averages",
     "History": "training",
     "set_engine": "engines",
     "use_engine": "engines",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +17,11 @@ from .checks import is_finite
 from .engines.protocol import Engine
 from .engines.workspace import Data, Steps, Workspace
 from .optimizer import Optimizer
-from .tables import HYPER, KC
+from .tables import COMMON, HYPER, KC
 from .update import Update
+
+if TYPE_CHECKING:
+    from .averages import AverageState
 
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
@@ -32,6 +36,8 @@ _FIRST_WORK = 1 << 30
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
 #: float32.
 PIECE_ELEMENTS = 1 << 22
+
+_AVERAGE = COMMON.index("average")
 
 
 class Slices:
@@ -157,6 +163,8 @@ class TrainingState:
     total_steps, epoch : int
         Number of completed steps, whatever the optimizer, and of epochs: they choose masks, noise,
         scheduled rates and the orders of rows.
+    average : AverageState or None
+        The average of the weights, if the last fit had one.
     """
 
     optimizer: Optimizer
@@ -165,6 +173,7 @@ class TrainingState:
     step: int = 0
     total_steps: int = 0
     epoch: int = 0
+    average: AverageState | None = None
 
 
 class Fit:
@@ -208,11 +217,11 @@ class Fit:
         self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
         self.steps_done = 0
-        self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
+        self._start = tuple(np.empty_like(array) for array in self._trained)
         columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
         no_steps = Steps(np.zeros((0, columns)))
         if self._in_pieces:
-            data = data.one_batch(0, self.ws.capacity)
+            data = data.one_batch(0, self.ws.rows)
         if shuffle:
             data = replace(data, order=np.zeros(data.n_rows, np.int64))
         if self._in_pieces:
@@ -226,7 +235,7 @@ class Fit:
         self.data, self.results = Data(np.empty((0, 0))), np.empty((0, 2))
 
     def begin_epoch(self, order: np.ndarray | None) -> None:
-        """Save parameters and state for :meth:`roll_back`, and set the order of the rows.
+        """Save what :meth:`roll_back` restores, and set the order of the rows.
 
         Raises
         ------
@@ -238,12 +247,12 @@ class Fit:
         no_others = np.empty((self.data.n_batches, 0))
         self._scheduled = with_schedules(self.ws.plan, no_others, self.state.total_steps)
         self._total_steps = self.state.total_steps
-        for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
+        for kept, array in zip(self._start, self._trained, strict=True):
             kept[:] = array
 
     def roll_back(self) -> None:
-        """Restore parameters and state of the start of the epoch, and zero the slots."""
-        for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
+        """Restore parameters, state and average of the epoch's start, and zero the slots."""
+        for kept, array in zip(self._start, self._trained, strict=True):
             array[:] = kept
         self.ws.slots.fill(0)
         self.state.step, self.state.total_steps = 0, self._total_steps
@@ -255,14 +264,19 @@ class Fit:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all parameters, statistics and slots are finite."""
-        ws = self.ws
-        return all(is_finite(array.reshape(-1)) for array in (ws.params, ws.state, ws.slots))
+        """Whether all parameters, statistics, averages and slots are finite."""
+        arrays = (*self._trained, self.ws.slots.reshape(-1))
+        return all(is_finite(array) for array in arrays)
+
+    @property
+    def _trained(self) -> tuple[np.ndarray, ...]:
+        """What steps change besides the slots."""
+        return self.ws.params, self.ws.state, self.ws.average
 
     @property
     def _in_pieces(self) -> bool:
         """Whether a batch is larger than the workspace: its gradient is summed in pieces."""
-        return min(self.data.batch_size, self.data.n_rows) > self.ws.capacity
+        return min(self.data.batch_size, self.data.n_rows) > self.ws.rows
 
     def steps(self, first: int, last: int) -> int:
         """Train on the minibatches first, ..., last-1; returns how many.
@@ -272,6 +286,9 @@ class Fit:
         state = self.state
         rates = state.optimizer.rates(state.step, last - first)
         hyper = state.optimizer.hyper(state.step + 1, rates)
+        if state.average is not None:
+            ends = last == self.data.n_batches
+            hyper[:, _AVERAGE] = state.average.shares(state, last - first, ends)
         if self.ws.plan.schedules:
             hyper = np.column_stack([hyper, self._scheduled[first:last]])
         steps = Steps(hyper, self.seed, state.total_steps)
@@ -295,9 +312,13 @@ class Fit:
     def _step_in_pieces(self, steps: Steps, index: int) -> int:
         """One step on a batch that is larger than the workspace; threads_used counts it once."""
         used = self.ws.threads_used
-        before = used.copy()
-        batch = self.data.one_batch(index, self.ws.capacity)
-        self.results[index] = loss_and_grad(self.engine, self.ws, batch, steps)
+        before, statistics = used.copy(), self.ws.state.copy()
+        batch = self.data.one_batch(index, self.ws.rows)
+        try:
+            self.results[index] = loss_and_grad(self.engine, self.ws, batch, steps)
+        except BaseException:  # between two small batches, of which the first has changed them
+            self.ws.state[:] = statistics
+            raise
         if not np.isfinite(self.results[index, 0]):
             return 0
         self.engine.update(self.ws, steps)
@@ -314,9 +335,19 @@ class Fit:
         return ((i, i + 1) for i in range(n)) if self._in_pieces else self._slices.of(n)
 
 
+def small_batches(plan, batch_size: int, accumulate: int) -> int | None:
+    """Rows of the small batches of which a step's batch consists, if these must be kept apart.
+
+    Where operations treat rows one by one, their gradients add up to that of one large batch, and
+    that is what is run: it has the same gradient, and takes one call.
+    """
+    return batch_size if accumulate > 1 and plan.whole_batches else None
+
+
 def prepare(
     last: Fit | None, state: TrainingState | None, engine: Engine, plan, params: np.ndarray,
-    statistics: np.ndarray, optimizer: Optimizer, batch_size: int,
+    statistics: np.ndarray, optimizer: Optimizer, batch_size: int, small: int | None = None,
+    averages: bool = False,
 ) -> Fit:  # fmt: skip
     """A fit ready to begin.
 
@@ -332,9 +363,14 @@ def prepare(
         The flat vectors, trained in place.
     optimizer : Optimizer
     batch_size : int
+        Rows of a step.
+    small : int, optional
+        Rows of the small batches of which it consists.
+    averages : bool
+        Whether the weights are averaged.
     """
-    rows = piece_rows(plan, batch_size)
-    update = Update.of(plan, optimizer)
+    rows = piece_rows(plan, batch_size) if small is None else min(small, batch_size)
+    update = Update.of(plan, optimizer, averages=averages)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
@@ -348,6 +384,7 @@ def prepare(
     if state is not None and continues:
         ws.slots[:] = state.slots
         new.step = state.step
+        new.average = state.average if averages else None
     return Fit(engine, ws, new)
 
 

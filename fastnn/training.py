@@ -20,8 +20,10 @@ _SHUFFLED_ROWS = 1 << 13
 class History(Mapping):
     """The results of a fit: a mapping from names to lists with a value for each epoch.
 
-    Keys are ``loss``, ``lr``, ``seconds`` and, where they apply, ``accuracy``, ``val_loss`` and
-    ``val_accuracy``. Training loss and accuracy are those of each minibatch before its step.
+    Keys are ``loss``, ``lr``, ``seconds`` and, where they apply, ``accuracy``, ``val_loss``,
+    ``val_accuracy``, ``average_val_loss`` and ``average_val_accuracy``, which are those of averaged
+    weights (or, before there is an average, of the weights). Training loss and accuracy are those
+    of each minibatch before its step.
 
     Attributes
     ----------
