@@ -5,6 +5,7 @@ Python calls the engine once per slice of about 100 ms. The slicing does not cha
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -130,14 +131,15 @@ def metrics(engine: Engine, ws: Workspace, data: Data, prefix: str = "") -> dict
 
 @interrupts.deferred
 def loss_and_grad(
-    engine: Engine, ws: Workspace, data: Data, steps: Steps | None = None
-) -> tuple[float, float]:
+    engine: Engine, ws: Workspace, data: Data, steps: Steps | None = None,
+    slices: Slices | None = None,
+) -> tuple[float, float]:  # fmt: skip
     """(sum of losses, n_correct) of all rows as one batch; writes its gradient to ``ws.grad``.
 
-    The batches of `data` are its pieces.
+    The batches of `data` are its pieces; `slices` remembers how long they took in other batches.
     """
     results = np.zeros(2)
-    for first, last in Slices().of(data.n_batches):
+    for first, last in (slices or Slices()).of(data.n_batches):
         engine.loss_and_grad(ws, data, results, first, last, steps)
         if not np.isfinite(results[0]):
             break
@@ -209,7 +211,7 @@ class Fit:
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled = np.empty((0, 0))
         self._total_steps = state.total_steps
-        self._slices = Slices()
+        self._slices, self._pieces = Slices(), Slices()
 
     def begin(self, data: Data, shuffle: bool, seed: int) -> None:
         """Set the rows of a fit, and compile and bind kernels, so that no epoch has to."""
@@ -293,9 +295,7 @@ class Fit:
             hyper = np.column_stack([hyper, self._scheduled[first:last]])
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
-            done = self._step_in_pieces(steps, first)
-            self._count(done)
-            return done
+            return self._steps_in_pieces(steps, first)
         self.ws.completed = 0
         try:
             return self.engine.run_batches(
@@ -309,30 +309,39 @@ class Fit:
         self.state.total_steps += steps
         self.steps_done += steps
 
-    def _step_in_pieces(self, steps: Steps, index: int) -> int:
-        """One step on a batch that is larger than the workspace; threads_used counts it once."""
+    def _steps_in_pieces(self, steps: Steps, first: int) -> int:
+        """Steps on batches from number `first` on that are larger than the workspace."""
+        for done in range(len(steps.hyper)):
+            step = Steps(steps.hyper[done : done + 1], steps.seed, steps.first + done)
+            if not self._step_in_pieces(step, first + done):
+                return done
+            self._count(1)
+        return len(steps.hyper)
+
+    def _step_in_pieces(self, steps: Steps, index: int) -> bool:
+        """One step, unless the loss is not finite; threads_used counts it once."""
         used = self.ws.threads_used
         before, statistics = used.copy(), self.ws.state.copy()
         batch = self.data.one_batch(index, self.ws.rows)
         try:
-            self.results[index] = loss_and_grad(self.engine, self.ws, batch, steps)
+            results = loss_and_grad(self.engine, self.ws, batch, steps, self._pieces)
         except BaseException:  # between two small batches, of which the first has changed them
             self.ws.state[:] = statistics
             raise
-        if not np.isfinite(self.results[index, 0]):
-            return 0
+        self.results[index] = results
+        if not math.isfinite(results[0]):
+            return False
         self.engine.update(self.ws, steps)
         pieces = used - before
         if pieces:  # always, but for the numpy engine
             used.clear()
             used.update(before)
             used[max(pieces, key=lambda n: pieces[n])] += 1
-        return 1
+        return True
 
     def slices(self) -> Iterator[tuple[int, int]]:
-        """Ranges of the epoch's minibatches; single ones if batches run in pieces."""
-        n = self.data.n_batches
-        return ((i, i + 1) for i in range(n)) if self._in_pieces else self._slices.of(n)
+        """Ranges of the epoch's minibatches."""
+        return self._slices.of(self.data.n_batches)
 
 
 def small_batches(plan, batch_size: int, accumulate: int) -> int | None:
