@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fastnn import (
+    EMA,
     SGD,
     Activation,
     Adam,
@@ -76,6 +77,10 @@ NETWORKS = {
     "batch norm, ending in one row": (1150, 383, "cross_entropy", Adam(0.01), (20, 130, 10),
                                       ["tanh"], {}),
     "batch norm": (2000, 700, "mse", SGD(0.05, momentum=0.9), (13, 50, 3), ["relu"], {}),
+    "batch norm, averaged": (300, 60, "cross_entropy", Adam(0.01), (20, 70, 10), ["tanh"],
+                             {"fit": {"ema": EMA(0.9, start=7, every=2)}}),
+    "batch norm, accumulated": (900, 101, "cross_entropy", Adam(0.01), (20, 70, 10), ["tanh"],
+                                {"fit": {"accumulate": 3}}),
 }  # fmt: skip
 
 
@@ -124,10 +129,11 @@ def train(name: str, dtype: str) -> Sequential:
     elif loss.name == "poisson":
         targets = np.floor(6 * targets + 3)
     weights = 1.0 + numbers(rows, 611953) if keywords.get("weighted") else None
-    epochs = -(-50 // -(-rows // batch_size))
+    more = keywords.get("fit", {})
+    epochs = -(-50 // -(-rows // (batch_size * more.get("accumulate", 1))))
     net.fit(
         X, targets, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-        sample_weight=weights, progress=False,
+        sample_weight=weights, progress=False, **more,
     )  # fmt: skip
     return net
 
