@@ -39,6 +39,8 @@ _MODULE_OF = {
     "Nadam": "optimizers",
     "RAdam": "optimizers",
     "RMSprop": "optimizers",
+    "EMA": "averages",
+    "SWA": "averages",
     "History": "training",
     "set_engine": "engines",
     "use_engine": "engines",

@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 
-from . import engines, full_batch, interrupts, optimizers, run, schedules
+from . import averages, engines, full_batch, interrupts, optimizers, run, schedules
+from .averages import Averaging
 from .checks import whole_number
 from .engines.workspace import Data
 from .errors import DivergedError
@@ -102,6 +103,9 @@ class Sequential(Inference):
         validation_data=None,
         shuffle=True,
         freeze=(),
+        accumulate=1,
+        ema=None,
+        swa=None,
         progress="auto",
         schedule=None,
     ) -> History:
@@ -146,6 +150,19 @@ class Sequential(Inference):
             on, and so do penalties in the loss. The backward pass ends at the lowest trained
             operation. The optimizer's state of what is frozen waits: a later fit without `freeze`
             continues with it.
+        accumulate : int, default 1
+            Batches per step: the gradient of a step is that of all their rows together, the
+            (weighted) mean over the rows and not the mean of the batches' means. So it equals a
+            batch of accumulate * batch_size rows, and is run as one, except where there is a
+            BatchNorm: that normalises each of the small batches by its own statistics and moves
+            the running ones with each. The last step of an epoch takes the batches that remain.
+        ema : float or EMA, optional
+            An exponential moving average of the weights, with this decay; see
+            :class:`fastnn.EMA`.
+        swa : int, float or SWA, optional
+            The mean of the weights at the ends of epochs, from this epoch on (the first is 0) or
+            after this fraction of the epochs; see :class:`fastnn.SWA`. The network has the average
+            after the fit, unless EMA or SWA say otherwise.
         progress : bool or "auto"
             "auto" shows a bar on a terminal.
         schedule : Schedule, callable or array_like, optional
@@ -181,26 +198,31 @@ class Sequential(Inference):
         optimizer = optimizers.get(optimizer)
         n_epochs = whole_number(epochs, "epochs")
         _check_options(batch_size, shuffle, progress)
+        accumulate = whole_number(accumulate, "accumulate")
+        average = averages.get(ema, swa)
         engine, n_threads = engines.current(), engines.get_num_threads()
         X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
         data.weights = weights_of_rows(sample_weight, class_weight, data, target)
-        data.batch_size = _rows_of_batch(batch_size, optimizer, len(X))
+        batch_size = _rows_of_batch(batch_size, optimizer, len(X))
+        data.batch_size = min(batch_size * accumulate, len(X))
         valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
         plan = self.lower(loss_function, X.shape[1])
         if optimizer.full_batch:
-            full_batch.check(plan, schedule)
+            full_batch.check(plan, schedule, average, accumulate)
 
         params, statistics = self._params, self._statistics
         if params is None:
             params, statistics = self._initial(plan)
+        small = run.small_batches(plan, batch_size, accumulate)
+        data.separate = small is not None
         fit = run.prepare(
             self._prepared, self._state, engine, plan, params, statistics, optimizer,
-            data.batch_size, freeze,
+            data.batch_size, freeze, small, average is not None,
         )  # fmt: skip
         schedule = None if schedule is None else schedules.get(schedule)
-        names = value_names(data, valid is not None)
+        names = value_names(data, valid is not None, average is not None)
         shuffles = bool(shuffle) and not optimizer.full_batch
         fit.begin(data, shuffles, self.seed, n_epochs, schedule, names)
         validate = None
@@ -209,6 +231,9 @@ class Sequential(Inference):
             ws = self._idle.take(plan, params, statistics, valid.batch_size)
             engine.evaluate(ws, valid, np.zeros((0, 2)), 0, 0)  # binds its kernels
             validate = functools.partial(run.metrics, engine, ws, valid, "val_")
+        averaging = None if average is None else Averaging(average, fit, n_epochs, valid)
+        if averaging is not None and validate is not None:
+            validate = functools.partial(averaging.validate, validate)
         bar = Progress(progress, n_epochs * len(X))
         arguments = {"progress": bar, "validate": validate}
         if optimizer.full_batch:
@@ -227,12 +252,15 @@ class Sequential(Inference):
         self._params, self._statistics, self.history = params, statistics, history
         self.set_fitted(loss_function, target)
         with bar:
-            self._run(fit, train, bar, n_epochs, before)
+            self._run(fit, train, bar, n_epochs, averaging, before)
         if valid is not None:
             self._idle.put_back(ws)
         return history
 
-    def _run(self, fit: Fit, train, bar: Progress, n_epochs: int, before: dict) -> None:
+    def _run(
+        self, fit: Fit, train, bar: Progress, n_epochs: int, averaging: Averaging | None,
+        before: dict,
+    ) -> None:  # fmt: skip
         """Run the epochs of a fit; if it fails before its first step, nothing of it remains.
 
         ``train(record)`` trains, and calls `record` with the values of each epoch.
@@ -245,16 +273,22 @@ class Sequential(Inference):
             bar.finish_epoch(len(history["loss"]), n_epochs, values)
 
         try:
+            if averaging is not None:
+                averaging.begin()
             train(record)
         except (DivergedError, KeyboardInterrupt):  # as their documentation says
             raise
         except BaseException:
             if not fit.steps_done:
+                if averaging is not None:
+                    averaging.cancel()
                 self.__dict__.clear()
                 self.__dict__.update(before)
             raise
         finally:
             history.stopped = fit.stopped
+            if averaging is not None:
+                averaging.finish()
             history.threads_used = fit.threads_used  # self.history may be an earlier fit's again
             fit.release()
 

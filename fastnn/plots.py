@@ -62,6 +62,8 @@ def learning_curves(history: History, path=None) -> Figure:
         axes.plot(epochs, history[key], label="training")
         if f"val_{key}" in history:
             axes.plot(epochs, history[f"val_{key}"], label="validation")
+        if f"average_val_{key}" in history:
+            axes.plot(epochs, history[f"average_val_{key}"], label="validation of the average")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)

@@ -5,9 +5,11 @@ Python calls the engine once per slice of about 100 ms. The slicing does not cha
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +20,11 @@ from .engines.workspace import Data, Steps, Workspace
 from .optimizer import Optimizer
 from .schedules import Schedule
 from .scheduling import Progress, Scheduled
-from .tables import HYPER, KC
+from .tables import COMMON, HYPER, KC
 from .update import Update
+
+if TYPE_CHECKING:
+    from .averages import AverageState
 
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
@@ -34,6 +39,8 @@ _FIRST_WORK = 1 << 30
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
 #: float32.
 PIECE_ELEMENTS = 1 << 22
+
+_AVERAGE = COMMON.index("average")
 
 
 class Slices:
@@ -130,14 +137,15 @@ def metrics(engine: Engine, ws: Workspace, data: Data, prefix: str = "") -> dict
 
 @interrupts.deferred
 def loss_and_grad(
-    engine: Engine, ws: Workspace, data: Data, steps: Steps | None = None
-) -> tuple[float, float]:
+    engine: Engine, ws: Workspace, data: Data, steps: Steps | None = None,
+    slices: Slices | None = None,
+) -> tuple[float, float]:  # fmt: skip
     """(sum of losses, n_correct) of all rows as one batch; writes its gradient to ``ws.grad``.
 
-    The batches of `data` are its pieces.
+    The batches of `data` are its pieces; `slices` remembers how long they took in other batches.
     """
     results = np.zeros(2)
-    for first, last in Slices().of(data.n_batches):
+    for first, last in (slices or Slices()).of(data.n_batches):
         engine.loss_and_grad(ws, data, results, first, last, steps)
         if not np.isfinite(results[0]):
             break
@@ -167,6 +175,8 @@ class TrainingState:
         Number of completed epochs at which the state of the optimizer began.
     progress : Progress or None
         How far the schedule has got that was given to the last fit.
+    average : AverageState or None
+        The average of the weights, if the last fit had one.
     """
 
     optimizer: Optimizer
@@ -177,6 +187,7 @@ class TrainingState:
     epoch: int = 0
     optimizer_epoch: int = 0
     progress: Progress | None = None
+    average: AverageState | None = None
 
 
 class Fit:
@@ -220,7 +231,7 @@ class Fit:
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)
         self._total_steps = state.total_steps
-        self._slices = Slices()
+        self._slices, self._pieces = Slices(), Slices()
 
     def begin(
         self, data: Data, shuffle: bool, seed: int, epochs: int = 1,
@@ -242,12 +253,12 @@ class Fit:
         self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
         self.steps_done, self.stopped = 0, None
-        self._start = tuple(np.empty_like(array) for array in (self.ws.params, self.ws.state))
+        self._start = tuple(np.empty_like(array) for array in self._trained)
         columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
         no_steps = Steps(np.zeros((0, columns)))
         gradients_alone = self.state.optimizer.full_batch
         if self._in_pieces or gradients_alone:
-            data = data.one_batch(0, self.ws.capacity)
+            data = data.one_batch(0, self.ws.rows)
         if shuffle:
             data = replace(data, order=np.zeros(data.n_rows, np.int64))
         if self._in_pieces or gradients_alone:
@@ -262,7 +273,7 @@ class Fit:
         self.data, self.results = Data(np.empty((0, 0))), np.empty((0, 2))
 
     def begin_epoch(self, order: np.ndarray | None) -> None:
-        """Save parameters and state for :meth:`roll_back`, and set the order of the rows.
+        """Save what :meth:`roll_back` restores, and set the order of the rows.
 
         Raises
         ------
@@ -277,12 +288,12 @@ class Fit:
         )
         self._rates = self.scheduled.begin_epoch(self.state, self.data.n_batches)
         self._total_steps = self.state.total_steps
-        for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
+        for kept, array in zip(self._start, self._trained, strict=True):
             kept[:] = array
 
     def roll_back(self) -> None:
-        """Restore parameters and state of the start of the epoch, and reset the slots."""
-        for kept, array in zip(self._start, (self.ws.params, self.ws.state), strict=True):
+        """Restore parameters, state and average of the epoch's start, and reset the slots."""
+        for kept, array in zip(self._start, self._trained, strict=True):
             array[:] = kept
         self.state.optimizer.reset(self.ws.slots)
         self.state.step, self.state.total_steps = 0, self._total_steps
@@ -295,14 +306,19 @@ class Fit:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all parameters, statistics and slots are finite."""
-        ws = self.ws
-        return all(is_finite(array.reshape(-1)) for array in (ws.params, ws.state, ws.slots))
+        """Whether all parameters, statistics, averages and slots are finite."""
+        arrays = (*self._trained, self.ws.slots.reshape(-1))
+        return all(is_finite(array) for array in arrays)
+
+    @property
+    def _trained(self) -> tuple[np.ndarray, ...]:
+        """What steps change besides the slots."""
+        return self.ws.params, self.ws.state, self.ws.average
 
     @property
     def _in_pieces(self) -> bool:
         """Whether a batch is larger than the workspace: its gradient is summed in pieces."""
-        return min(self.data.batch_size, self.data.n_rows) > self.ws.capacity
+        return min(self.data.batch_size, self.data.n_rows) > self.ws.rows
 
     def steps(self, first: int, last: int) -> int:
         """Train on the minibatches first, ..., last-1; returns how many.
@@ -312,13 +328,14 @@ class Fit:
         state = self.state
         rates = self._rates[first:last]
         hyper = self.scheduled.optimizer.hyper(state.step + 1, rates)
+        if state.average is not None:
+            ends = last == self.data.n_batches
+            hyper[:, _AVERAGE] = state.average.shares(state, last - first, ends)
         if self.ws.plan.schedules:
             hyper = np.column_stack([hyper, self._scheduled[first:last]])
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
-            done = self._step_in_pieces(steps, first)
-            self.count(done, _last_rate(rates, done))
-            return done
+            return self._steps_in_pieces(steps, first, rates)
         self.ws.completed = 0
         try:
             return self.engine.run_batches(
@@ -336,26 +353,49 @@ class Fit:
         self.state.total_steps += steps
         self.steps_done += steps
 
-    def _step_in_pieces(self, steps: Steps, index: int) -> int:
-        """One step on a batch that is larger than the workspace; threads_used counts it once."""
+    def _steps_in_pieces(self, steps: Steps, first: int, rates: np.ndarray) -> int:
+        """Steps on batches from number `first` on that are larger than the workspace."""
+        for done in range(len(steps.hyper)):
+            step = Steps(steps.hyper[done : done + 1], steps.seed, steps.first + done)
+            if not self._step_in_pieces(step, first + done):
+                self.count(0, float(rates[done]))
+                return done
+            self.count(1, float(rates[done]))
+        return len(steps.hyper)
+
+    def _step_in_pieces(self, steps: Steps, index: int) -> bool:
+        """One step, unless the loss is not finite; threads_used counts it once."""
         used = self.ws.threads_used
-        before = used.copy()
-        batch = self.data.one_batch(index, self.ws.capacity)
-        self.results[index] = loss_and_grad(self.engine, self.ws, batch, steps)
-        if not np.isfinite(self.results[index, 0]):
-            return 0
+        before, statistics = used.copy(), self.ws.state.copy()
+        batch = self.data.one_batch(index, self.ws.rows)
+        try:
+            results = loss_and_grad(self.engine, self.ws, batch, steps, self._pieces)
+        except BaseException:  # between two small batches, of which the first has changed them
+            self.ws.state[:] = statistics
+            raise
+        self.results[index] = results
+        if not math.isfinite(results[0]):
+            return False
         self.engine.update(self.ws, steps)
         pieces = used - before
         if pieces:  # always, but for the numpy engine
             used.clear()
             used.update(before)
             used[max(pieces, key=lambda n: pieces[n])] += 1
-        return 1
+        return True
 
     def slices(self) -> Iterator[tuple[int, int]]:
-        """Ranges of the epoch's minibatches; single ones if batches run in pieces."""
-        n = self.data.n_batches
-        return ((i, i + 1) for i in range(n)) if self._in_pieces else self._slices.of(n)
+        """Ranges of the epoch's minibatches."""
+        return self._slices.of(self.data.n_batches)
+
+
+def small_batches(plan, batch_size: int, accumulate: int) -> int | None:
+    """Rows of the small batches of which a step's batch consists, if these must be kept apart.
+
+    Where operations treat rows one by one, their gradients add up to that of one large batch, and
+    that is what is run: it has the same gradient, and takes one call.
+    """
+    return batch_size if accumulate > 1 and plan.whole_batches else None
 
 
 def _last_rate(rates: np.ndarray, completed: int) -> float:
@@ -366,6 +406,7 @@ def _last_rate(rates: np.ndarray, completed: int) -> float:
 def prepare(
     last: Fit | None, state: TrainingState | None, engine: Engine, plan, params: np.ndarray,
     statistics: np.ndarray, optimizer: Optimizer, batch_size: int, freeze=(),
+    small: int | None = None, averages: bool = False,
 ) -> Fit:  # fmt: skip
     """A fit ready to begin.
 
@@ -381,11 +422,16 @@ def prepare(
         The flat vectors, trained in place.
     optimizer : Optimizer
     batch_size : int
+        Rows of a step.
     freeze : iterable of str or int
         Layers and parameters that stay as they are.
+    small : int, optional
+        Rows of the small batches of which it consists.
+    averages : bool
+        Whether the weights are averaged.
     """
-    rows = piece_rows(plan, batch_size)
-    update = Update.of(plan, optimizer, freeze)
+    rows = piece_rows(plan, batch_size) if small is None else min(small, batch_size)
+    update = Update.of(plan, optimizer, freeze, averages)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
@@ -400,6 +446,7 @@ def prepare(
     if state is not None and continues:
         ws.slots[:] = state.slots
         new.step, new.optimizer_epoch = state.step, state.optimizer_epoch
+        new.average = state.average if averages else None
     else:
         optimizer.reset(ws.slots)
     return Fit(engine, ws, new)

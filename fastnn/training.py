@@ -22,8 +22,9 @@ class History(Mapping):
     """The results of a fit: a mapping from names to lists with a value for each epoch.
 
     Keys are ``loss``, ``lr`` (of the epoch's last step), ``seconds`` and, where they apply,
-    ``accuracy``, ``val_loss`` and ``val_accuracy``. Training loss and accuracy are those of each
-    minibatch before its step.
+    ``accuracy``, ``val_loss``, ``val_accuracy``, ``average_val_loss`` and ``average_val_accuracy``,
+    which are those of averaged weights (or, before there is an average, of the weights). Training
+    loss and accuracy are those of each minibatch before its step.
 
     Attributes
     ----------
@@ -177,10 +178,11 @@ def _epoch_values(fit: Fit) -> dict[str, float]:
     return values
 
 
-def value_names(data: Data, validates: bool) -> list[str]:
+def value_names(data: Data, validates: bool, averages: bool) -> list[str]:
     """The names of the values of an epoch that a schedule can follow."""
     names = ["loss", "accuracy"] if data.metric else ["loss"]
-    return names + [f"val_{name}" for name in names if validates]
+    prefixes = ["val_"] * validates + ["average_val_"] * (validates and averages)
+    return names + [prefix + name for prefix in prefixes for name in names]
 
 
 def _diverged(fit: Fit, epoch: int, batch: int, what: str = "the loss is"):

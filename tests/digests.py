@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fastnn import (
+    EMA,
     SGD,
     Activation,
     Adadelta,
@@ -119,7 +120,11 @@ NETWORKS = {
     "groups": (300, 60, "cross_entropy",
                Adam(0.01, weight_decay=0.02, clip_norm=0.1, lr_factors={1: 0.3, "3.b": 2.0},
                     decay_factors={"2": 0.5, "3.b": 1.0}),
-               (37, 53, 91, 71, 7), ["tanh", "relu", "silu"], {"freeze": [0, "2.b"]}),
+               (37, 53, 91, 71, 7), ["tanh", "relu", "silu"], {"fit": {"freeze": [0, "2.b"]}}),
+    "batch norm, averaged": (300, 60, "cross_entropy", Adam(0.01), (20, 70, 10), ["tanh"],
+                             {"fit": {"ema": EMA(0.9, start=7, every=2)}}),
+    "batch norm, accumulated": (900, 101, "cross_entropy", Adam(0.01), (20, 70, 10), ["tanh"],
+                                {"fit": {"accumulate": 3}}),
 }  # fmt: skip
 
 
@@ -170,10 +175,11 @@ def train(name: str, dtype: str) -> Sequential:
     elif loss.name == "poisson":
         targets = np.floor(6 * targets + 3)
     weights = 1.0 + numbers(rows, 611953) if keywords.get("weighted") else None
-    epochs = -(-50 // -(-rows // batch_size))
+    more = keywords.get("fit", {})
+    epochs = -(-50 // -(-rows // (batch_size * more.get("accumulate", 1))))
     net.fit(
         X, targets, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-        sample_weight=weights, freeze=keywords.get("freeze", ()), progress=False,
+        sample_weight=weights, progress=False, **more,
     )  # fmt: skip
     return net
 

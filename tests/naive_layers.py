@@ -22,12 +22,14 @@ class Run:
     """What a pass depends on besides parameters and rows: training or not, random numbers.
 
     `stream` is that of the next layer that draws numbers; the layers above take the next ones.
+    `first_row` is the number of the first row in the batch of a step, of which there may be a part.
     """
 
     training: bool = False
     seed: int = 0
     step: int = 0
     stream: int = 1 << 16
+    first_row: int = 0
 
 
 PREDICTION, TRAINING = Run(), Run(training=True)

@@ -27,8 +27,9 @@ def element_word(run, element):
 
 @functools.lru_cache(maxsize=100)
 def element_words(run, m, n):
-    """Those of a batch of m rows of n elements."""
-    return [[element_word(run, i * n + j) for j in range(n)] for i in range(m)]
+    """Those of m rows of n elements."""
+    first = run.first_row
+    return [[element_word(run, (first + i) * n + j) for j in range(n)] for i in range(m)]
 
 
 def element_normal(run, element):
@@ -41,5 +42,6 @@ def element_normal(run, element):
 
 @functools.lru_cache(maxsize=100)
 def element_normals(run, m, n):
-    """Those of a batch of m rows of n elements."""
-    return [[element_normal(run, i * n + j) for j in range(n)] for i in range(m)]
+    """Those of m rows of n elements."""
+    first = run.first_row
+    return [[element_normal(run, (first + i) * n + j) for j in range(n)] for i in range(m)]

@@ -252,7 +252,7 @@ def test_validation_data_do_not_change_the_training(engine):
 
 @pytest.mark.parametrize("m", [8, 1])
 def test_update_is_the_step_of_run_batches(engine, m):
-    """A gradient and an update change the statistics like a step, also in further calls."""
+    """A gradient of a batch of its own and an update are a step, also in further calls."""
     case = Case(4, PLACES["several"], "mse", m, seed=1)
     whole, parts = case.network("float64"), case.network("float64")
     whole.fit(case.X, case.T, loss="mse", optimizer=Adam(0.01), epochs=3, batch_size=8,
@@ -266,6 +266,7 @@ def test_update_is_the_step_of_run_batches(engine, m):
         before = parts._statistics.copy()
         engines.current().loss_and_grad(ws, data, np.zeros(2))
         np.testing.assert_array_equal(parts._statistics, before)
+        engines.current().loss_and_grad(ws, dataclasses.replace(data, separate=True), np.zeros(2))
         hyper = Adam(0.01).hyper(step + 1, np.array([0.01]))
         engines.current().update(ws, Steps(hyper, first=step))
     assert same(parts.state_dict(), whole.state_dict())
@@ -619,7 +620,7 @@ def test_threads_need_not_meet_between_a_wide_product_and_its_normalisation():
     assert not splits[backward].conflicts(before)
     meets = dict(zip([call.kernel for call in splits], meetings(splits), strict=True))
     assert not meets["batch_norm_forward"]
-    assert not meets["batch_norm_step"]
+    assert not meets["batch_norm_statistics"]
 
 
 def test_steps_of_the_oracle_are_those_of_other_suites():

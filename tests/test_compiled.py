@@ -490,7 +490,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
         assert net.predict(X).dtype in (dtype, np.int64)
     Sequential([Dense(1)], dtype=dtype).fit(X, y > 2, "focal", epochs=1, progress=False)
     wide = Sequential([Dense(40), Dense(40), Dense(5)], dtype=dtype)
-    wide.fit(X, y, epochs=1, batch_size=7, progress=False)
+    wide.fit(X, y, epochs=1, batch_size=7, ema=0.9, progress=False)
     skip = Sequential([Residual([Dense(6), PReLU()]), PReLU(shared=True), Dense(5)], dtype=dtype)
     skip.fit(X, y, epochs=1, batch_size=7, progress=False)
     layers = [Dense(9), GaussianNoise(0.1), Scale(bias=True), BatchNorm(), Dropout(0.2), Maxout(8)]

@@ -361,15 +361,18 @@ def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
 def check_pieces(ws, data) -> None:
     """Check that the batches of a run can be pieces of one batch.
 
+    Small batches of their own may have any number of rows, and their own statistics.
+
     Raises
     ------
     ValueError
         If a piece would end within a block of rows that is summed as a whole, an operation needs
         all rows of a batch, or the workspace is for fewer rows.
     """
-    if ws.plan.whole_batches and data.n_rows > data.batch_size:
+    in_pieces = data.n_rows > data.batch_size and not data.separate
+    if ws.plan.whole_batches and in_pieces:
         raise ValueError(f"{data.n_rows} rows in pieces, but an operation needs all of them")
-    if data.batch_size % KC and data.n_rows > data.batch_size:
+    if data.batch_size % KC and in_pieces:
         raise ValueError(f"pieces of {data.batch_size} rows: they must be multiples of {KC}")
     if data.n_rows > ws.total_rows:
         raise ValueError(f"{data.n_rows} rows in pieces, in room for {ws.total_rows}")

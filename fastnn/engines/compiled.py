@@ -90,7 +90,7 @@ class CompiledEngine:
 
     def loss_and_grad(self, ws, data, results, first=0, last=None, steps=None):
         last = data.n_batches if last is None else last
-        variant = self._variant(Task.GRADIENT, ws, data)
+        variant = self._variant(Task.GRADIENT, ws, data)._replace(separate=data.separate)
         penalty = 1.0 if ws.plan.mean else data.share
         arrays = _Arrays(steps, results, None, NONE, 1, data.weight_sum, penalty)
         if self._drive(ws, variant, data, first, last, arrays).status:

@@ -1,12 +1,14 @@
 """The programs of the compiled engines: the calls of a layout, and how threads share them.
 
-    train      gather, targets, forward, loss, sums, backward, step   (one minibatch)
+    train      gather, targets, forward, loss, sums, backward, statistics, step   (one minibatch)
     gradient   gather, targets, forward, loss, sums, backward
+               and statistics, if its pieces are small batches of their own
     evaluate   gather, prepare, targets, forward, loss, sums
     predict    gather, prepare, forward, store
     update     step
 
-A step is the optimizer's and then what operations change besides, such as running statistics.
+Statistics are those that run over the batches; a step is the optimizer's and then what operations
+change besides, such as norms.
 
 Every thread runs its parts of all calls. The calls say what they read and write; from that follows
 before which of them the threads must meet, and how much memory crosses between their cores.
@@ -84,6 +86,8 @@ class Variant(NamedTuple):
         How accuracy is counted: "class", "sign" or None.
     function : str or None
         What a forward pass stores.
+    separate : bool
+        Whether the pieces of a gradient are small batches of their own.
     """
 
     task: Task
@@ -91,11 +95,13 @@ class Variant(NamedTuple):
     weighted: bool = False
     metric: str | None = None
     function: str | None = None
+    separate: bool = False
 
 
 def calls_of(ws, variant: Variant) -> Iterator[Call]:
     """The calls of a program for a workspace, in order."""
     plan, table = ws.plan, ws.table
+    needs = None if ws.update is None else ws.update.needs
     homes = [BY_KIND[record.kind] for record in table.records]
     body = range(len(table) - (plan.loss is not None))
     if variant.task is Task.UPDATE:
@@ -134,8 +140,10 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
         return
     for index in reversed(body):
         if table[index].da != NONE:
-            calls = homes[index].backward(table, index)
-            yield from (call for call in calls if ws.update is None or ws.update.needs(call))
+            yield from filter(needs, homes[index].backward(table, index))
+    if variant.task is Task.TRAIN or variant.separate:
+        for index in body:
+            yield from filter(needs, homes[index].after_batch(table, index))
     if variant.task is Task.TRAIN:
         yield from _step(ws, homes)
 

@@ -45,8 +45,10 @@ class Engine(Protocol):
 
         `results`, (2,), is the running (sum of losses, n_correct). The batches of `data` are
         pieces of one batch, of a multiple of KC rows except the last one. In the compiled engines
-        the sum has the same bits as for one piece. If the loss is not finite, the gradient is NaN.
-        `steps` says which step of a training it belongs to.
+        the sum has the same bits as for one piece. If ``data.separate``, they are small batches of
+        any size instead, which have statistics of their own and change the running ones, and the
+        gradient is the mean over the rows of all of them. If the loss is not finite, the gradient
+        is NaN. `steps` says which step of a training it belongs to.
         """
 
     def update(self, ws: Workspace, steps: Steps) -> None:

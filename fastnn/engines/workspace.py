@@ -169,6 +169,7 @@ class Data:
     scale: float = 1.0
     share: float = 1.0  # m/n for a batch of m of the fit's n rows; sse scales penalties by it
     metric: str | None = None  # how accuracy is counted: by "class", by "sign", or not
+    separate: bool = False  # pieces of a batch are small batches, with statistics of their own
 
     def __post_init__(self):
         self.batch_size = self.batch_size or max(len(self.X), 1)

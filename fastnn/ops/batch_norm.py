@@ -22,9 +22,9 @@ class BatchNorm(Operation):
     arg1 is epsilon, arg2 the momentum of the running statistics, of which the state holds n means
     and n variances. Training normalises by the mean and the variance of the batch. It leaves 3 n
     numbers in the per-batch space: the means, 1 / sqrt(variance + epsilon), and the unbiased
-    variances, by which the step changes the running ones, or -1 where the batch is a single row.
-    That has no variance: it is normalised by the running statistics, as predictions are, which
-    leave the means and gamma / sqrt(variance + epsilon) there, 2 n of the network's type.
+    variances, by which the batch changes the running ones, or -1 where it is a single row. That
+    has no variance: it is normalised by the running statistics, as predictions are, which leave
+    the means and gamma / sqrt(variance + epsilon) there, 2 n of the network's type.
     """
 
     name = "batch_norm"
@@ -99,10 +99,10 @@ class BatchNorm(Operation):
             reads, writes,
         )  # fmt: skip
 
-    def after_step(self, table, index):
+    def after_batch(self, table, index):
         op = table[index]
         yield Call(
-            "batch_norm_step", None, index, MOVE * op.n_out, 0.0, Split.columns,
+            "batch_norm_statistics", None, index, MOVE * op.n_out, 0.0, Split.columns,
             (_left(op),), (_statistics(op),),
         )  # fmt: skip
 

@@ -303,8 +303,12 @@ class Operation:
         """The calls that add to the loss."""
         yield from ()
 
+    def after_batch(self, table: Table, index: int) -> Iterator[Call]:
+        """The calls after a batch of training: what its rows change, such as running statistics."""
+        yield from ()
+
     def after_step(self, table: Table, index: int) -> Iterator[Call]:
-        """The calls after a step of the optimizer: what else a step changes."""
+        """The calls after a step of the optimizer: what else a step changes in the parameters."""
         yield from ()
 
     def settle(self, op: Record, state: np.ndarray, batch: np.ndarray) -> None:

@@ -199,7 +199,7 @@ INLINE void send_vectors(const int vectors, const struct inward *by, const struc
         }
 }
 
-/* dgamma, dbeta and dx for the columns of a strip. */
+/* dgamma and dbeta, to which a continued piece adds, and dx for the columns of a strip. */
 INLINE void backward_of_strip(const int vectors, const struct context *ctx, const struct strip *s)
 {
     const int width = vectors * LANES_d;
@@ -219,8 +219,14 @@ INLINE void backward_of_strip(const int vectors, const struct context *ctx, cons
             dgamma[k] = (real)(dz_x[k] * inverse[k]);
             dbeta[k] = (real)dz[k];
         }
-        put_columns(vectors, s, (real *)ctx->grad + op->w + s->j, dgamma);
-        put_columns(vectors, s, (real *)ctx->grad + op->b + s->j, dbeta);
+        real *gamma_to = (real *)ctx->grad + op->w + s->j;
+        real *beta_to = (real *)ctx->grad + op->b + s->j;
+        for (int k = 0; is_continued(ctx) && k < columns; k++) {
+            dgamma[k] = gamma_to[k] + dgamma[k];
+            dbeta[k] = beta_to[k] + dbeta[k];
+        }
+        put_columns(vectors, s, gamma_to, dgamma);
+        put_columns(vectors, s, beta_to, dbeta);
     }
     if (op->dx == NONE) return;
     struct inward by;
@@ -300,7 +306,7 @@ static int64_t batch_norm_backward(struct context *ctx, int64_t part, int64_t pa
 
 /* running = momentum running + (1 - momentum) batch, unless the batch was a single row; split by
    columns. */
-static int64_t batch_norm_step(struct context *ctx, int64_t part, int64_t parts)
+static int64_t batch_norm_statistics(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
     const int64_t n = op->n_out;
@@ -355,6 +361,6 @@ static int64_t batch_norm_apply(struct context *ctx, int64_t part, int64_t parts
 #define BATCH_NORM_SYMBOLS                                                                        \
     SYMBOL(batch_norm_forward)                                                                    \
     SYMBOL(batch_norm_backward)                                                                   \
-    SYMBOL(batch_norm_step)                                                                       \
+    SYMBOL(batch_norm_statistics)                                                                       \
     SYMBOL(batch_norm_prepare)                                                                    \
     SYMBOL(batch_norm_apply)

@@ -17,7 +17,15 @@ import numpy as np
 from llvmlite import ir
 
 from ...tables import KC, NONE
-from .context import apply_epilogue, buffer, op_number, op_of, pack_of, rows_of_part
+from .context import (
+    apply_epilogue,
+    buffer,
+    is_continued,
+    op_number,
+    op_of,
+    pack_of,
+    rows_of_part,
+)
 from .kernels import kernel, subroutine
 from .memory import doubles, like, reals
 from .normalise import Affine, normalise_rows, prepared
@@ -36,7 +44,7 @@ class Room(NamedTuple):
     scale: Any
     shift: Any
     second: Any
-    gamma: Any  # where there is none
+    gamma: Any  # where there is none; or of a continued piece, its gradient
     beta: Any
 
 
@@ -185,7 +193,7 @@ def forward_of_strip(ctx, op, room, j, columns):
 
 @subroutine
 def backward_of_strip(ctx, op, room, j, columns):
-    """dgamma, dbeta and dx for the columns j, ..., j + columns - 1."""
+    """dgamma and dbeta, to which a continued piece adds, and dx for some columns from j on."""
     n, m = op.n_out, ctx.m
     x, dz = buffer(ctx, op.x) + j, buffer(ctx, op.da) + j
     left = doubles(ctx, ctx.batch) + (op.batch + j)
@@ -193,14 +201,20 @@ def backward_of_strip(ctx, op, room, j, columns):
         room.mean[k] = left[k]
     _sums_of_gradients(room.sums, (x, dz), room.mean, m, n, columns)
     dgamma, dbeta = parameters_of(ctx, op, ctx.grad, room, j)
+    adds = is_continued(ctx) and op.w != NONE
+    to_gamma, to_beta = (room.gamma, room.beta) if adds else (dgamma, dbeta)
     gamma, _ = parameters_of(ctx, op, ctx.params, room, j)
     share = 1.0 / np.float64(m) if m > 1 else 0.0  # running statistics are constant
     for k in range(0, columns, SOME):
-        outs = (dgamma + k, dbeta + k,
+        outs = (to_gamma + k, to_beta + k,
                 room.middle + k, room.scale + k, room.shift + k, room.second + k)  # fmt: skip
         sums = room.sums + k, room.sums + (WIDE + k)
         sources = room.mean + k, left + (n + k), *sums, gamma + k
         _gradients_of(outs, sources, (share,), columns - k)
+    if adds:
+        for k in range(columns):
+            dgamma[k] = dgamma[k] + room.gamma[k]
+            dbeta[k] = dbeta[k] + room.beta[k]
     if op.dx != NONE:
         send(op, (x, dz), buffer(ctx, op.dx) + j, room, m, columns)
 
@@ -271,7 +285,7 @@ def batch_norm_backward(ctx, part, parts):
 
 
 @kernel
-def batch_norm_step(ctx, part, parts):
+def batch_norm_statistics(ctx, part, parts):
     """running = momentum running + (1 - momentum) batch, unless the batch was a single row.
 
     Split by columns.

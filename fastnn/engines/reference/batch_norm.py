@@ -110,7 +110,7 @@ def backward(p, index, op):
         p.send(index, batch_norm_inputs(normalised, scale, dz) if uses_batch(p) else scale * dz)
 
 
-def after_step(p, index, op):
+def after_batch(p, index, op):
     """The running statistics move towards those of the batch."""
     mean, _, unbiased = left(p, op)
     for old, batch in zip(statistics(p, op), (mean, unbiased), strict=True):

@@ -50,6 +50,8 @@ def loss_and_grad(ws, data, results, first=0, last=None, steps=None):
             ws.grad.fill(np.nan)
             return
         p.backward()
+        if data.separate:
+            p.after_batch()
 
 
 @_quiet
@@ -68,6 +70,7 @@ def run_batches(ws, data, steps, results, first, last):
         if not np.isfinite(results[done, 0]):
             return done
         p.backward()
+        p.after_batch()
         step(ws, steps.hyper[done], p)
     ws.completed = last - first
     return ws.completed

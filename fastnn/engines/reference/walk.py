@@ -93,12 +93,20 @@ class Pass:
             if op.da != NONE:
                 _FORMULAS[op.kind].backward(self, index, op)
 
+    def after_batch(self) -> None:
+        """What the rows of a batch of training change in operations: running statistics."""
+        self._run_hooks("after_batch")
+
     def after_step(self) -> None:
-        """What operations change after a step of the optimizer."""
+        """What operations change in the parameters after a step of the optimizer."""
+        self._run_hooks("after_step")
+
+    def _run_hooks(self, name: str) -> None:
         for index in range(self._n_body):
             op = self.ws.table[index]
-            if any(map(self.ws.update.needs, BY_KIND[op.kind].after_step(self.ws.table, index))):
-                _FORMULAS[op.kind].after_step(self, index, op)
+            calls = getattr(BY_KIND[op.kind], name)(self.ws.table, index)
+            if any(map(self.ws.update.needs, calls)):
+                getattr(_FORMULAS[op.kind], name)(self, index, op)
 
     @property
     def _n_body(self) -> int:
