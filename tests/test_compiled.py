@@ -21,6 +21,7 @@ from cases import (
     relative_error,
 )
 from conftest import COMPILED, DTYPES, NUMBAS_THREADS, POOLS, only, poison, table, threads_used
+from test_optimizers import OF_EACH_RULE
 from users_losses import squares
 
 import fastnn
@@ -471,6 +472,10 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
             assert net.loss_and_grad(X, y)[1].dtype == dtype
             if "entropy" in loss:
                 assert net.predict_proba(X).dtype == dtype
+    for optimizer in (*OF_EACH_RULE, Adam(clip_norm=0.1), Adam(clip_value=0.1)):
+        net = Sequential([Dense(5)], dtype=dtype)
+        net.fit(X, y, optimizer=optimizer, epochs=1, batch_size=7, progress=False)
+        assert net.training_state.slots.dtype == dtype
     single = Sequential([Dense(1)], dtype=dtype)
     single.fit(X, y > 2, epochs=1, progress=False)
     for loss in map(loss_function, LOSSES + LOSSES_WITH_ARGUMENT):
