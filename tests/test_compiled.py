@@ -22,6 +22,7 @@ from cases import (
     relative_error,
 )
 from conftest import COMPILED, DTYPES, NUMBAS_THREADS, POOLS, only, poison, table, threads_used
+from test_optimizers import OF_EACH_RULE
 from users_losses import squares
 
 import fastnn
@@ -46,10 +47,9 @@ from fastnn import (
 )
 from fastnn.engines import compiled as compiled_module
 from fastnn.engines import threads
-from fastnn.engines.workspace import Steps, Workspace
+from fastnn.engines.workspace import Workspace
 from fastnn.losses import Custom
 from fastnn.tables import FEATURE_TYPES, Act
-from fastnn.update import Update
 
 OPTIMIZERS = [
     SGD(0.05),
@@ -172,7 +172,7 @@ def test_numbas_own_threads_are_of_a_safe_layer(numbas_threads, monkeypatch):
 @pytest.mark.parametrize("row", [0, 7])
 def test_every_launcher_reports_the_largest_status(pool, row, monkeypatch):
     """One part meets a label that is out of range, the other succeeds."""
-    from fastnn.engines.workspace import Data, Workspace
+    from fastnn.engines.workspace import Data
 
     monkeypatch.setattr(compiled_module, "LEAST_WORK", 0.0)
     monkeypatch.setattr(compiled_module, "PARTS", 2)
@@ -239,7 +239,6 @@ def test_slicing_a_run_changes_no_bit(compiled, monkeypatch):
 
 
 def test_a_poisoned_workspace_changes_nothing(engine, monkeypatch):
-    from fastnn.engines.workspace import Workspace
 
     net, history = train()
     expected = bits(net, history), net.predict_proba(np.ones((3, 19)))
@@ -476,11 +475,10 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
             assert net.loss_and_grad(X, y)[1].dtype == dtype
             if "entropy" in loss:
                 assert net.predict_proba(X).dtype == dtype
-    plan = net.lower(loss_function("mse"))
-    for clip in ({"clip_norm": 0.1}, {"clip_value": 0.1}):
-        update = Update.of(plan, Adam(weight_decay=0.1, **clip), averages=True)
-        ws = Workspace(plan, net.flat_params, net._statistics, 8, update)
-        engines.current().update(ws, Steps(Adam().hyper(1, np.full(2, 0.01))))
+    for optimizer in (*OF_EACH_RULE, Adam(clip_norm=0.1), Adam(clip_value=0.1)):
+        net = Sequential([Dense(5)], dtype=dtype)
+        net.fit(X, y, optimizer=optimizer, epochs=1, batch_size=7, ema=0.9, progress=False)
+        assert net.training_state.slots.dtype == dtype
     single = Sequential([Dense(1)], dtype=dtype)
     single.fit(X, y > 2, epochs=1, progress=False)
     for loss in map(loss_function, LOSSES + LOSSES_WITH_ARGUMENT):
