@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,10 +88,10 @@ class Scheduled:
         self.progress: Progress | None = None
         if schedule is not None:
             self._begin(schedule, state, n_steps, batches, metrics)
+        # The values of lr are checked in any case.
         self._checks = any(
-            isinstance(getattr(self.optimizer, field.name), Schedule)
-            for field in fields(self.optimizer)
-            if field.name != "lr"  # whose values are checked in any case
+            name != "lr" and _follows_schedule(value)
+            for name, value in vars(self.optimizer).items()
         )
 
     def _begin(self, schedule: Schedule, state: TrainingState, n_steps, batches, metrics) -> None:
@@ -215,15 +215,21 @@ def _about_epochs(schedule: Schedule, span: Span) -> str:
     return ""
 
 
+def _follows_schedule(value) -> bool:
+    """Whether a hyperparameter is a schedule, or an optimizer with one."""
+    if isinstance(value, Optimizer):
+        return any(map(_follows_schedule, vars(value).values()))
+    return isinstance(value, Schedule)
+
+
 def _resolved_optimizer(optimizer: Optimizer, span: Span) -> Optimizer:
     """The optimizer with resolved schedules; it is the same one if it has none."""
     found: dict[str, Any] = {}
-    for field in fields(optimizer):
-        value = getattr(optimizer, field.name)
+    for name, value in vars(optimizer).items():
         if isinstance(value, Schedule):
-            found[field.name] = resolve(value, field.name, span)
+            found[name] = resolve(value, name, span)
         elif isinstance(value, Optimizer):
             inner = _resolved_optimizer(value, span)
             if inner is not value:
-                found[field.name] = inner
+                found[name] = inner
     return replace(optimizer, **found) if found else optimizer
