@@ -27,7 +27,7 @@ _REASONS = {
 
 
 def check(plan, schedule, average, accumulate: int) -> None:
-    """Refuse what goes with steps, and a network whose loss is not a function of the parameters alone.
+    """Refuse what goes with steps, and a loss that is not a function of the parameters alone.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def check(plan, schedule, average, accumulate: int) -> None:
         raise ValueError("LBFGS has no learning rate that a schedule could change: leave it out")
     if average is not None or accumulate > 1:
         what = "ema and swa" if average is not None else "accumulate"
-        raise ValueError(f"LBFGS takes no steps on batches, so {what} cannot be given: leave it out")
+        raise ValueError(f"LBFGS takes no steps on batches: leave out {what}")
     table = Table(plan.training.ops, 1, training=True)
     for index, op in enumerate(table.records):
         layer = plan.layers[index][0]

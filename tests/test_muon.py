@@ -334,8 +334,9 @@ def test_hidden_matrices_are_those_between_the_first_and_the_last():
 def test_factors_and_frozen_layers_hold_for_matrices_too():
     layers = [Dense(4), Dense(5), Dense(6), Dense(7), Dense(2)]
     optimizer = Muon(
-        weight_decay=0.1, lr_factors={"1": 0.5, "3.W": 0}, decay_factors={"2.W": 0.25, "0": 3}
-    )
+        weight_decay=0.1, lr_factors={"1": 0.5, "3.W": 0}, decay_factors={"2.W": 0.25, "0": 3},
+        adamw=AdamW(weight_decay=0.0),
+    )  # fmt: skip
     update, others, matrices = updated(layers, 3, optimizer, freeze=["4"])
     assert matrices == ["1.W", "2.W"]
     assert [group[2:] for _, group in update.matrices] == [(0.5, 1.0), (1.0, 0.25)]

@@ -23,10 +23,13 @@ from .plateau import ReduceOnPlateau
 
 
 def follows(value) -> bool:
-    """Whether a hyperparameter is given as a schedule, or as something that :func:`get` takes."""
+    """Whether a hyperparameter is given as a schedule, or as something that :func:`get` takes.
+
+    Not as a tuple, which is more likely PyTorch's pair of betas.
+    """
     if isinstance(value, np.ndarray):
         return value.ndim > 0
-    return isinstance(value, Schedule | list | tuple) or callable(value)
+    return isinstance(value, Schedule | list) or callable(value)
 
 
 def get(given) -> Schedule:

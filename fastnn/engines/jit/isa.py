@@ -6,6 +6,7 @@ import functools
 
 import numba
 from llvmlite import binding
+from llvmlite.binding import Linkage
 from numba.core import compiler
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
@@ -59,8 +60,24 @@ def mr() -> int:
     return LEVELS[level()][1]
 
 
+class _Library(JITCodeLibrary):
+    """The code of a kernel, whose subroutines no other kernel can see.
+
+    Numba numbers functions of one name in the order in which a process compiles them, and leaves
+    them visible. Kernels that different processes compiled would call each other's.
+    """
+
+    def _finalize_final_module(self):
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+        super()._finalize_final_module()
+
+
 class _Codegen(JITCPUCodegen):
     """Code generation for this processor, or for a generic one of a lower level."""
+
+    _library_class = _Library
 
     def _customize_tm_options(self, options):
         super()._customize_tm_options(options)
