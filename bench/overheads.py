@@ -41,7 +41,7 @@ from fastnn import (
     set_num_threads,
 )
 from fastnn.engines import compiled
-from fastnn.engines.workspace import Steps, Workspace
+from fastnn.engines.workspace import Steps, Workspace, aligned_zeros
 from fastnn.optimizer import Optimizer
 from fastnn.tables import SLOTS
 from fastnn.update import Update
@@ -170,7 +170,9 @@ def step(label: str, size: int, threads: int, turns: int, peer: bool) -> Times:
     ws, tiny = workspace(optimizer, size), workspace(optimizer, 20)
     engine = engines.current()
     steps = Steps(optimizer.hyper(100, np.array([1e-3])))
-    slots = np.ones((SLOTS[optimizer.rule], size), ws.grad.dtype)
+    n_slots = SLOTS[optimizer.rule]
+    slots = aligned_zeros(n_slots * size, ws.grad.dtype).reshape(n_slots, size)
+    slots.fill(1)
     mover = move_part if threads == 1 else functools.partial(move, threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     functions = [
