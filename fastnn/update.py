@@ -32,6 +32,8 @@ class Update:
         which are none of the others.
     turns : int
         Newton-Schulz steps of an orthogonalisation.
+    every : int
+        One of so many steps takes longer than the others.
     """
 
     rule: Rule
@@ -40,6 +42,7 @@ class Update:
     averages: bool = False
     matrices: tuple[tuple[int, tuple[int, int, float, float]], ...] = ()
     turns: int = 0
+    every: int = 1
 
     @classmethod
     def of(
@@ -66,8 +69,10 @@ class Update:
         hidden = hidden_matrices(plan) if isinstance(optimizer, Muon) else {}
         groups, of_matrices = _groups(plan, optimizer, freeze, frozenset(hidden))
         matrices = tuple((hidden[group[0]], group) for group in of_matrices)
-        turns = optimizer.newton_schulz if isinstance(optimizer, Muon) else 0
-        return cls(optimizer.rule, groups, clips, averages, matrices, turns)
+        turns, every = 0, 1
+        if isinstance(optimizer, Muon):
+            turns, every = optimizer.newton_schulz, optimizer.every
+        return cls(optimizer.rule, groups, clips, averages, matrices, turns, every)
 
     @property
     def n_slots(self) -> int:

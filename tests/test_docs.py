@@ -10,8 +10,8 @@ import fastnn
 
 MODULES = [
     "activations", "coding", "custom_loss", "data.digits", "data.split", "embeddings", "engines",
-    "engines.threads", "gradients", "initializers", "layers", "losses", "model", "normalizations",
-    "optimizers", "plots", "schedules", "stochastic", "training",
+    "engines.threads", "gradients", "initializers", "layers", "losses", "model", "muon",
+    "normalizations", "optimizers", "plots", "schedules", "stochastic", "training",
 ]  # fmt: skip
 
 
