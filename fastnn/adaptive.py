@@ -8,7 +8,8 @@ import numpy as np
 
 from . import schedules
 from .checks import real_number, true_or_false
-from .optimizer import Optimizer, powers
+from .optimizer import Optimizer
+from .powers import powers
 from .tables import Rule
 
 #: Nadam's product of momentums is kept for every so many steps; between them it is computed again.

@@ -30,10 +30,12 @@ class Muon(Optimizer):
     W = W - lr sqrt(max(1, n_out / n_in)) Y. All other parameters take the steps of AdamW: the first
     and last matrix, biases, embeddings, normalisations.
 
-    A step costs 5 (r c^2 + c^2 (r + c) / 2) multiply-adds for a matrix of r rows and c columns or
-    fewer rows than columns, whatever the batch: 784-512-512-10 takes about ten times as long as
-    with AdamW at batch 128. `every` and `newton_schulz` make it cheaper, larger batches make up
-    for it.
+    The products of a step take 5 c^2 (3 r + c) multiplications and additions for a matrix whose
+    longer side is r and whose shorter side c, whatever the batch. With batches of 128, a step of
+    784-512-512-10 takes 6.7 times as long as with AdamW (32 instead of 4.8 ms in one thread of a
+    Zen 4), with ``every=2`` 3.8 times, with ``every=4`` 2.4 times, with ``newton_schulz=3``
+    4.4 times. On digits and letters, none of these cost more than 0.3% of accuracy
+    (bench/muon.py). Larger batches make the share of Muon smaller.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -172,21 +171,3 @@ def _checked_factors(given, what: str) -> dict[str, float]:
             raise TypeError(f"{what} must name layers or parameters, such as '0', not {name!r}")
         found[str(name)] = real_number(factor, f"the factor of {str(name)!r} in {what}", least=0)
     return found
-
-
-def powers(beta, steps: np.ndarray) -> np.ndarray:
-    """beta**steps, or for large steps another number so small that 1 - it is 1.
-
-    So nothing underflows in a long run; np.errstate would take longer than the powers. `beta` is a
-    number or an array of one for each step.
-    """
-    beta = np.broadcast_to(np.asarray(beta, np.float64), steps.shape)
-    found = np.zeros(len(steps))
-    above = beta > 0
-    most = np.maximum(1, _NO_DIFFERENCE / np.log(beta[above]))
-    found[above] = beta[above] ** np.minimum(steps[above], most.astype(np.int64))
-    return found
-
-
-#: The logarithm of a number that makes no difference to 1, far above the smallest normal one.
-_NO_DIFFERENCE = math.log(1e-60)

@@ -37,6 +37,8 @@ class Update:
         which are none of the others.
     turns : int
         Newton-Schulz steps of an orthogonalisation.
+    every : int
+        One of so many steps takes longer than the others.
     """
 
     rule: Rule
@@ -46,6 +48,7 @@ class Update:
     still: tuple[tuple[int, int], ...] = ()
     matrices: tuple[tuple[int, tuple[int, int, float, float]], ...] = ()
     turns: int = 0
+    every: int = 1
 
     @classmethod
     def of(
@@ -82,9 +85,11 @@ class Update:
         hidden = hidden_matrices(plan) if isinstance(optimizer, Muon) else {}
         groups, of_matrices = _groups(plan, optimizer, rate, frozenset(hidden))
         matrices = tuple((hidden[group[0]], group) for group in of_matrices)
-        turns = optimizer.newton_schulz if isinstance(optimizer, Muon) else 0
+        turns, every = 0, 1
+        if isinstance(optimizer, Muon):
+            turns, every = optimizer.newton_schulz, optimizer.every
         return cls(
-            optimizer.rule, groups, clips, averages, tuple(still), matrices, turns
+            optimizer.rule, groups, clips, averages, tuple(still), matrices, turns, every
         )  # fmt: skip
 
     @property

@@ -9,10 +9,11 @@ import pytest
 import fastnn
 
 MODULES = [
-    "activations", "adaptive", "coding", "custom_loss", "data.digits", "data.split", "embeddings",
-    "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs", "losses", "model",
-    "normalizations", "optimizers", "plots", "schedules.base", "schedules.compositions",
-    "schedules.cycles", "schedules.decays", "schedules.plateau", "stochastic", "training",
+    "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.split",
+    "embeddings", "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs",
+    "losses", "model", "muon", "normalizations", "optimizers", "plots", "schedules.base",
+    "schedules.compositions", "schedules.cycles", "schedules.decays", "schedules.plateau",
+    "stochastic", "training",
 ]  # fmt: skip
 
 

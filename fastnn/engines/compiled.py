@@ -186,6 +186,10 @@ class CompiledEngine:
         The batches are first, ..., last-1, of which those from `full` on have fewer rows.
         """
         first, full, last = batches
+        # Runs that are compared must have the same share of steps that take longer.
+        every = 1 if ws.update is None else ws.update.every
+        if full - first >= every:
+            full -= (full - first) % every
         if PARTS is not None:
             status, _, _ = self._launched(ws, bound, program, rows, (first, last), limit)
             return status
@@ -195,6 +199,7 @@ class CompiledEngine:
                 n_threads, count = tuner.threads, last - first
             else:
                 n_threads, count = tuner.next(full - first)
+                count = min(-(-count // every) * every, full - first)
             stop = first + count
             status, ran, seconds = self._launched(
                 ws, bound, program, rows, (first, stop), n_threads
