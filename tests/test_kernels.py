@@ -1,5 +1,8 @@
 """Every kernel of the compiled engines runs, in both types."""
 
+import struct
+import sys
+
 import numpy as np
 import pytest
 from cases import LOSSES, LOSSES_WITH_ARGUMENT, loss_function
@@ -19,6 +22,7 @@ from fastnn import (
     GroupNorm,
     LayerNorm,
     Maxout,
+    Muon,
     PReLU,
     Residual,
     Scale,
@@ -92,3 +96,40 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     for type_ in FEATURE_TYPES:
         assert single.logits(np.ones((3, 19), type_)).dtype == dtype
     assert {name for name, _ in used} | {"launch", "shuffle"} == set(kernels.names())
+
+
+def visible_weak_symbols(machine_code):
+    """The names in an ELF object that another object with the same names could replace."""
+    sections, size, count, _ = struct.unpack_from("<Q10xHHH", machine_code, 0x28)
+    headers = [
+        struct.unpack_from("<IIQQQQIIQQ", machine_code, sections + i * size) for i in range(count)
+    ]
+    weak = 2
+    found = []
+    for _, kind, _, _, at, length, link, _, _, entry in headers:
+        if kind != 2:  # a table of symbols
+            continue
+        for place in range(at, at + length, entry):
+            name, info, _, section = struct.unpack_from("<IBBH", machine_code, place)
+            if info >> 4 == weak and section:
+                begin = headers[link][4] + name
+                found.append(machine_code[begin : machine_code.index(b"\0", begin)])
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads ELF objects")
+def test_no_kernel_of_numba_can_call_into_another_ones_code():
+    """Numba's names for functions depend on what else a process compiles, and kernels are kept."""
+    pytest.importorskip("numba")
+    from fastnn.engines import jit
+    from fastnn.engines.jit import cache
+
+    n_defined = 0
+    for name in ("product", "product_upper", "dense_forward", "cross_entropy_short", "adam"):
+        jit.address(name, "float32")
+        kept = (cache.directory() / f"{name}-float32.kernel").read_bytes()
+        _, machine_code, _ = cache._unpack(kept)
+        assert machine_code[:4] == b"\x7fELF"
+        assert visible_weak_symbols(machine_code) == []
+        n_defined += machine_code.count(b"multiply_panels")
+    assert n_defined >= 2  # two kernels have a subroutine of this name
