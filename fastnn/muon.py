@@ -19,23 +19,23 @@ from .tables import COMMON, HYPER, MOST_TURNS, Rule
 class Muon(Optimizer):
     """Muon (K. Jordan, 2024): a step of a hidden weight matrix is an orthogonal matrix.
 
-    Of the gradient G of a hidden weight matrix W (n_in, n_out), that is of any Dense, Maxout or
-    projection but the network's first and last,
+    Hidden weight matrices are those of Dense, Maxout and projections, but for the network's first
+    and last. One of them, W (n_in, n_out) with the gradient G, has the direction D:
 
         M = momentum M + (1 - momentum) G,    D = momentum M + (1 - momentum) G, or M itself
 
-    and D is replaced by the nearest orthogonal matrix, roughly: Y = D / max(|D|, 1e-7), and five
-    times A = Yt Y, Y = Y (3.4445 I - 4.7750 A + 2.0315 A A), transposed where W is wide. That
-    leaves the singular vectors of D, and singular values between about 0.7 and 1.2. The step is
-    W = W - lr sqrt(max(1, n_out / n_in)) Y. All other parameters take the steps of AdamW: the first
-    and last matrix, biases, embeddings, normalisations.
+    D is replaced by the nearest orthogonal matrix, roughly: Y = D / max(|D|, 1e-7), and five times
+    A = Yt Y, Y = Y (3.4445 I - 4.7750 A + 2.0315 A A), transposed where W is wide. Y has the
+    singular vectors of D and singular values of 0.68 to 1.21, but for those below 0.003 |D|. The
+    step is W = W - lr sqrt(max(1, n_out / n_in)) Y. All other parameters take the steps of AdamW:
+    the first and last matrix, biases, embeddings, normalisations.
 
     The products of a step take 5 c^2 (3 r + c) multiplications and additions for a matrix whose
     longer side is r and whose shorter side c, whatever the batch. With batches of 128, a step of
-    784-512-512-10 takes 6.7 times as long as with AdamW (32 instead of 4.8 ms in one thread of a
-    Zen 4), with ``every=2`` 3.8 times, with ``every=4`` 2.4 times, with ``newton_schulz=3``
-    4.4 times. On digits and letters, none of these cost more than 0.3% of accuracy
-    (bench/muon.py). Larger batches make the share of Muon smaller.
+    784-512-512-10 takes 7 times as long as with AdamW (Zen 4: 32 instead of 4.8 ms in one thread,
+    16.4 instead of 2.2 in two), with ``every=2`` 4 times, with ``every=4`` 2.5 times, with
+    ``newton_schulz=3`` 5 times. On digits and letters, none of these cost more than 0.3% of
+    accuracy (bench/muon.py). Larger batches make the share of Muon smaller.
 
     Parameters
     ----------

@@ -109,9 +109,9 @@ HYPER = {
     Rule.adadelta: (*COMMON, "epsilon", "rho"),
     Rule.radam: (*COMMON, "epsilon", "beta1", "beta2", "plain", "adaptive"),
     Rule.lion: (*COMMON, "beta1", "beta2"),
-    # Adam's columns, which belong to the parameters that are no hidden matrices. Of these the
-    # buffer becomes momentum M + (1 - momentum) G, the direction that of_gradient G + of_momentum M
-    # gives where orthogonalises is 1, else the last one.
+    # Adam's columns, for the parameters that are no hidden matrices. The buffer of a matrix becomes
+    # momentum M + (1 - momentum) G; its direction is of_gradient G + of_momentum M, orthogonalised,
+    # where orthogonalises is 1, else the last one.
     Rule.muon: (
         *COMMON, "epsilon", "beta1", "beta2",
         "matrix_lr", "matrix_decoupled", "momentum", "of_gradient", "of_momentum", "orthogonalises",

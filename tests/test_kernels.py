@@ -79,7 +79,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     wide.fit(X, y, epochs=1, batch_size=7, ema=0.9, progress=False)
     wide.fit(X, y, optimizer=Muon(clip_norm=1.0), epochs=1, batch_size=7, progress=False)
     other = Sequential([Dense(8), Dense(9), Dense(5)], dtype=dtype)
-    other.fit(X, y, optimizer=Muon(), epochs=1, batch_size=7, progress=False)
+    other.fit(X, y, optimizer=Muon(newton_schulz=2), epochs=1, batch_size=7, progress=False)
     skip = Sequential([Residual([Dense(6), PReLU()]), PReLU(shared=True), Dense(5)], dtype=dtype)
     skip.fit(X, y, epochs=1, batch_size=7, progress=False)
     layers = [Dense(9), GaussianNoise(0.1), Scale(bias=True), BatchNorm(), Dropout(0.2), Maxout(8)]
