@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Before any kernel is compiled: the suite starts from a cold cache and leaves nothing behind,
-# unless FASTNN_TEST_CACHE names a directory that keeps the kernels for the next run.
-_kept = os.environ.get("FASTNN_TEST_CACHE")
-_cache = None if _kept else tempfile.TemporaryDirectory(prefix="fastnn-test-cache-")
-os.environ["FASTNN_CACHE_DIR"] = _kept or _cache.name
+# unless FASTNN_TEST_CACHE names a directory that keeps the kernels for the next run. Processes that
+# pytest-xdist starts inherit the variable, and so share the cache.
+if not os.environ.get("FASTNN_TEST_CACHE"):
+    _cache = tempfile.TemporaryDirectory(prefix="fastnn-test-cache-")
+    os.environ["FASTNN_TEST_CACHE"] = _cache.name
+os.environ["FASTNN_CACHE_DIR"] = os.environ["FASTNN_TEST_CACHE"]
 for _name in ("FASTNN_ENGINE", "FASTNN_NUM_THREADS"):
     os.environ.pop(_name, None)
 
