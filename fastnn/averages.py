@@ -78,7 +78,7 @@ class EMA(Average):
         Steps before the average starts, with the weights of then.
     keep : {"average", "last", "best"}, default "average"
         The weights that the network has after the fit: the average, those of the last step, or
-        whichever of both had the lowest validation loss after an epoch.
+        whichever of both had the lowest validation loss after an epoch of this fit.
 
     Raises
     ------
@@ -221,8 +221,12 @@ def get(ema, swa) -> Average | None:
     """
     if ema is not None and swa is not None:
         raise ValueError("ema and swa cannot both be given: a fit has one average")
+    if isinstance(ema, EMA):
+        return ema
     if ema is not None:
-        return ema if isinstance(ema, EMA) else EMA(real_number(ema, "ema"))
+        if isinstance(ema, bool) or not isinstance(ema, numbers.Real):
+            raise TypeError(f"ema must be a decay such as 0.999 or an EMA, not {ema!r}")
+        return EMA(float(ema))
     if swa is None or isinstance(swa, SWA):
         return swa
     if isinstance(swa, bool) or not isinstance(swa, numbers.Real):

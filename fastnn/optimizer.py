@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -167,7 +168,7 @@ def _checked_factors(given, what: str) -> dict[str, float]:
         raise TypeError(f"{what} must be a mapping such as {{'0': 0.1}}, not {given!r}")
     found = {}
     for name, factor in given.items():
-        if not isinstance(name, str) and (isinstance(name, bool) or not isinstance(name, int)):
+        if isinstance(name, bool) or not isinstance(name, str | Integral):
             raise TypeError(f"{what} must name layers or parameters, such as '0', not {name!r}")
         found[str(name)] = real_number(factor, f"the factor of {str(name)!r} in {what}", least=0)
     return found

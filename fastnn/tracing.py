@@ -67,7 +67,8 @@ class _Walk:
                  step: int):  # fmt: skip
         self.plan, self.ws, self.data = plan, ws, data
         self.named: dict[str, np.ndarray] = {}
-        hyper = with_schedules(plan, np.empty((1, 0)), step)[0]
+        # Predictions follow no schedule, and some have no values outside of a fit.
+        hyper = with_schedules(plan, np.empty((1, 0)), step)[0] if training else None
         X = data.features(slice(None), ws.params.dtype)
         self._pass = Pass(ws, X, self._note, training, seed, step, hyper=hyper)
         self._top, self._last = plan.output_layer, plan.layers[-1 if plan.loss is None else -2][1]

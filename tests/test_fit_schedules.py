@@ -441,3 +441,9 @@ def test_a_rate_that_lasts_a_fit_has_none_without():
             call(X, Y, "mse")
     fit(net)
     net.predict(X)
+
+
+@pytest.mark.parametrize("rate", [Linear(0.5, 0), PerEpoch([0.1] * 9), Values([0.1] * 9)], ids=repr)
+def test_a_trace_of_predictions_needs_no_rate(rate):
+    net = Sequential([Dense(4), Dropout(rate), Dense(1)], n_inputs=4)
+    np.testing.assert_allclose(net.trace(X, step=100)["2.z"], net.logits(X), rtol=1e-5)

@@ -49,7 +49,7 @@ WEIGHTS = ("1.W", "3.0.W", "3.2.0.W", "3.projection.W", "5.W")
 #: 1 and decay 1, or 0 if it is no weight matrix.
 SCENARIOS = {
     "a factor for a layer, and one for its bias": (
-        PLAIN, "momentum", {"lr_factors": {0: 0.1, "1": 3.0, "1.b": 0.5}}, (),
+        PLAIN, "momentum", {"lr_factors": {np.int64(0): 0.1, "1": 3.0, "1.b": 0.5}}, (),
         {"0.W": 0.1, "0.b": 0.1, "1.W": 3.0, "1.b": 0.5}, {}),
     "decays": (
         PLAIN, "nesterov", {"weight_decay": 0.1, "decay_factors": {"0": 0.5, "2.b": 2.0, 1: 0}}, (),
