@@ -143,8 +143,8 @@ class SWA(Average):
     (P. Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, 2018.)
     The paper's constant or cyclic learning rate is a schedule of the fit, beside this. As with
     :class:`EMA`, running statistics are averaged like the weights, the average has a validation of
-    its own, and a further fit with an equal optimizer and average goes on from the last weights; if
-    `start` is a fraction, it averages anew.
+    its own, and a further fit with an equal optimizer and average goes on from the last weights. If
+    `start` is a fraction, a further fit averages anew, from the weights that the network has.
 
     Parameters
     ----------

@@ -51,7 +51,8 @@ class Muon(Optimizer):
         Steps of the iteration, 1 to 10.
     every : int, default 1
         Only one step in so many orthogonalises, the first one too; the ones between go in the same
-        direction again, while M goes on.
+        direction again, while M goes on. A matrix that is no longer frozen goes in its old
+        direction until then.
     adamw : AdamW, optional
         For all other parameters; by default AdamW(). If this optimizer's rate is a number and fit
         follows a schedule, adamw's rate changes in proportion.
