@@ -403,7 +403,7 @@ def test_representations():
     )
     assert len(repr(Values(np.arange(10**5)))) < 80
     assert repr(fastnn.Adam(Cosine(1e-3))) == (
-        "Adam(lr=Cosine(0.001), beta1=0.9, beta2=0.999, epsilon=1e-08)"
+        "Adam(lr=Cosine(0.001), beta1=0.9, beta2=0.999, epsilon=1e-08, amsgrad=False)"
     )
 
 

@@ -105,7 +105,8 @@ class Pass:
         for index in range(self._n_body):
             op = self.ws.table[index]
             calls = getattr(BY_KIND[op.kind], name)(self.ws.table, index)
-            if any(map(self.ws.update.needs, calls)):
+            update = self.ws.update
+            if any(update is None or update.needs(call) for call in calls):
                 getattr(_FORMULAS[op.kind], name)(self, index, op)
 
     @property
