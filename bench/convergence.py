@@ -107,6 +107,8 @@ def train_with_torch(data, name: str, seed: int, epochs: int) -> float:
     arguments = {"lr": ours.lr}
     if OPTIMIZERS[name] == "SGD":
         arguments |= {"momentum": ours.momentum, "nesterov": ours.nesterov}
+    if OPTIMIZERS[name] == "RMSprop":
+        arguments |= {"alpha": ours.rho, "eps": ours.epsilon}
     if name == "amsgrad":
         arguments["amsgrad"] = True
     optimizer = getattr(torch.optim, OPTIMIZERS[name])(model.parameters(), **arguments)
