@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ _KEPT = ("average", "last", "best")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Average:
+class Average(ABC):
     """Base of the averages: declarations without state."""
 
     keep: str = "average"
@@ -34,25 +35,25 @@ class Average:
         """Whether two averages are the same, whatever is kept of them."""
         return replace(self, keep="last") == replace(other, keep="last")
 
+    @abstractmethod
     def first(self, n_epochs: int) -> int:
         """The number of steps or epochs before the first that counts, in a fit of `n_epochs`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shares(self, first: int, step: int, epoch: int, count: int, ends: bool) -> np.ndarray:
         """The share of the weights in the average after each of `count` steps.
 
         `step` and `epoch` are those before the first of them, and `ends` says whether the last one
         ends an epoch. All numbers count from the beginning of the average.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def has_begun(self, first: int, step: int, epoch: int) -> bool:
         """Whether anything has been averaged after so many steps and epochs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_length(self, first: int, steps: int, epochs: int) -> None:
         """Refuse an average of nothing: `steps` and `epochs` are those after the fit."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

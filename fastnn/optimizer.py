@@ -143,7 +143,7 @@ class Optimizer:
         slots.fill(0)
 
     def config(self) -> dict:
-        """Name and hyperparameters, as written to files."""
+        """Name and hyperparameters, as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in values.items():
             if isinstance(value, schedules.Schedule):

@@ -122,7 +122,7 @@ class Lion(Optimizer):
         own[:, 1] = self.beta2
 
 
-_BY_NAME = {
+_BY_NAME: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "adadelta": Adadelta,
     "adagrad": Adagrad,
@@ -153,9 +153,6 @@ def get(optimizer) -> Optimizer:
         raise TypeError(
             f"optimizer must be a name or an optimizer such as Adam(1e-3), not {optimizer!r}"
         )
-    from .muon import Muon  # which is made of AdamW
-
-    by_name: dict[str, type[Optimizer]] = {**_BY_NAME, "muon": Muon}
-    if optimizer.lower() not in by_name:
-        raise unknown("optimizer", optimizer, by_name)
-    return by_name[optimizer.lower()]()
+    if optimizer.lower() not in _BY_NAME:
+        raise unknown("optimizer", optimizer, _BY_NAME)
+    return _BY_NAME[optimizer.lower()]()

@@ -201,7 +201,7 @@ class Formula(Declared):
 
     def _at(self, step: np.ndarray) -> np.ndarray:
         """The values of steps; each operation rounds alike on every machine (arithmetic.py)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define _at")
 
     def values(self, first_step, count):
         first_step = whole_number(first_step, "first_step", 0, _LAST_STEP)
