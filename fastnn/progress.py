@@ -10,7 +10,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from .engines import compilation
@@ -21,7 +22,7 @@ _INTERVAL = 0.1
 #: Seconds after which a past rate counts 1/e.
 _MEMORY = 20.0
 
-#: Epochs over which the time between their last step and their end is averaged.
+#: Epochs over which the time between the steps of two epochs is averaged.
 _GAPS = 5
 
 #: Columns of the bar itself, at least; a line without room for them has none.
@@ -47,7 +48,7 @@ class ProgressBar:
     n_epochs : int or None
         Epochs; None if unknown.
     seconds : float or None
-        A budget of time, which the bar then counts in place of rows.
+        A budget of time, which the bar counts too: what is nearer to its end is shown.
     label : str
         How the line begins; this attribute may be changed.
 
@@ -85,14 +86,26 @@ class ProgressBar:
         self._pace = _Pace()
 
     def __enter__(self) -> ProgressBar:
-        if self._make is not None and not self._listens:
-            self._listens = True
-            compilation.listen(self._compiles)
+        self._listen()
         return self
 
     def __exit__(self, kind, *_) -> None:
         # After Ctrl-C the line says how far the fit came. An error erases it.
         self.close(keep=kind is None or not issubclass(kind, Exception))
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Say in this context that kernels are compiled; afterwards the line is empty."""
+        self._listen()
+        try:
+            yield
+        except BaseException:
+            self.close(keep=False)
+            raise
+        with self._lock:
+            self._stop_listening()
+            if self._bar is not None and not self._begun:
+                self._bar.clear()
 
     def begin(self, done_rows: int = 0, epoch: int = 0, done_seconds: float = 0.0) -> None:
         """Start the clock: the next thing is a step.
@@ -130,6 +143,12 @@ class ProgressBar:
             if now - self._shown >= _INTERVAL:
                 self._draw()
 
+    def begin_epoch(self) -> None:
+        """Continue with training: what came since the last epoch was something else."""
+        if self._bar is not None:
+            with self._lock:
+                self._pace.begin_epoch(time.perf_counter())
+
     def finish_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Show the values of an epoch; `epoch` is the number of complete ones."""
         if self._bar is None:
@@ -158,6 +177,11 @@ class ProgressBar:
             if not (self._begun or self._closed):
                 self._n_compiled += 1
                 self._draw()
+
+    def _listen(self) -> None:
+        if self._make is not None and not self._listens:
+            self._listens = True
+            compilation.listen(self._compiles)
 
     def _stop_listening(self) -> None:
         if self._listens:
@@ -189,7 +213,10 @@ class ProgressBar:
     def _position(self) -> float:
         if self._seconds is None:
             return self._rows if self._total is None else min(self._rows, self._total)
-        return min(self._elapsed, self._seconds) if self._begun else 0.0
+        passed = self._elapsed if self._begun else 0.0
+        if self._total:
+            passed = max(passed, self._rows / self._total * self._seconds)
+        return min(passed, self._seconds)
 
     @property
     def _elapsed(self) -> float:
@@ -200,12 +227,14 @@ class ProgressBar:
         """The seconds that the rest takes; None if unknown."""
         if self._closed:
             return None
+        left = None
+        if self._total is not None:
+            epochs = 0 if self._n_epochs is None else self._n_epochs - self._epoch
+            left = self._pace.seconds(max(0, self._total - self._rows), max(0, epochs))
         if self._seconds is not None:
-            return max(0.0, self._seconds - self._elapsed)
-        if self._total is None:
-            return None
-        epochs = 0 if self._n_epochs is None else self._n_epochs - self._epoch
-        return self._pace.seconds(max(0, self._total - self._rows), max(0, epochs))
+            budget = max(0.0, self._seconds - self._elapsed)
+            left = budget if left is None else min(left, budget)
+        return left
 
     def _line(self, columns: int | None) -> str:
         """What to write, as tqdm's format."""
@@ -232,8 +261,8 @@ class ProgressBar:
 class _Pace:
     """How long rows and epochs take: recent ones count more.
 
-    Time between the last step of an epoch and its end, as for validation, is kept apart: it comes
-    once an epoch, and the rate is that of training.
+    Time between the last step of an epoch and the first of the next one, as for validation and
+    callbacks, is kept apart: it comes once an epoch, and the rate is that of training.
     """
 
     def __init__(self, now: float = 0.0):
@@ -251,6 +280,11 @@ class _Pace:
     def finish_epoch(self, now: float) -> None:
         self._n_epochs += 1
         self._gap += (now - self._last - self._gap) / min(self._n_epochs, _GAPS)
+        self._last = now
+
+    def begin_epoch(self, now: float) -> None:
+        if self._n_epochs:
+            self._gap += (now - self._last) / min(self._n_epochs, _GAPS)
         self._last = now
 
     @property

@@ -7,26 +7,30 @@ a fit may wait for a kernel that another thread compiles.
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakMethod
 
-_listeners: tuple[Callable[[str], None], ...] = ()
+#: Methods of objects that may be forgotten without a word.
+_listeners: tuple[WeakMethod, ...] = ()
 
 
 def listen(listener: Callable[[str], None]) -> None:
-    """From now on, call ``listener(name)`` before a kernel is compiled; not if it is loaded."""
+    """From now on, call this method with the name of each kernel before it is compiled.
+
+    It is not called for a kernel that is loaded from the cache.
+    """
     global _listeners
-    _listeners = (*_listeners, listener)
+    _listeners = (*_listeners, WeakMethod(listener))
 
 
 def forget(listener: Callable[[str], None]) -> None:
-    """Stop calling a listener, once for each time that it was added."""
+    """Stop calling a method."""
     global _listeners
-    kept = list(_listeners)
-    if listener in kept:
-        kept.remove(listener)
-    _listeners = tuple(kept)
+    _listeners = tuple(one for one in _listeners if one() not in (None, listener))
 
 
-def announce(name: str) -> None:
+def announce(kernel: str) -> None:
     """Tell all listeners that this kernel is being compiled."""
-    for listener in _listeners:
-        listener(name)
+    for one in _listeners:
+        listener = one()
+        if listener is not None:
+            listener(kernel)
