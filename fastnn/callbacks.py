@@ -108,7 +108,9 @@ class Calls:
         self._all = callbacks
         self._begun: list[Callback] = []
         self._after_steps = [
-            one for one in callbacks if type(one).on_steps is not Callback.on_steps
+            one
+            for one in callbacks
+            if getattr(one.on_steps, "__func__", None) is not Callback.on_steps
         ]
 
     def fit_begin(self, training: Training) -> None:

@@ -25,6 +25,8 @@ _OPTIONAL = {
     "safetensors": ("model files", "safetensors"),
     "matplotlib": ("pictures of learning curves", "'fastnn[plot]'"),
     "tqdm": ("progress bars", "'fastnn[cli]'"),
+    "tensorboard": ("TensorBoardLogger", "'fastnn[loggers]'"),
+    "mlflow-skinny": ("MLflowLogger", "'fastnn[loggers]'"),
     "sklearn": ("only the tests and benchmarks", "scikit-learn"),
 }
 #: Networks and batch sizes that the report measures, and for how long each.
