@@ -244,10 +244,9 @@ class _EventFile:
 
     def __init__(self, folder: Path, first: int):
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.plugins.text import summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._event, self._summary, self._text = event_pb2.Event, summary_pb2.Summary, summary.pb
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._writer = EventFileWriter(str(folder))
         self._flushed = time.monotonic()
         session = event_pb2.SessionLog
@@ -257,7 +256,13 @@ class _EventFile:
         self._writer.add_event(self._event(wall_time=time.time(), step=step, **content))
 
     def text(self, tag: str, text: str, step: int) -> None:
-        self._add(step, summary=self._text(tag, text))
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.plugins.text.metadata import create_summary_metadata
+
+        tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()])
+        metadata = create_summary_metadata(display_name=tag, description="")
+        value = self._summary.Value(tag=tag, metadata=metadata, tensor=tensor)
+        self._add(step, summary=self._summary(value=[value]))
 
     def scalars(self, values, step: int) -> None:
         items = [self._summary.Value(tag=n, simple_value=v) for n, v in values.items()]

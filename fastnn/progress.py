@@ -10,6 +10,7 @@ import math
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -199,8 +200,10 @@ class ProgressBar:
 
     def _draw(self) -> None:
         self._shown = time.perf_counter()
-        if self._bar is None and self._make is not None:
-            self._bar = self._make(self._line, self._size)
+        if self._bar is None:
+            assert self._make is not None
+            self._bar = self._make(self._line, self._size, self._position)
+            return  # which has drawn it
         self._bar.n, self._bar.total = self._position, self._size
         self._bar.refresh()
 
@@ -346,7 +349,7 @@ def _joined(items: list[str], columns: int | None) -> str:
         if columns is not None and _width(longer) > columns:
             break
         text = longer
-    return text if columns is None else text[:columns]
+    return text if columns is None or _width(text) <= columns else text[: columns // 2]
 
 
 def _literal(text: str) -> str:
@@ -354,9 +357,8 @@ def _literal(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    from tqdm.utils import disp_len
-
-    return disp_len(text)
+    """The columns that a text takes: two for a wide sign of East Asia."""
+    return len(text) + sum(unicodedata.east_asian_width(sign) in "FW" for sign in text)
 
 
 def _value(value: float) -> str:
@@ -365,21 +367,27 @@ def _value(value: float) -> str:
 
 
 def _short(number: float | None) -> str:
-    """A number in three or four characters, such as 4.20k."""
-    from tqdm import tqdm
-
-    return "?" if number is None else tqdm.format_sizeof(number)
+    """A number with three digits, such as 4.20k."""
+    if number is None:
+        return "?"
+    units = iter("kMGTPE")
+    unit = ""
+    while number >= 999.5 and unit != "E":
+        number, unit = number / 1000, next(units)
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}{unit}"
 
 
 def _time(seconds: float | None) -> str:
     """Minutes and seconds, or hours too; nothing for None."""
-    from tqdm import tqdm
+    if seconds is None:
+        return ""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute:02d}:{second:02d}"
 
-    return "" if seconds is None else tqdm.format_interval(seconds)
 
-
-def _maker(show) -> Callable[[Callable[[int | None], str], float | None], Any] | None:
-    """What makes a bar of tqdm from a function that composes its line and a total; or None."""
+def _maker(show) -> Callable[[Callable[[int | None], str], float | None, float], Any] | None:
+    """What makes a bar of tqdm from a function that composes its line, a total and a position."""
     if not isinstance(show, str):
         show = bool(show)
     if show is False or (show == "auto" and not (_on_terminal() or _in_notebook())):
@@ -398,9 +406,9 @@ def _maker(show) -> Callable[[Callable[[int | None], str], float | None], Any] |
 
         monitor_interval = 0  # tqdm's thread would have nothing to do
 
-        def __init__(self, line, total):
+        def __init__(self, line, total, position):
             self.line = line
-            super().__init__(total=total, dynamic_ncols=True, file=sys.stderr)
+            super().__init__(total=total, initial=position, dynamic_ncols=True, file=sys.stderr)
 
         @property
         def format_dict(self):

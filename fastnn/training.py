@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -354,9 +355,20 @@ class Epochs(Iterator[EpochLine]):
         self._lines = training.lines()
         self._has_ended = False
 
+    def __next__(self) -> EpochLine:
+        try:
+            return self._next()
+        except BaseException as error:
+            # Ctrl-C after the last check of the epoch is raised when the fit has come to its yield.
+            if not self._has_ended and self.training.net._epochs is self:
+                self._has_ended, self.training.net._epochs = True, None
+                with contextlib.suppress(type(error)):
+                    self._lines.throw(error)  # type: ignore[attr-defined]
+            raise
+
     @interrupts.deferred
     @np.errstate(all="ignore")
-    def __next__(self) -> EpochLine:
+    def _next(self) -> EpochLine:
         net = self.training.net
         if self._has_ended:
             raise StopIteration
