@@ -55,6 +55,7 @@ _MODULES = (
     "initializers",
     "layers",
     "losses",
+    "metrics",
     "optimizers",
     "plots",
     "schedules",
