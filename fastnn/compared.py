@@ -77,8 +77,8 @@ class Form:
     def coded(self, values: np.ndarray) -> np.ndarray:
         """Targets or predictions as numbers.
 
-        They are the positions of the classes, (m,); columns of 0 and 1, (m, n_outputs); or numbers,
-        (m,) or (m, n_targets), targets in float64.
+        They are the positions of the classes, (m,); columns of 0 and 1, (m, n_outputs); or numbers
+        in float64, (m,) or (m, n_targets).
         """
         if self.kind == "labels":
             assert self.target.classes is not None
@@ -87,7 +87,7 @@ class Form:
             return values.argmax(axis=1)
         if self.kind == "multilabel":
             return values.reshape(len(values), -1).astype(np.int64)
-        return values if values.dtype.kind == "f" else values.astype(np.float64)
+        return values.astype(np.float64, copy=False)
 
 
 class Targets:
@@ -144,9 +144,10 @@ class Targets:
             counts = np.bincount(self.coded, minlength=form.n_classes)
             missing = np.flatnonzero(counts == 0)
             if len(missing):
+                name = form.target.name_of_class(int(missing[0]))
                 raise ValueError(
                     f"{metric} needs rows of every class, but none of these {len(self.y)} rows has "
-                    f"{form.target.name_of_class(int(missing[0]))}: give other rows, or leave {metric} out"
+                    f"{name}: give other rows, or leave {metric} out"
                 )
             return
         ones = self.coded.sum(axis=0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import run
+from .checks import real_number
 from .compared import Form, Targets
 from .data.split import split_rows
 from .engines.protocol import Engine
@@ -154,14 +155,15 @@ def split(
 
     Raises
     ------
-    ValueError
-        If one of them would be empty.
+    ValueError, TypeError
+        If one of them would be empty, or the share is out of range.
 
     Warns
     -----
     UserWarning
         If a class has a single row, which stays in the training part.
     """
+    share = real_number(share, "validation_split", positive=True, below=1)
     classes = None
     if target.kind == "labels":
         classes = data.labels
@@ -180,11 +182,11 @@ def split(
 
 def _warn_of_single_rows(counts: np.ndarray, target: Target) -> None:
     single = np.flatnonzero(counts == 1)
-    if len(single):
-        others = f" and {len(single) - 1} more" if len(single) > 1 else ""
-        has = "have each" if others else "has"
-        warnings.warn(
-            f"{target.name_of_class(int(single[0]))}{others} {has} a single row, which stays in the "
-            "training part: the validation part lacks it",
-            stacklevel=3,
-        )
+    if not len(single):
+        return
+    verb = f"and {len(single) - 1} more have" if len(single) > 1 else "has"
+    warnings.warn(
+        f"{target.name_of_class(int(single[0]))} {verb} a single row, which stays in the training "
+        "part: the validation part lacks it",
+        stacklevel=3,
+    )
