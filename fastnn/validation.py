@@ -61,6 +61,11 @@ class Validation:
         for metric in self._metrics:
             metric.check_rows(self._targets)
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of the workspace that it needs."""
+        return self.data.batch_size
+
     def names(self, prefix: str = "val_") -> list[str]:
         """The names of its values."""
         counted = ["loss", "accuracy"] if self.data.metric else ["loss"]
@@ -127,10 +132,8 @@ class Validation:
         return predicted
 
 
-def split(
-    data: Data, target: Target, share: float, seed: int, rows: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of X for training and for validation: what ``validation_split`` means.
+def split(data: Data, target: Target, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for training and for validation: what ``validation_split`` means.
 
     Classes, as labels or as one-hot rows, have the same proportions in both; other targets are not
     looked at, and weights never.
@@ -145,13 +148,11 @@ def split(
         Fraction for validation, above 0 and below 1; see :func:`fastnn.data.split.split_rows`.
     seed : int
         The network's.
-    rows : ndarray of int64, optional
-        Numbers of the rows of X to split; by default all.
 
     Returns
     -------
     train, validation : ndarray of int64
-        In the order of X, or of `rows`.
+        In ascending order.
 
     Raises
     ------
@@ -171,13 +172,10 @@ def split(
         assert data.Y is not None
         if (data.Y.max(axis=1) == 1).all():
             classes = data.Y.argmax(axis=1)
-    if rows is not None and classes is not None:
-        classes = classes[rows]
-    n_rows = len(data.X) if rows is None else len(rows)
-    train, validation = split_rows(classes, n_rows, share, seed)
+    train, validation = split_rows(classes, len(data.X), share, seed)
     if classes is not None:
         _warn_of_single_rows(np.bincount(classes), target)
-    return (train, validation) if rows is None else (rows[train], rows[validation])
+    return train, validation
 
 
 def _warn_of_single_rows(counts: np.ndarray, target: Target) -> None:
