@@ -336,8 +336,10 @@ def get(items, target: Target, loss: LossFunction, n_outputs: int) -> tuple[Metr
     ImportError
         If one needs scikit-learn, which is missing.
     """
-    form = Form(target, loss, n_outputs)
     found = _resolved(items)
+    if not found:
+        return found
+    form = Form(target, loss, n_outputs)
     names = {"loss"}
     for metric in found:
         metric.check(form)

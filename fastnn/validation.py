@@ -48,13 +48,12 @@ class Validation:
     ):  # fmt: skip
         self.engine, self.data = engine, data
         data.batch_size = run.chunk_rows(plan, data.n_rows)
-        self._form = Form(target, loss, plan.n_outputs)
-        self._all = tuple(metrics)
         # The engine counts the accuracy along with the loss.
         self._metrics = tuple(metric for metric in metrics if not metric.is_counted)
         self._warned: set[str] = set()
         if not self._metrics:
             return
+        self._form = Form(target, loss, plan.n_outputs)
         self._targets = Targets(self._form, y)
         if len(self._targets.y) != data.n_rows:
             raise ValueError(f"{len(self._targets.y)} targets for {data.n_rows} rows")
@@ -88,6 +87,8 @@ class Validation:
             Whatever a metric raises, with a note that names it.
         """
         values = run.metrics(self.engine, ws, self.data, prefix)
+        if not self._metrics:
+            return values
         found = {needs: self._predicted(ws, needs) for needs in self._needed}
         for metric in self._metrics:
             value = metric.value(self._targets, found[metric.needs])

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from conftest import table
 
-from fastnn import Adam, BatchNorm, Dense, Embedding, Sequential, engines, metrics, run
+from fastnn import (
+    Adam,
+    BatchNorm,
+    Dense,
+    EarlyStopping,
+    Embedding,
+    Sequential,
+    engines,
+    metrics,
+    run,
+)
 from fastnn.data.split import split_rows, stratified_split
 from fastnn.engines.workspace import Data, Workspace
 from fastnn.metrics import Metric
@@ -288,3 +298,100 @@ def test_the_share_must_be_one():
     for share, error in ((0, ValueError), (1, ValueError), (1.5, ValueError), (True, TypeError)):
         with pytest.raises(error, match="validation_split must be"):
             split(data_of(net, Y), net._target, share, 0)
+
+
+# -- fit ------------------------------------------------------------------------------------------
+
+
+def fit(y, units, **arguments):
+    net = Sequential([Dense(6, "tanh"), Dense(units)], seed=3)
+    arguments = {"epochs": 3, "batch_size": 16, "progress": False} | arguments
+    return net, net.fit(X, y, **arguments)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_fit_records_what_evaluate_gives(engine, form):
+    y, units, items = FORMS[form]
+    net, history = fit(y, units, validation_split=0.3, metrics=items)
+    _, valid = split(data_of(net, y), net._target, 0.3, 3)
+    found = net.evaluate(X[valid], y[valid], metrics=items)
+    assert {name: history[f"val_{name}"][-1] for name in found} == found
+    assert all(len(values) == 3 for values in history.values())
+    # The parts are those of two fits, and equal one with the rows given.
+    train = np.setdiff1d(np.arange(120), valid)
+    other, again = fit(y, units, rows=train, validation_data=(X[valid], y[valid]), metrics=items)
+    assert np.array_equal(other.flat_params, net.flat_params)
+    assert {**again, "seconds": 0} == {**history, "seconds": 0}
+
+
+def test_a_fit_of_some_rows_splits_those():
+    rows = np.arange(110, 10, -1)
+    y = NAMES[Y]
+    net, history = fit(y, 3, rows=rows, validation_split=0.2, metrics=["f1"])
+    copy = Sequential([Dense(6, "tanh"), Dense(3)], seed=3)
+    expected = copy.fit(
+        X[rows], y[rows], epochs=3, batch_size=16, progress=False, validation_split=0.2,
+        metrics=["f1"],
+    )  # fmt: skip
+    assert np.array_equal(net.flat_params, copy.flat_params)
+    assert history["val_f1"] == expected["val_f1"]
+
+
+def test_a_fit_with_an_average_reports_nan_once():
+    with pytest.warns(RuntimeWarning, match="'nothing' is NaN") as caught:
+        _, history = fit(
+            Y, 3, validation_split=0.2, ema=0.9, metrics=[Metric(lambda y, p: np.nan, "nothing")]
+        )
+    assert len(caught) == 1
+    assert np.isnan(history["val_nothing"] + history["average_val_nothing"]).all()
+    with pytest.warns(RuntimeWarning, match="is NaN"):  # and again in another
+        fit(Y, 3, validation_split=0.2, metrics=[Metric(lambda y, p: np.nan, "nothing")])
+
+
+@pytest.mark.parametrize("arguments", [
+    {"metrics": ["f1"]},
+    {"metrics": ["r2"], "validation_split": 0.2},
+    {"metrics": ["roc_auc"], "validation_data": (X[Y < 2], NAMES[Y[Y < 2]])},
+    {"validation_split": 0.5, "rows": [(c == Y).argmax() for c in range(3)]},
+], ids=["nothing to validate", "labels", "missing class", "single rows"])  # fmt: skip
+def test_refused_before_the_first_step(arguments, monkeypatch):
+    monkeypatch.setattr(run.Fit, "steps", None)
+    net = Sequential([Dense(3)])
+    with pytest.raises(ValueError, match=r"validation|numbers|roc_auc"):
+        net.fit(X, NAMES[Y], progress=False, **arguments)
+    assert net.history is None
+
+
+def test_a_metric_that_raises_in_a_fit():
+    calls = []
+
+    def faulty(y, p):
+        calls.append(len(y))
+        if len(calls) == 2:
+            raise OSError("mine")
+        return 1.0
+
+    net = Sequential([Dense(3)], seed=3)
+    with pytest.raises(OSError, match="mine") as caught:
+        net.fit(X, Y, epochs=5, validation_data=(X[:9], Y[:9]), metrics=[faulty], progress=False)
+    assert calls == [9, 9]
+    assert caught.value.__notes__ == ["fastnn: raised by the metric 'faulty'"]
+    assert net.history["val_faulty"] == [1.0]
+
+
+def test_early_stopping_follows_a_metric():
+    values = iter([0.2, 0.6, 0.5, np.nan, 0.4, 0.9])
+
+    def scripted(y, p):
+        return next(values)
+
+    for greater, epochs in ((True, 4), (False, 3)):
+        values = iter([0.2, 0.6, 0.5, np.nan, 0.4, 0.9])
+        stop = EarlyStopping(patience=2, metric="val_scripted")
+        found = [Metric(scripted, greater_is_better=greater)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            _, history = fit(
+                Y, 3, epochs=6, early_stopping=stop, validation_split=0.2, metrics=found
+            )
+        assert len(history["loss"]) == epochs
