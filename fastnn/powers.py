@@ -16,6 +16,9 @@ _BITS = 11
 
 _DIGITS = 3
 
+#: Steps whose powers of a rate are computed at once and kept: short epochs ask for a few of them.
+_BLOCK = 1024
+
 
 def powers(beta, steps: np.ndarray) -> np.ndarray:
     """beta**steps, or for large steps another number so small that 1 - it is 1.
@@ -28,8 +31,17 @@ def powers(beta, steps: np.ndarray) -> np.ndarray:
         At least 0 and below 1; an array has one for each step.
     steps : ndarray of int, shape (n,)
         At least 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        It may be read-only.
     """
     if np.ndim(beta):
+        first, last = (int(steps[0]), int(steps[-1])) if len(steps) else (0, -1)
+        block = first // _BLOCK
+        if last - first == len(steps) - 1 and last // _BLOCK == block and (beta == beta[0]).all():
+            return _kept(float(beta[0]), block)[first % _BLOCK : last % _BLOCK + 1]
         return _of_each(beta, steps)
     if beta == 0:
         return np.zeros(len(steps))
@@ -60,6 +72,15 @@ def _table(beta: float, digit: int) -> np.ndarray:
             power *= factor
             if power < Decimal("1e-65"):
                 break
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _kept(beta: float, block: int) -> np.ndarray:
+    """Those of :func:`_of_each` of the steps in a block, for one rate."""
+    steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    found = _of_each(np.full(_BLOCK, beta), steps)
+    found.flags.writeable = False
     return found
 
 

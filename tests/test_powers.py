@@ -40,6 +40,14 @@ def test_rates_that_change_have_powers_of_their_own():
     assert (powers(np.zeros(3), np.arange(1, 4)) == 0).all()
 
 
+def test_powers_of_one_rate_are_kept_and_are_those_of_each():
+    steps = np.arange(1, 5000)
+    each = powers(np.append(np.full(len(steps) - 1, 0.9), 0.8), steps)  # two rates: none is kept
+    for begin, end in ((0, 1), (0, 1023), (1023, 1030), (1000, 1100), (3000, 4998)):
+        rates = np.full(end - begin, 0.9)
+        assert np.array_equal(powers(rates, steps[begin:end]), each[begin:end])
+
+
 def test_no_power_of_a_long_training_underflows():
     with np.errstate(all="raise"):
         assert (powers(0.9, np.array([2**31 - 1])) > 0).all()
