@@ -148,7 +148,7 @@ def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
         if rows is not None:
             train_rows, valid_rows = rows[train_rows], rows[valid_rows]
         valid = replace(data, order=valid_rows, weights=None)
-        data = replace(data, order=train_rows)
+        data = replace(data, order=train_rows, some_rows=True)
     if data.weights is not None:
         _ = data.weight_sum  # of the rows in their first order, whatever the epoch
     if settings.validation_data is not None:
