@@ -84,7 +84,8 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
     with _closed_on_error(bar):
         shuffles = settings.shuffle and not optimizer.full_batch
-        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, names)
+        directions = {name: metrics.direction(name, measures) for name in names}
+        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions)
         average, validation_ws = None, None
         if validation is not None:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
