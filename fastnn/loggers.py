@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -76,6 +77,7 @@ class CSVLogger(Callback):
 
     def __init__(self, path):
         self.path = Path(path)
+        self._rows: list[dict[str, float]] = []
         self._names: list[str] = []
         self._file: Any = None
 
@@ -86,41 +88,44 @@ class CSVLogger(Callback):
                 f"there is no directory {str(self.path.parent)!r} for the log {self.path.name}"
             )
         self._close()
-        if training.resumed and training.history.n_epochs:
-            self._write_all(training)
+        self._rows = list(_epochs(training)) if training.resumed else []
+        if self._rows:
+            self._write_all()
 
     def on_epoch_end(self, training: Training) -> None:
         """Write the line of the epoch."""
-        line = {"epoch": training.epoch, **training.values}
-        if self._file is None or not line.keys() <= set(self._names):
-            self._write_all(training)
+        self._rows.append({"epoch": training.epoch, **training.values})
+        if self._file is None or not self._rows[-1].keys() <= set(self._names):
+            self._write_all()
             return
-        self._file.write(_csv([[line.get(name, "") for name in self._names]]))
+        self._file.write(_csv([self._cells(self._rows[-1])]))
         self._file.flush()
 
     def on_fit_end(self, training: Training) -> None:
         """Close the file."""
         self._close()
 
-    def _write_all(self, training: Training) -> None:
-        """Replace the file by one with the whole history, and leave it open.
+    def _write_all(self) -> None:
+        """Replace the file by one with all lines, and leave it open.
 
-        It is replaced at once, so that there is always a file of whole lines. Where a killed
-        process may have left a part of a line, this file takes its place.
+        It is replaced at once, so that there is always a file of whole lines, but where a killed
+        process has left a part of one: this is how a resumed fit repairs that.
         """
         self._close()
-        names = ["epoch", *training.history]
-        rows = [[epoch, *values.values()] for epoch, values in _epochs(training)]
+        self._names = list(dict.fromkeys(name for row in self._rows for name in row))
+        lines = [self._names, *map(self._cells, self._rows)]
         handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
         try:
             with open(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(_csv([names, *rows]))
+                file.write(_csv(lines))
             os.replace(temporary, self.path)
         except BaseException:
             os.unlink(temporary)
             raise
-        self._names = names
         self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+
+    def _cells(self, row: dict[str, float]) -> list:
+        return [row.get(name, "") for name in self._names]
 
     def _close(self) -> None:
         if self._file is not None:
@@ -128,14 +133,12 @@ class CSVLogger(Callback):
             self._file = None
 
 
-def _epochs(training: Training):
-    """(number, values) of the epochs of the history; "" for one that an epoch does not have."""
+def _epochs(training: Training) -> Iterator[dict[str, float]]:
+    """The values of each epoch of the history, and its number."""
     history = training.history
     first = training.epoch - history.n_epochs + 1
     for i in range(history.n_epochs):
-        # A list that began later than the others is shorter.
-        back = history.n_epochs - i
-        yield first + i, {n: v[-back] if back <= len(v) else "" for n, v in history.items()}
+        yield {"epoch": first + i, **{name: values[i] for name, values in history.items()}}
 
 
 def _csv(rows: list[list]) -> str:
@@ -398,12 +401,15 @@ class MLflowLogger(Callback):
             client.log_batch(self.run_id, params=params)
         self._client = client
         if training.resumed:
-            for name, values in training.history.items():
-                past = client.get_metric_history(self.run_id, _name(name))
-                last = max((metric.step for metric in past), default=-1)
-                first = training.epoch - len(values) + 1
-                for epoch, value in enumerate(values, first):
-                    if epoch > last:
+            last = {
+                name: max((metric.step for metric in past), default=-1)
+                for name in training.history
+                for past in [client.get_metric_history(self.run_id, _name(name))]
+            }
+            for values in _epochs(training):
+                epoch = int(values.pop("epoch"))
+                for name, value in values.items():
+                    if epoch > last[name]:
                         self._log(name, value, epoch)
 
     def on_epoch_end(self, training: Training) -> None:
