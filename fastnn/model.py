@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 
 import numpy as np
 
@@ -67,7 +68,8 @@ class Sequential(Inference):
     history: History | None = None
     _state: TrainingState | None = None
     _prepared: Fit | None = None
-    _epochs: Epochs | None = None
+    # Weak, so that a loop that is left ends its fit at once.
+    _epochs: weakref.ref[Epochs] | None = None
 
     @property
     def training_state(self) -> TrainingState | None:
@@ -294,7 +296,7 @@ class Sequential(Inference):
     def _start(self, X, y=None, **options) -> Epochs:
         """Prepare a fit; another one that waits between two epochs is ended."""
         settings = Settings(**options)
-        other = self._epochs
+        other = self._epochs_that_run
         if other is not None and other.is_running:
             raise RuntimeError(
                 "the network is being trained, by a callback's own fit or in another thread: a "
@@ -303,8 +305,14 @@ class Sequential(Inference):
         if other is not None:
             other.give_way()
         self._epochs = None
-        self._epochs = Epochs(prepare(self, X, y, settings))
-        return self._epochs
+        epochs = Epochs(prepare(self, X, y, settings))
+        self._epochs = weakref.ref(epochs)
+        return epochs
+
+    @property
+    def _epochs_that_run(self) -> Epochs | None:
+        """The epochs of the present fit, if there is one that has not ended."""
+        return None if self._epochs is None else self._epochs()
 
     def __getstate__(self):
         # A prepared fit holds addresses of this process.

@@ -360,7 +360,7 @@ class Epochs(Iterator[EpochLine]):
             return self._next()
         except BaseException as error:
             # Ctrl-C after the last check of the epoch is raised when the fit has come to its yield.
-            if not self._has_ended and self.training.net._epochs is self:
+            if not self._has_ended and self.training.net._epochs_that_run is self:
                 self._has_ended, self.training.net._epochs = True, None
                 with contextlib.suppress(type(error)):
                     self._lines.throw(error)  # type: ignore[attr-defined]
@@ -372,7 +372,7 @@ class Epochs(Iterator[EpochLine]):
         net = self.training.net
         if self._has_ended:
             raise StopIteration
-        if net._epochs is not self:
+        if net._epochs_that_run is not self:
             raise RuntimeError(
                 "another fit of this network has begun since, so these epochs cannot go on"
             )

@@ -426,6 +426,14 @@ def test_the_c_engine_never_compiles():
     assert "compiling" not in text
 
 
+def test_a_loop_that_is_left_leaves_a_whole_line(capsys):
+    X, y = table()
+    for epoch in Sequential([Dense(3)]).epochs(X, y, progress=True):
+        if epoch.training.epoch == 3:
+            break
+    assert re.search(r"epoch 3/10:  30%\|█+ *\| \[00:00, .*\]\n$", capsys.readouterr().err)
+
+
 @needs_pty
 def test_prints_of_a_callback_keep_their_lines():
     text, _ = slow_fit(80, "print('\\nepoch', training.epoch, 'is done')")
