@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _SHUFFLED_ROWS = 1 << 13
 
 log = logging.getLogger("fastnn")
+log.addHandler(logging.NullHandler())  # what is shown, and where, is up to the program
 
 
 class EpochLine(dict):

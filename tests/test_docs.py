@@ -9,9 +9,10 @@ import pytest
 import fastnn
 
 MODULES = [
-    "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.split",
+    "activations", "adaptive", "averages", "best_model", "callbacks", "coding", "custom_loss", "data.digits", "data.split",
     "embeddings", "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs",
-    "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
+    "loggers", "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
+    "progress",
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
     "schedules.plateau", "stochastic", "training",
 ]  # fmt: skip
