@@ -155,8 +155,8 @@ def _packages():
     for name, (purpose, requirement) in _OPTIONAL.items():
         distribution = "scikit-learn" if name == "sklearn" else name
         try:
-            yield f"{distribution:13}{importlib.metadata.version(distribution)}"
+            yield f"{distribution:14}{importlib.metadata.version(distribution)}"
         except importlib.metadata.PackageNotFoundError:
-            yield f"{distribution:13}MISSING, for {purpose}: pip install {requirement}"
+            yield f"{distribution:14}MISSING, for {purpose}: pip install {requirement}"
     if sys.maxsize < 2**32:
         yield "a 32-bit Python: the compiled engines need 64 bits"

@@ -9,12 +9,12 @@ import pytest
 import fastnn
 
 MODULES = [
-    "activations", "adaptive", "averages", "best_model", "callbacks", "coding", "custom_loss", "data.digits", "data.split",
+    "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.split",
     "embeddings", "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs",
-    "loggers", "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
-    "progress",
+    "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
-    "schedules.plateau", "stochastic", "training",
+    "schedules.plateau", "stochastic", "best_model", "callbacks", "early_stopping", "history",
+    "loggers", "progress",
 ]  # fmt: skip
 
 
