@@ -700,7 +700,7 @@ def faithful(folder):
 @pytest.fixture
 def without_sync(monkeypatch):
     """Files go to the cache alone: what a crash of the machine leaves is not the subject."""
-    monkeypatch.setattr("fastnn.files.os.fsync", lambda handle: None)
+    monkeypatch.setattr("fastnn.safe_writes.os.fsync", lambda handle: None)
 
 
 def test_random_bytes(tmp_path, good, without_sync):
