@@ -23,7 +23,9 @@ EXPECTED = {
 _MAX_NAME = 100
 
 
-def check_fields(given: dict, types: dict[str, tuple], place: str, complete=True) -> None:
+def check_fields(
+    given: dict, types: dict[str, tuple], place: str, complete=True, longest: int = _MAX_NAME
+) -> None:
     """Refuse unknown keys, values of another type, long names, and missing keys.
 
     Raises
@@ -35,8 +37,8 @@ def check_fields(given: dict, types: dict[str, tuple], place: str, complete=True
             raise ValueError(f"{place} has the key {shown(key)}, which this fastnn does not know")
         if type(value) not in types[key]:
             raise ValueError(f"{place}: {key} must be {EXPECTED[types[key]]}, not {shown(value)}")
-        if type(value) is str and len(value) > _MAX_NAME:
-            raise ValueError(f"{place}: {key} has {len(value)} characters, more than {_MAX_NAME}")
+        if type(value) is str and len(value) > longest:
+            raise ValueError(f"{place}: {key} has {len(value)} characters, more than {longest}")
     missing = sorted(types.keys() - given.keys())
     if complete and missing:
         raise ValueError(f"{place} lacks {', '.join(missing)}")

@@ -26,7 +26,6 @@ from .checks import is_finite
 from .errors import CheckpointError, ModelFileError
 
 
-
 @dataclass(frozen=True)
 class Kind:
     """A kind of files.

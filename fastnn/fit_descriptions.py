@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import os
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import is_dataclass
 from enum import Enum
@@ -18,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .activations import ActivationFunction
+from .averages import SWA
 from .engines.workspace import Data
+from .optimizer import Optimizer
+from .schedules import Schedule
 from .targets import Target
 
 if TYPE_CHECKING:
@@ -83,6 +85,26 @@ def describe(
     return about | {name: text_of(value) for name, value in others.items()}
 
 
+def lasting(settings: Settings, plan) -> str | None:
+    """What depends on the number of steps of the whole fit, or None."""
+    average = settings.average
+    if isinstance(average, SWA) and average.is_fraction:
+        return f"{average}"
+    given = [settings.schedule, *(rates.schedule for rates in plan.schedules)]
+    for schedule in [*given, *_schedules(settings.optimizer)]:
+        if isinstance(schedule, Schedule) and schedule.lasts_a_fit:
+            return f"{schedule!r}"
+    return None
+
+
+def _schedules(optimizer: Optimizer) -> Iterator[Any]:
+    for value in vars(optimizer).values():
+        if isinstance(value, Optimizer):
+            yield from _schedules(value)
+        else:
+            yield value
+
+
 def difference(there: dict, here: dict) -> str | None:
     """The first thing in which two descriptions differ, or None; the first one may be hostile."""
     for name in [*here, *there]:
@@ -105,7 +127,8 @@ def _windows(*texts) -> list[str]:
     shown = [_printable(text) for text in texts]
     if max(map(len, shown)) <= _SHOWN:
         return shown
-    equal = len(os.path.commonprefix(shown))
+    pairs = zip(*shown, strict=False)
+    equal = next((at for at, pair in enumerate(pairs) if len(set(pair)) > 1), 0)
     begin = max(0, equal - _EQUAL)
     windows = [text[begin : begin + _SHOWN] for text in shown]
     return [

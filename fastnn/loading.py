@@ -17,8 +17,20 @@ from .checks import is_finite
 from .custom_loss import Custom
 from .errors import ModelFileError
 from .fields import (
-    BOOL, INT, INT_OR_NULL, LIST, LIST_OR_NULL, NUMBER, NUMBER_OR_NULL, NUMBER_OR_OBJECT, OBJECT,
-    OBJECT_OR_NULL, STR, STR_OR_NULL, STR_OR_OBJECT, check_fields,
+    BOOL,
+    INT,
+    INT_OR_NULL,
+    LIST,
+    LIST_OR_NULL,
+    NUMBER,
+    NUMBER_OR_NULL,
+    NUMBER_OR_OBJECT,
+    OBJECT,
+    OBJECT_OR_NULL,
+    STR,
+    STR_OR_NULL,
+    STR_OR_OBJECT,
+    check_fields,
 )  # fmt: skip
 from .files import printable, shown
 from .losses import LossFunction
