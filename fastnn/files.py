@@ -126,7 +126,7 @@ def serialized(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> list
             "data_offsets": [begin, end],
         }
         parts.append(array.reshape(-1).view(np.uint8).data)
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return [len(text).to_bytes(8, "little") + text, *parts]
 
