@@ -1,8 +1,10 @@
 """Random fits of every kind for tests of checkpoints, and all that a fit leaves behind."""
 
+import json
 import random
 
 import numpy as np
+from safetensors import safe_open
 
 from fastnn import (
     EMA,
@@ -27,6 +29,13 @@ from fastnn import (
     Sequential,
     schedules,
 )
+
+
+def contents(path):
+    """Tensors and description of a checkpoint, as safetensors and json read them."""
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["fastnn checkpoint"])
 
 
 class Slower(Callback):

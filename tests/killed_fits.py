@@ -18,8 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from checkpoint_cases import Slower, left
-from safetensors import safe_open
+from checkpoint_cases import Slower, contents, left
 
 import fastnn
 from fastnn import (
@@ -95,10 +94,9 @@ def digest(found):
 
 def in_file(path):
     """The digest of a checkpoint, but for times and numbers of threads."""
-    with safe_open(path, framework="numpy") as file:
-        about = json.loads(file.metadata()["fastnn checkpoint"])
-        skipped = f"history.{about['history'].index('seconds')}"
-        tensors = {name: file.get_tensor(name).tobytes() for name in sorted(file.keys())}
+    tensors, about = contents(path)
+    skipped = f"history.{about['history'].index('seconds')}"
+    tensors = {name: array.tobytes() for name, array in sorted(tensors.items())}
     del tensors[skipped], about["tensors"][skipped], about["threads_used"]
     for name in ("elapsed", "epoch_seconds"):
         del about["numbers"][name]
@@ -153,9 +151,7 @@ def killed_run(config, folder, draw, most, found):
         found["phases"][PHASES[phase[0]]] += 1
         found["temporaries"] += any(name.startswith(".run.ckpt-") for name in os.listdir(folder))
         if path.exists():
-            with safe_open(path, framework="numpy") as file:
-                about = json.loads(file.metadata()["fastnn checkpoint"])
-            found["files_within_epochs"] += about["batches"] is not None
+            found["files_within_epochs"] += contents(path)[1]["batches"] is not None
     left_over = sorted(name for name in os.listdir(folder) if name not in ("run.ckpt", "result"))
     return kills, Path(result).read_text(), in_file(path), left_over
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoint_cases import contents
 from conftest import table
 from hostile import damage, drop, put, refusal, tensor, with_element
-from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 import fastnn
@@ -96,12 +96,6 @@ def good(tmp_path_factory):
     within = next(one for one in found if one[1]["batches"] == 2 and one[1]["watch"]["best_epoch"])
     assert {"start.params", "results", "watch.state", "average.best"} <= within[0].keys()
     return {"whole": whole, "within": within}
-
-
-def contents(path):
-    with safe_open(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(file.metadata()[KEY])
 
 
 def write(path, tensors, about, right=True):
