@@ -1,4 +1,4 @@
-"""Checkpoints of another fit, and bad arguments: the errors say what is wrong, and change nothing."""
+"""Checkpoints of another fit, and bad arguments: errors say what is wrong, and change nothing."""
 
 import functools
 import os
