@@ -186,7 +186,7 @@ class Objective:
 
     def accept(self, x: np.ndarray) -> None:
         """Keep a point, at which an iteration ended, with the statistics of its batch."""
-        if not self._last or not np.array_equal(x, self._last[0]):
+        if not self._last or (x != self._last[0]).any():
             self(x)
         self._point, self.loss, self.n_correct, self._gradient = self._last
         self._kept[:] = self.ws.params

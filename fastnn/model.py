@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
+import weakref
 
 import numpy as np
 
@@ -67,7 +69,7 @@ class Sequential(Inference):
     history: History | None = None
     _state: TrainingState | None = None
     _prepared: Fit | None = None
-    _epochs: Epochs | None = None
+    _epochs: weakref.ref[Epochs] | None = None
 
     @property
     def training_state(self) -> TrainingState | None:
@@ -235,8 +237,11 @@ class Sequential(Inference):
         """
         arguments = locals()
         epochs_of_fit = self._start(**{k: v for k, v in arguments.items() if k != "self"})
-        for _ in epochs_of_fit:
-            pass
+        try:
+            for _ in epochs_of_fit:
+                pass
+        finally:
+            epochs_of_fit.close()
         return epochs_of_fit.training.history
 
     @functools.wraps(fit, assigned=("__annotations__",))
@@ -294,18 +299,16 @@ class Sequential(Inference):
     def _start(self, X, y=None, **options) -> Epochs:
         """Prepare a fit; another one that waits between two epochs is ended."""
         settings = Settings(**options)
-        other = self._epochs
-        if other is not None and other.is_running:
-            raise RuntimeError(
-                "the network is being trained, by a callback's own fit or in another thread: a "
-                "network has one fit at a time"
-            )
-        if other is not None:
-            other.give_way()
-        self._epochs = None
-        self._epochs = Epochs(prepare(self, X, y, settings))
-        return self._epochs
+        with self.__dict__.setdefault("_preparing", threading.RLock()):
+            other = None if self._epochs is None else self._epochs()
+            if other is not None:
+                other.give_way()
+            self._epochs = None
+            epochs_of_fit = Epochs(prepare(self, X, y, settings))
+            self._epochs = weakref.ref(epochs_of_fit)
+        return epochs_of_fit
 
     def __getstate__(self):
         # A prepared fit holds addresses of this process.
-        return {**super().__getstate__(), "_prepared": None, "_epochs": None}
+        own = {"_prepared": None, "_epochs": None}
+        return {k: v for k, v in (super().__getstate__() | own).items() if k != "_preparing"}

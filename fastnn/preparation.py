@@ -18,7 +18,8 @@ from .errors import ShapeError
 from .history import History
 from .losses import LossFunction
 from .progress import ProgressBar
-from .run import TrainingState
+from .run import Fit
+from .scheduling import Progress
 from .settings import Settings
 from .targets import Target, make_data
 from .training import Training
@@ -83,7 +84,7 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
         total = min(n_steps * data.batch_size, n_epochs * data.n_rows)
         n_epochs += settings.initial_epoch
     bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
-    _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
+    _start_with_epoch(settings, fit, data.n_batches)
     with _closed_on_error(bar):
         shuffles = settings.shuffle and not optimizer.full_batch
         fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, names)
@@ -108,10 +109,24 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     )
 
 
-def _start_with_epoch(epoch: int, state: TrainingState, n_batches: int) -> None:
-    """Take the orders, masks and noise of an epoch and of those after it, if it is to come."""
-    if epoch > state.epoch:
-        state.epoch, state.total_steps = epoch, epoch * n_batches
+def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:
+    """Take the orders, masks and noise of an epoch and of those after it, if it is to come.
+
+    So do a schedule of the fit that is counted on from fit to fit, and an optimizer without a state
+    of its own.
+    """
+    epoch, state, schedule = settings.initial_epoch, fit.state, settings.schedule
+    if epoch <= state.epoch:
+        return
+    total = epoch * n_batches
+    # The old state stays as it is until the fit begins.
+    fit.state = replace(state, epoch=epoch, total_steps=total)
+    if not fit.ws.slots.size:
+        fit.state.step = total
+    elif not state.step:
+        fit.state.optimizer_epoch = epoch
+    if schedule is not None and not schedule.lasts_a_fit and not state.total_steps:
+        fit.state.progress = Progress(schedule, 0, 0)
 
 
 class _closed_on_error:

@@ -450,6 +450,8 @@ def prepare(
         ws = last.ws
         same = ws.is_for(plan, params, statistics) and ws.rows == rows
         if same and ws.update == update and ws.total_rows >= batch_size:
+            assert state is not None
+            last.state = state  # that of a fit which failed before its first step may differ
             return last
     ws = Workspace(plan, params, statistics, rows, update, batch_size)
     new = TrainingState(optimizer, ws.slots, statistics)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 #: Rows that are shuffled at once; an epoch of fewer rows is shuffled together with later epochs.
 _SHUFFLED_ROWS = 1 << 13
+
+_BUSY = (
+    "the network is being trained, by a callback's own fit or in another thread: a network has one "
+    "fit at a time"
+)
 
 log = logging.getLogger("fastnn")
 
@@ -164,8 +169,7 @@ class Training:
             if not kept and not self.fit.steps_done:
                 if self.average is not None:
                     self.average.cancel()
-                self.net.__dict__.clear()
-                self.net.__dict__.update(before)
+                _restore_attributes(self.net, before)
             if isinstance(error, GeneratorExit):
                 self.stop("the loop over its epochs ended")
             raise
@@ -189,20 +193,27 @@ class Training:
     def _finish(self) -> None:
         """Give the network what it keeps, and let go of the rows."""
         history, fit = self.history, self.fit
-        if self.watch is not None and self.watch.weights is not None:
-            self._restore(self.watch.weights)
-        if self.average is not None:
-            self.average.finish()
-        history.stopped, history.n_steps = self.stopped, fit.steps_done
-        history.threads_used = fit.threads_used
-        if self.watch is not None:
-            history.best_epoch = self.watch.best_epoch
-        fit.release()
-        self._bar.close()
-        if self._validation_ws is not None:
-            self.net._idle.put_back(self._validation_ws)
-        log.info("fit: ended after %d steps%s", fit.steps_done, _because(self.stopped, self.error))
-        self._calls.fit_end(self)
+        try:
+            if self.watch is not None and self.watch.weights is not None:
+                self._restore(self.watch.weights)
+            if self.average is not None:
+                self.average.finish()
+            history.stopped, history.n_steps = self.stopped, fit.steps_done
+            history.threads_used = fit.threads_used
+            if self.watch is not None:
+                history.best_epoch = self.watch.best_epoch
+        finally:
+            fit.release()
+            self._bar.close()
+            if self._validation_ws is not None:
+                self.net._idle.put_back(self._validation_ws)
+            log.info("fit: ended after %d steps%s", fit.steps_done, self._why())
+            self._calls.fit_end(self)
+
+    def _why(self) -> str:
+        if self.error is not None and not isinstance(self.error, GeneratorExit):
+            return f" by {type(self.error).__name__}"
+        return "" if self.stopped is None else f", {self.stopped}"
 
     def _restore(self, weights: tuple[np.ndarray, ...]) -> None:
         params, state, average = weights
@@ -216,7 +227,9 @@ class Training:
     def _epochs(self) -> Iterator[EpochLine]:
         orders = self._orders()
         while self.stopped is None and self._is_unfinished:
-            yield self._epoch(next(orders))
+            line = self._epoch(next(orders))
+            if line is not None:
+                yield line
 
     @property
     def _is_unfinished(self) -> bool:
@@ -237,9 +250,12 @@ class Training:
             ):
                 yield order if rows is None else rows[order]
 
-    def _epoch(self, order: np.ndarray | None) -> EpochLine:
+    def _epoch(self, order: np.ndarray | None) -> EpochLine | None:
+        """Train one epoch, unless a callback stops the fit at its beginning."""
         fit, calls = self.fit, self._calls
         calls.epoch_begin(self)
+        if self.stopped is not None:
+            return None
         began = time.perf_counter()
         n_batches = fit.data.n_batches
         end = n_batches if self.n_steps is None else min(n_batches, self.n_steps - self.step)
@@ -342,6 +358,8 @@ class Training:
 class Epochs(Iterator[EpochLine]):
     """The epochs of a fit: each ``next`` trains one. See :meth:`fastnn.Sequential.epochs`.
 
+    The network knows it by a weak reference, so that a loop that is left ends the fit.
+
     Attributes
     ----------
     training : Training
@@ -350,40 +368,72 @@ class Epochs(Iterator[EpochLine]):
     def __init__(self, training: Training):
         self.training = training
         self._lines = training.lines()
-        self._has_ended = False
+        self._has_ended, self._gave_way = False, False
+
+    def __next__(self) -> EpochLine:
+        if self._has_ended:
+            raise StopIteration
+        net = self.training.net
+        if not self._gave_way and net._epochs is not None and net._epochs() is self:
+            try:
+                return self._next()
+            except BaseException:
+                # A signal's handler may have raised after the epoch, while its fit waits.
+                self.close()
+                if not self._gave_way:
+                    raise
+        self._has_ended = True
+        raise RuntimeError(
+            "another fit of this network has begun since, so these epochs cannot go on"
+        )
 
     @interrupts.deferred
     @np.errstate(all="ignore")
-    def __next__(self) -> EpochLine:
-        net = self.training.net
-        if self._has_ended:
-            raise StopIteration
-        if net._epochs is not self:
-            raise RuntimeError(
-                "another fit of this network has begun since, so these epochs cannot go on"
-            )
-        try:
-            return next(self._lines)
-        except BaseException:
-            self._has_ended, net._epochs = True, None  # the network does not keep the rows
-            raise
+    def _next(self) -> EpochLine:
+        return next(self._lines)
 
     @property
     def is_running(self) -> bool:
         """Whether a call of it is under way: of a callback, or in another thread."""
         return self._lines.gi_running  # type: ignore[attr-defined]
 
+    @interrupts.deferred
+    @np.errstate(all="ignore")
     def close(self) -> None:
-        """End the fit; the network keeps what it has."""
+        """End the fit; the network keeps what it has. A loop that is left does so by itself."""
+        if self.is_running:  # a callback of its own calls
+            self.training.stop("its epochs were closed")
+            return
         self._has_ended = True
-        self.give_way()
-
-    def give_way(self) -> None:
-        """End the fit, because another one begins; ``next`` then raises RuntimeError."""
         self._lines.close()  # type: ignore[attr-defined]
 
+    def __enter__(self) -> Self:
+        return self
 
-def _because(stopped: str | None, error: Any) -> str:
-    if error is not None:
-        return f" by {type(error).__name__}"
-    return "" if stopped is None else f", {stopped}"
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def give_way(self) -> None:
+        """End the fit, because another one begins; ``next`` then raises RuntimeError.
+
+        Raises
+        ------
+        RuntimeError
+            If a call of it is under way.
+        """
+        if self.is_running:
+            raise RuntimeError(_BUSY)
+        self._gave_way = True
+        try:
+            self._lines.close()  # type: ignore[attr-defined]
+        except ValueError:  # another thread has begun to call it
+            if not self.is_running:
+                raise
+            self._gave_way = False
+            raise RuntimeError(_BUSY) from None
+
+
+def _restore_attributes(net: Sequential, before: dict[str, Any]) -> None:
+    net.__dict__.update(before)
+    for name in net.__dict__.keys() - before.keys():
+        del net.__dict__[name]
