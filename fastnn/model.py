@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from . import interrupts
+from . import interrupts, streams
 from .history import History
 from .inference import Inference
 from .preparation import prepare
@@ -103,6 +103,7 @@ class Sequential(Inference):
         rows=None,
         sample_weight=None,
         class_weight=None,
+        classes=None,
         validation_data=None,
         validation_split=0.0,
         metrics=(),
@@ -127,9 +128,12 @@ class Sequential(Inference):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like, shape (m, n_inputs), or iterable of batches
             Any real type. Integers, float16 and the other float are converted batch by batch,
-            without a copy of X.
+            without a copy of X, which may be a file larger than memory (``np.memmap``). Without
+            y, an iterable whose items (X, y) or (X, y, sample_weight) are one step each, in this
+            order: a list or a loader, a function that returns an iterator for each epoch, or one
+            iterator, which serves one epoch.
         y : array_like, shape (m,) or (m, n_outputs)
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
@@ -159,6 +163,9 @@ class Sequential(Inference):
             classes count alike, as in scikit-learn: n_rows / (n_classes * rows of the class),
             where a row with a sample weight counts as so many rows. Validation and `evaluate` are
             not weighted.
+        classes : array_like, optional
+            All labels that y may hold, for where the rows of this fit, or the first of several
+            batches, do not hold every one.
         validation_data : tuple (X, y), optional
             Rows to evaluate after every epoch.
         validation_split : float, default 0
@@ -304,7 +311,15 @@ class Sequential(Inference):
             if other is not None:
                 other.give_way()
             self._epochs = None
-            epochs_of_fit = Epochs(prepare(self, X, y, settings))
+            source = streams.of(X, y, options)
+            try:
+                if source is not None:
+                    settings = Settings(**source.options)
+                epochs_of_fit = Epochs(prepare(self, X, y, settings, source))
+            except BaseException:
+                if source is not None:
+                    source.close()
+                raise
             self._epochs = weakref.ref(epochs_of_fit)
         return epochs_of_fit
 

@@ -74,6 +74,11 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
     return array
 
 
+def are_array(X) -> bool:
+    """Whether an object is an array, a data frame or the like, as a whole."""
+    return any(hasattr(X, name) for name in ("__array__", "__array_interface__", "toarray"))
+
+
 def _dense_array(values, what: str) -> np.ndarray:
     if type(values) is np.ndarray:
         return values
@@ -202,8 +207,8 @@ def _check_rows(y, n_rows: int, n_outputs: int, loss: LossFunction, what: str) -
     )
 
 
-def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction) -> Target:
-    """The form of y as targets of a network with that loss.
+def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction, classes=None) -> Target:
+    """The form of y as targets of a network with that loss; `classes` are all labels, if given.
 
     Raises
     ------
@@ -233,23 +238,44 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction) -> Targe
                 f"y holds fractions in one column, but the network has {outputs}: "
                 "give class labels, or a column for each output"
             )
-    return Target("labels", _classes(flat, max(n_outputs, 2), code), vector)
+    if classes is not None:
+        classes = given_classes(classes, n_outputs, loss)
+    else:
+        classes = _classes(flat, max(n_outputs, 2), code)
+    return Target("labels", classes, vector)
 
 
-def _classes(labels: np.ndarray, n_classes: int, loss: Loss) -> np.ndarray:
+def given_classes(classes, n_outputs: int, loss: LossFunction) -> np.ndarray:
+    """The sorted labels that the argument `classes` of a fit names.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If it is no vector of distinct labels, or there are not as many as the network separates.
+    """
+    classes = _dense_array(classes, "classes")
+    if classes.ndim != 1:
+        raise ShapeError(f"classes must be a list of labels, not {classes.ndim}-D")
+    found = _classes(classes, max(n_outputs, 2), loss.code, "classes")
+    if len(_sorted_distinct(classes)) != len(classes):
+        raise ValueError("classes holds a label twice: give each label once")
+    return found
+
+
+def _classes(labels: np.ndarray, n_classes: int, loss: Loss, what: str = "y") -> np.ndarray:
     """The sorted labels; whole numbers below n_classes give all of 0, ..., n_classes - 1."""
     try:
         classes = _sorted_distinct(labels)
     except TypeError:
         raise TypeError(
-            "y mixes labels of types that cannot be sorted, such as str and int"
+            f"{what} mixes labels of types that cannot be sorted, such as str and int"
         ) from None
     if len(classes) and classes.dtype.kind == "f" and np.isnan(classes[-1]):
-        raise ValueError("y contains NaN: replace or drop it first")
+        raise ValueError(f"{what} contains NaN: replace or drop it first")
     if classes.dtype.kind in "biuf" and classes[0] >= 0 and classes[-1] < n_classes:
         if classes.dtype.kind == "b" and n_classes > 2:
             raise ValueError(
-                f"y is True or False, but the network distinguishes {n_classes} classes: give "
+                f"{what} is True or False, but the network distinguishes {n_classes} classes: give "
                 "the last layer one or two units"
             )
         if classes.dtype.kind == "b":
@@ -261,11 +287,11 @@ def _classes(labels: np.ndarray, n_classes: int, loss: Loss) -> np.ndarray:
     if len(classes) != n_classes:
         if loss in SIGNS - {Loss.binary_cross_entropy}:
             raise ValueError(
-                f"{loss.name} separates two classes, but y has {len(classes)}, {_first(classes)}: "
-                "use cross_entropy with one unit for each class"
+                f"{loss.name} separates two classes, but {what} has {len(classes)}, "
+                f"{_first(classes)}: use cross_entropy with one unit for each class"
             )
         raise ValueError(
-            f"y has {len(classes)} classes, {_first(classes)}, but the network distinguishes "
+            f"{what} has {len(classes)} classes, {_first(classes)}, but the network distinguishes "
             f"{n_classes}: give the last layer one unit for each class"
             + (" (or one unit for two classes)" if n_classes == 2 else "")
         )
@@ -335,8 +361,8 @@ def _check_values(Y: np.ndarray, loss: Loss, what: str) -> None:
         )
 
 
-def check_weights(weights, n_rows: int) -> np.ndarray | None:
-    """Weights of the rows as float64, or None.
+def check_weights(weights, n_rows: int, some: bool = True) -> np.ndarray | None:
+    """Weights of the rows as float64, or None; `some` of them must be above 0.
 
     Raises
     ------
@@ -352,8 +378,9 @@ def check_weights(weights, n_rows: int) -> np.ndarray | None:
             f"is {weights.shape}"
         )
     weights = _real_array(weights, np.float64, "sample_weight")
-    if weights.min() < 0 or not weights.max() > 0:
-        raise ValueError("sample_weight must be at least 0, and above 0 for some row")
+    if weights.min() < 0 or (some and not weights.max() > 0):
+        above = ", and above 0 for some row" if some else ""
+        raise ValueError(f"sample_weight must be at least 0{above}")
     return weights
 
 

@@ -143,7 +143,9 @@ class Training:
         return ws.params.copy(), ws.state.copy(), average
 
     def lines(self) -> Iterator[EpochLine]:
-        """Train; one line after each epoch. Whatever ends it, the network is in order afterwards.
+        """Train; one line after each epoch, and an empty one before the first.
+
+        Whatever ends it, the network is in order afterwards.
 
         Raises
         ------
@@ -155,9 +157,11 @@ class Training:
         Exception
             Of a loss or a callback. Before the first step the network is what it was.
         """
-        before = dict(self.net.__dict__)
-        self._adopt(self)
+        before: dict[str, Any] = {}
         try:
+            yield EpochLine({}, self)  # it is prepared; from here on whatever ends it is in order
+            before = dict(self.net.__dict__)
+            self._adopt(self)
             self._begin()
             if self.settings.optimizer.full_batch:
                 full_batch.train(self)
@@ -169,7 +173,8 @@ class Training:
             if not kept and not self.fit.steps_done:
                 if self.average is not None:
                     self.average.cancel()
-                _restore_attributes(self.net, before)
+                if before:
+                    _restore_attributes(self.net, before)
             if isinstance(error, GeneratorExit):
                 self.stop("the loop over its epochs ended")
             raise
@@ -257,15 +262,18 @@ class Training:
         if self.stopped is not None:
             return None
         began = time.perf_counter()
-        n_batches = fit.data.n_batches
-        end = n_batches if self.n_steps is None else min(n_batches, self.n_steps - self.step)
-        fit.begin_epoch(order, 0, end)
+        self._begin_epoch(order)
         done = self._steps()
         if not fit.is_finite:
             what = "a parameter, a running statistic or the optimizer's state is"
             self._diverged(done - 1, what)
         seconds = time.perf_counter() - began
         return self.complete_epoch(self._values(done), seconds, self._rows_of(done))
+
+    def _begin_epoch(self, order: np.ndarray | None) -> None:
+        n_batches = self.fit.data.n_batches
+        end = n_batches if self.n_steps is None else min(n_batches, self.n_steps - self.step)
+        self.fit.begin_epoch(order, 0, end)
 
     def _steps(self) -> int:
         """Run the steps of the present epoch; returns how many batches of it are done."""
@@ -369,6 +377,7 @@ class Epochs(Iterator[EpochLine]):
         self.training = training
         self._lines = training.lines()
         self._has_ended, self._gave_way = False, False
+        next(self._lines)
 
     def __next__(self) -> EpochLine:
         if self._has_ended:
