@@ -44,7 +44,8 @@ class Inference(Network):
         `classes` are all labels of y, if they are given.
         """
         if isinstance(loss, str) and loss == "auto":
-            known = y if classes is None else classes
+            in_columns = np.ndim(y) == 2 and np.shape(y)[1] > 1
+            known = y if classes is None or in_columns else classes
             chosen = self._loss or losses.get(choose_loss(known, self.n_outputs).name)
         else:
             chosen = losses.get(loss)

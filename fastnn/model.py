@@ -6,6 +6,7 @@ import functools
 import inspect
 import threading
 import weakref
+from typing import Self
 
 import numpy as np
 
@@ -302,6 +303,60 @@ class Sequential(Inference):
                 "callbacks for what the body of the loop should do"
             )
         return epochs_of_fit
+
+    def partial_fit(self, X, y=None, classes=None, **options) -> Self:
+        """Train one epoch on some rows, as scikit-learn's estimators do: go on where training is.
+
+        It is :meth:`fit` of one epoch whose loss, optimizer and schedule are those of the last fit,
+        unless they are given. So n calls with the same rows equal ``fit(X, y, epochs=n)``, and
+        calls with one part of the rows after another, each with ``batch_size=None``, equal
+        ``fit`` on an iterable of these parts, bit for bit (but for schedules that count epochs, and
+        penalties of a loss that is a sum).
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs), or iterable of batches
+        y : array_like, shape (m,) or (m, n_outputs)
+        classes : array_like, optional
+            All labels that y may hold in this and later calls; without it those of the first y.
+        **options
+            All other arguments of :meth:`fit`, but for `epochs`, `steps`, `seconds` and
+            `initial_epoch`. There is no progress bar by default, and a schedule that lasts a fit
+            has ended with it.
+
+        Returns
+        -------
+        Sequential
+            The network; ``history`` is that of this epoch.
+
+        Raises
+        ------
+        TypeError
+            If an option says how long the fit is.
+        Exception
+            All that :meth:`fit` raises.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> for X, y in [([[0.0], [1.0]], ["a", "a"]), ([[3.0], [4.0]], ["b", "b"])] * 300:
+        ...     _ = net.partial_fit(X, y, classes=["a", "b"])
+        >>> net.predict([[0.0], [4.0]])
+        array(['a', 'b'], dtype='<U1')
+        """
+        for name in ("epochs", "steps", "seconds", "initial_epoch"):
+            if name in options:
+                raise TypeError(f"partial_fit trains one epoch: leave out {name}, or call fit")
+        last = self._state
+        if last is not None:
+            options.setdefault("optimizer", last.optimizer)
+            progress = last.progress
+            if progress is not None and not progress.schedule.lasts_a_fit:
+                options.setdefault("schedule", progress.schedule)
+        options.setdefault("progress", False)
+        self.fit(X, y, classes=classes, epochs=1, **options)
+        return self
 
     def _start(self, X, y=None, **options) -> Epochs:
         """Prepare a fit; another one that waits between two epochs is ended."""

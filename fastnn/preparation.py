@@ -109,7 +109,7 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
             validation.bind(validation_ws)
         if settings.average is not None:
             average = Averaging(settings.average, fit, length, validation)
-    history = History(loss.name, engine.name, engines.get_num_threads(), n_rows)
+    history = History(loss.name, engine.name, engines.get_num_threads(), data.n_rows)
     tells_loss = settings.loss == "auto" and settings.progress is not False and net._loss is None
 
     def adopt(training: Training) -> None:
@@ -122,6 +122,7 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
     parts = net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt
     if source is None or converter is None:
         return Training(*parts)
+    history.n_rows = source.n_rows or 0
     return StreamTraining(*parts, source=source, converter=converter)
 
 

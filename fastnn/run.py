@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +39,9 @@ _FIRST_WORK = 1 << 30
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
 #: float32.
 PIECE_ELEMENTS = 1 << 22
+
+#: Steps whose hyperparameters are computed at once where every step is a call.
+_AHEAD = 64
 
 _AVERAGE = COMMON.index("average")
 
@@ -236,6 +239,7 @@ class Fit:
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
         self.steps_done, self.rate, self.lr_factor = 0, 0.0, 1.0
         self.epoch_first, self.epoch_batches, self._planned = 0, 0, 0
+        self._ahead: Any = None
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)
@@ -310,7 +314,7 @@ class Fit:
         ValueError
             As :meth:`begin_epoch`.
         """
-        self._planned = first
+        self._planned, self._ahead = first, None
         self._scheduled = with_schedules(
             self.ws.plan, np.empty((count, 0)), self.state.total_steps, self.scheduled.operations
         )
@@ -353,14 +357,10 @@ class Fit:
         """
         place = first if place is None else place
         state, count = self.state, last - first
-        done = slice(place - self._planned, place - self._planned + count)
-        rates = self._rates[done] * self.lr_factor
-        hyper = self.scheduled.optimizer.hyper(state.step + 1, rates)
+        hyper, rates = self._next_hyper(place, count, count if place == first else _AHEAD)
         if state.average is not None:
             ends = place + count == self.epoch_batches
             hyper[:, _AVERAGE] = state.average.shares(state, count, ends)
-        if self.ws.plan.schedules:
-            hyper = np.column_stack([hyper, self._scheduled[done]])
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
             return self._steps_in_pieces(steps, first, place, rates)
@@ -371,6 +371,21 @@ class Fit:
             )
         finally:  # a user's loss may have raised an exception after some steps
             self.count(self.ws.completed, _last_rate(rates, self.ws.completed))
+
+    def _next_hyper(self, place: int, count: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
+        """Hyperparameters and rates of `count` steps; those of `ahead` are computed at once."""
+        step = self.state.step
+        known = self._ahead is not None and self._ahead[0] == (self.lr_factor, step - place)
+        if not known or not self._ahead[1] <= place <= self._ahead[1] + len(self._ahead[2]) - count:
+            first = place - self._planned
+            rates = self._rates[first : first + ahead] * self.lr_factor
+            hyper = self.scheduled.optimizer.hyper(step + 1, rates)
+            if self.ws.plan.schedules:
+                hyper = np.column_stack([hyper, self._scheduled[first : first + ahead]])
+            self._ahead = (self.lr_factor, step - place), place, hyper, rates
+        _, first, hyper, rates = self._ahead
+        rows = slice(place - first, place - first + count)
+        return hyper[rows], rates[rows]
 
     def make_room(self, rows: int) -> None:
         """Let the workspace take batches of so many rows; nothing that is trained changes."""

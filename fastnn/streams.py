@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Steps for which schedules are computed at once, where an epoch has an unknown number of batches.
 _PLANNED = 256
+
+#: What :meth:`Source.pull` gives after the last item.
+END = object()
 
 #: Arguments of fit that belong to arrays, and what means that they are not given.
 _OF_ARRAYS = {
@@ -132,7 +134,7 @@ class Source:
     def _first(self) -> tuple[Any, Any, Any]:
         self.open()
         item = self.pull()
-        if item is None:
+        if item is END:
             raise ValueError(
                 "the iterable of batches is empty"
                 + (": an iterator serves one fit, and this one is at its end" * self.is_once)
@@ -159,12 +161,11 @@ class Source:
         self._iterator = interrupts.interruptible(iter, given)
 
     def pull(self) -> Any:
-        """The next item, or None at the end."""
+        """The next item, or :data:`END`."""
         if self._waiting:
             return self._waiting.pop()
         assert self._iterator is not None
-        item = interrupts.interruptible(next, self._iterator, _END)
-        return None if item is _END else item
+        return interrupts.interruptible(next, self._iterator, END)
 
     def put_back(self, item) -> None:
         """Give an item to the next :meth:`pull`."""
@@ -176,9 +177,6 @@ class Source:
         self._waiting.clear()
         if hasattr(iterator, "close"):
             interrupts.interruptible(iterator.close)  # type: ignore[union-attr]
-
-
-_END = object()
 
 
 def parts_of(item, epoch: int, batch: int) -> tuple[Any, Any, Any]:
@@ -241,12 +239,14 @@ class Converter:
         #: The rows of an epoch, where a sum of losses divides its penalties among the batches.
         self._epoch_rows: int | None = None
         X, y, _ = source.first
-        with _named(0, 0, self._hint):
+        self._inferred = settings.classes is None
+        try:
             X = net._features(X, self._n_inputs)
             self._n_inputs = X.shape[1]
-            self._inferred = settings.classes is None
             self.loss, self.target = net._describe(y, len(X), settings.loss, settings.classes)
-            self._inferred = self._inferred and self.target is not net._target
+        except (TypeError, ValueError) as error:
+            raise self._named(error, 0, 0) from None
+        self._inferred = self._inferred and self.target is not net._target
         self.first = self.data(source.first, 0, 0)
 
     def divide_penalties(self, plan) -> None:
@@ -258,11 +258,12 @@ class Converter:
             If the share is not known.
         """
         table = Table(plan.training.ops, 1, training=True)
-        if plan.mean or not any(
-            True
+        penalises = any(
+            call.kernel == "add_penalty"
             for index, op in enumerate(table.records)
-            for _ in BY_KIND[op.kind].penalty(table, index)
-        ):
+            for call in BY_KIND[op.kind].penalty(table, index)
+        )
+        if plan.mean or not penalises:
             return
         if self._source.n_rows is None:
             raise ValueError(
@@ -280,8 +281,10 @@ class Converter:
         ShapeError, ValueError, TypeError
             The message says which batch it is.
         """
-        with _named(epoch, batch, self._hint):
+        try:
             return self._data(*parts)
+        except (TypeError, ValueError) as error:
+            raise self._named(error, epoch, batch) from None
 
     def _data(self, X, y, weights) -> Data:
         if hasattr(X, "dtype"):
@@ -313,23 +316,14 @@ class Converter:
         if not np.isfinite(data.weights).all():
             raise ValueError("sample_weight times class_weight must be finite")
 
-    def _hint(self, message: str) -> str:
-        if "classes" not in message or not self._inferred:
-            return ""
-        return "; the first batch decides which classes there are, unless classes=[...] says it"
-
-
-@contextlib.contextmanager
-def _named(epoch: int, batch: int, hint: Callable[[str], str]) -> Iterator[None]:
-    """Say in errors of arguments which batch they are about."""
-    try:
-        yield
-    except ShapeError as error:
-        raise ShapeError(f"{_place(epoch, batch)}: {error}{hint(str(error))}") from None
-    except TypeError as error:
-        raise TypeError(f"{_place(epoch, batch)}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{_place(epoch, batch)}: {error}{hint(str(error))}") from None
+    def _named(self, error: Exception, epoch: int, batch: int) -> Exception:
+        """An error of arguments that says which batch it is about."""
+        kinds = (ShapeError, TypeError, ValueError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
+        message = f"{_place(epoch, batch)}: {error}"
+        if self._inferred and "classes" in str(error):
+            message += "; the first batch decides which there are, unless classes=[...] says it"
+        return kind(message)
 
 
 class StreamTraining(Training):
@@ -384,7 +378,7 @@ class StreamTraining(Training):
             if self.stopped is not None or batch == self._end != self._source.n_batches:
                 break
             item = source.pull()
-            if item is None or batch == self._source.n_batches:
+            if item is END or batch == self._source.n_batches:
                 self._end_epoch(batch, item)
                 break
             rows += self._step(item, batch)
@@ -425,7 +419,7 @@ class StreamTraining(Training):
 
     def _look_ahead(self, batch: int) -> None:
         item = self._source.pull()
-        if item is None:
+        if item is END:
             self._source.n_batches = self.fit.epoch_batches = batch + 1
             self._set_length()
         else:
@@ -437,8 +431,8 @@ class StreamTraining(Training):
         if source.n_batches is None:
             source.n_batches = batches
             self._set_length()
-        elif item is not None or batches < source.n_batches:
-            has = f"more than {source.n_batches}" if item is not None else f"only {batches}"
+        elif item is not END or batches < source.n_batches:
+            has = f"more than {source.n_batches}" if item is not END else f"only {batches}"
             first = "the first had" if self._done_epochs else "its length says"
             raise ValueError(
                 f"epoch {self._done_epochs} (from 0) has {has} batches, but {first} "

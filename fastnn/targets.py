@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ _SMALL = 1 << 17
 def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
     """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
 
-    It is copied only if it is not contiguous, small, or of a type that engines do not read.
+    It is copied only if it is small, not contiguous or aligned, or of a type that engines do not
+    read.
 
     Raises
     ------
@@ -64,13 +66,13 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
         raise ShapeError(f"{what} is empty: its shape is {array.shape}")
     if array.size <= _SMALL or array.dtype not in FEATURE_TYPES or array.dtype == dtype:
         return _real_array(array, dtype, what)
-    array = np.ascontiguousarray(array)
+    array = _contiguous(array)
     if array.dtype.kind == "f":
         # Without a copy: min and max show NaN, infinity and numbers too large for float32.
         least, most = array.min(), array.max()
         limit = min(np.finfo(dtype).max, np.finfo(array.dtype).max)
         if not (-limit <= least and most <= limit):
-            _real_array(array, dtype, what)
+            raise _not_finite(array, dtype, what)
     return array
 
 
@@ -92,12 +94,18 @@ def _dense_array(values, what: str) -> np.ndarray:
         raise ShapeError(f"{what} is not a rectangular array: {error}") from None
 
 
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """The array if it is contiguous and aligned, or a copy."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.aligned else array.copy()
+
+
 def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
     if array.dtype.kind not in "biufO":
         raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
     try:
         if array.dtype == dtype:
-            result = np.ascontiguousarray(array)
+            result = _contiguous(array)
         else:
             with np.errstate(over="ignore", under="ignore"):
                 result = np.ascontiguousarray(array, dtype=dtype)
@@ -107,11 +115,24 @@ def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
         ) from None
     if is_finite(result):
         return result
-    bad = np.argwhere(~np.isfinite(result))[0]
+    raise _not_finite(array, dtype, what)
+
+
+def _not_finite(array: np.ndarray, dtype, what: str) -> ValueError:
+    """The error that names the first element which is not finite in `dtype`."""
+    step = max(1, _SMALL // max(1, array[:1].size))  # the array may be larger than memory
+    with np.errstate(over="ignore", under="ignore"):
+        first, part = next(
+            (first, ~np.isfinite(array[first : first + step].astype(dtype)))
+            for first in range(0, len(array), step)
+            if not np.isfinite(array[first : first + step].astype(dtype)).all()
+        )
+    bad = np.argwhere(part)[0]
+    bad[0] += first
     place = f"{what}[{', '.join(map(str, bad))}] is {array[tuple(bad)]}"
     if array.dtype.kind in "fO" and not np.isfinite(float(array[tuple(bad)])):
-        raise ValueError(f"{place}: replace or drop NaN and infinity first")
-    raise ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
+        return ValueError(f"{place}: replace or drop NaN and infinity first")
+    return ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +152,15 @@ class Target:
     kind: str
     classes: np.ndarray | None
     vector: bool
+
+    @functools.cached_property
+    def counts(self) -> bool:
+        """Whether the classes are 0, 1, ..., each of which is its own position."""
+        classes = self.classes
+        if classes is None or classes.dtype.kind not in "iu":
+            return False
+        # Not np.array_equal, which turns an exception of a signal handler into False.
+        return not (classes != np.arange(len(classes))).any()
 
     def metric(self, n_outputs: int) -> str | None:
         """How accuracy is counted: by the largest output ("class"), by signs ("sign"), or not."""
@@ -326,12 +356,11 @@ def make_data(
     y = _check_rows(y, len(X), n_outputs, loss, what)
     metric = target.metric(n_outputs)
     if target.kind == "labels":
-        assert target.classes is not None
         if y.ndim == 2 and y.shape[1] > 1:
             raise ShapeError(
                 f"{what} has {y.shape[1]} columns, but the network was fitted on labels"
             )
-        labels = _encode(y.reshape(-1), target.classes, what)
+        labels = _encode(y.reshape(-1), target, what)
         return Data(X, labels=labels, scale=scale, metric=metric)
     n_targets = n_outputs // loss.n_per_target
     if (1 if y.ndim == 1 else y.shape[1]) != n_targets:
@@ -384,21 +413,12 @@ def check_weights(weights, n_rows: int, some: bool = True) -> np.ndarray | None:
     return weights
 
 
-def _are_positions(labels: np.ndarray, classes: np.ndarray) -> bool:
-    """Whether the classes are 0, 1, ... and all labels are among them; then none is searched."""
-    whole = labels.dtype.kind in "iu" and classes.dtype.kind in "iu" and labels.size > 0
-    return (
-        whole
-        # Not np.array_equal, which turns an exception of a signal handler into False.
-        and not (classes != np.arange(len(classes))).any()
-        and labels.min() >= 0
-        and labels.max() < len(classes)
-    )
-
-
-def _encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
+def _encode(labels: np.ndarray, target: Target, what: str) -> np.ndarray:
     """Labels as int32 positions in the sorted classes."""
-    if _are_positions(labels, classes):
+    classes = target.classes
+    assert classes is not None
+    are_positions = target.counts and labels.dtype.kind in "iu" and labels.size > 0
+    if are_positions and labels.min() >= 0 and labels.max() < len(classes):  # none is searched
         return labels.astype(np.int32)
     problem: Any = None
     try:
