@@ -318,6 +318,11 @@ class Training:
         self._calls.epoch_end(self)
         return EpochLine(values, self)
 
+    def begin_iteration(self) -> None:
+        """Let callbacks see that a full-batch optimizer looks for its next point."""
+        if self.stopped is None:
+            self._calls.epoch_begin(self)
+
     def complete_iteration(self, values: dict[str, float], seconds: float) -> None:
         """Count an epoch of a full-batch optimizer, which is one step."""
         self._bar.advance(self.fit.data.n_rows)
