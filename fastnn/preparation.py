@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import data as data_sets
 from . import engines, full_batch, metrics, run
 from .averages import Averaging
-from .checks import real_number
 from .early_stopping import EarlyStopping, Watch
 from .engines.workspace import Data
 from .errors import ShapeError
@@ -24,7 +22,7 @@ from .settings import Settings
 from .streams import Converter, Source, StreamTraining
 from .targets import Target, make_data
 from .training import Training
-from .validation import Validation
+from .validation import Validation, split
 from .weights import weights_of_rows
 
 if TYPE_CHECKING:
@@ -102,7 +100,8 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
     _start_with_epoch(settings, fit, n_batches)
     with _closed_on_error(bar):
         shuffles = settings.shuffle and not optimizer.full_batch
-        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, names, n_batches)
+        directions = {name: metrics.direction(name, measures) for name in names}
+        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions, n_batches)
         average, validation_ws = None, None
         if validation is not None:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
@@ -177,7 +176,7 @@ def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
     data = make_data(stand_in, y, net.n_outputs, target, loss, net.dtype, net.input_scale)
     valid, valid_y = None, None
     if settings.validation_split:
-        train_rows, valid_rows = _split(data, settings.validation_split, net.seed)
+        train_rows, valid_rows = split(data, target, settings.validation_split, net.seed)
         valid_y = np.asarray(y)[valid_rows]
     if settings.class_weight is not None or weight is not None:
         data.weights = weights_of_rows(weight, settings.class_weight, data, target)
@@ -187,7 +186,7 @@ def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
         if rows is not None:
             train_rows, valid_rows = rows[train_rows], rows[valid_rows]
         valid = replace(data, order=valid_rows, weights=None)
-        data = replace(data, order=train_rows)
+        data = replace(data, order=train_rows, some_rows=True)
     if data.weights is not None:
         _ = data.weight_sum  # of the rows in their first order, whatever the epoch
     if settings.validation_data is not None:
@@ -236,12 +235,6 @@ def _some_of(values, rows: np.ndarray, n: int, what: str):
     if values.ndim == 0 or len(values) != n:
         raise ShapeError(f"X has {n} rows, but {what} has the shape {values.shape}")
     return values[rows]
-
-
-def _split(data: Data, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows for training and for validation."""
-    real_number(share, "validation_split", positive=True, below=1)
-    return data_sets.stratified_split(data.labels, share, seed)
 
 
 def _validation_data(net, given, n_inputs: int, target: Target, loss: LossFunction):
