@@ -16,6 +16,7 @@ import numpy as np
 from .checks import real_number, true_or_false, whole_number
 from .engines.workspace import Workspace, aligned_zeros
 from .run import Fit, TrainingState
+from .scheduling import ENDLESS
 from .validation import Validation
 
 _KEPT = ("average", "last", "best")
@@ -309,8 +310,8 @@ class Averaging:
         n_epochs, n_steps = length
         resumed = self._before if is_resumed else None
         self._now = self._begun(n_epochs) if resumed is None else resumed
-        if n_epochs is not None and n_steps is not None:
-            self._now.check_length(fit.state, n_epochs, n_steps)
+        if n_epochs is not None:
+            self._now.check_length(fit.state, n_epochs, ENDLESS if n_steps is None else n_steps)
         self._is_open = False
         self._best: np.ndarray | None = None
         self._lowest = math.inf

@@ -45,7 +45,7 @@ def resumed(callback, epochs, history, done, state=None):
         X, Y, validation_data=(X[:40], Y[:40]), epochs=100, callbacks=[callback], progress=False
     )
     training = loop.training
-    training.resumed, training._done_epochs = True, done
+    training.resumed, training.epochs_done = True, done
     for i in range(done):
         training.history.append({name: values[i] for name, values in history.items()}, len(X))
     if state is not None:
