@@ -62,7 +62,10 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` returned, in a fit that is resumed."""
+        """Continue from what :meth:`state_dict` returned, in a fit that is resumed.
+
+        It is called before :meth:`on_fit_begin`, which finds ``training.resumed`` True.
+        """
 
 
 class _EpochEnd(Callback):

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import engines, full_batch, metrics, run
+from . import checkpoints, engines, full_batch, metrics, run
 from .averages import Averaging
+from .checkpoint_files import Expected
+from .checkpoints import Keeper
 from .early_stopping import EarlyStopping, Watch
 from .engines.workspace import Data
 from .errors import ShapeError
+from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
 from .progress import ProgressBar
@@ -70,8 +73,10 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     watch = _watch(settings.early_stopping, names, measures)
     small = run.small_batches(plan, batch_size, settings.accumulate)
     data.separate = small is not None
+    resumes = checkpoints.resumes(settings)
+    last, state = (None, None) if resumes else (net._prepared, net._state)
     fit = run.prepare(
-        net._prepared, net._state, engine, plan, params, statistics, optimizer,
+        last, state, engine, plan, params, statistics, optimizer,
         data.batch_size, settings.freeze, small, settings.average is not None,
     )  # fmt: skip
     length = settings.length(data.n_batches)
@@ -80,8 +85,12 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     if n_steps is not None and n_epochs is not None:
         total = min(n_steps * data.batch_size, n_epochs * data.n_rows)
         n_epochs += settings.initial_epoch
-    bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
     _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
+    keeper = None
+    if settings.checkpoint is not None:
+        about = describe(net, settings, fit, data, names, target, loss, valid)
+        keeper = Keeper(Expected(about, settings, fit, data, n_steps, names))
+    bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
     with bar.preparing():
         shuffles = settings.shuffle and not optimizer.full_batch
         directions = {name: metrics.direction(name, measures) for name in names}
@@ -91,7 +100,7 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
             validation.bind(validation_ws)
         if settings.average is not None:
-            average = Averaging(settings.average, fit, length, validation)
+            average = Averaging(settings.average, fit, length, validation, resumes)
     history = History(loss.name, engine.name, engines.get_num_threads(), data.n_rows)
     tells_loss = settings.loss == "auto" and settings.progress is not False and net._loss is None
 
@@ -103,7 +112,7 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
         net.set_fitted(loss, target)
 
     return Training(
-        net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt
+        net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt, keeper
     )
 
 
