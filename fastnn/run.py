@@ -291,7 +291,6 @@ class Fit:
     def resume(self, steps: int, results: np.ndarray, rate: float, lr_factor: float) -> None:
         """Go on after so many steps of a fit; `results` are those of an epoch under way."""
         self.steps_done, self.rate, self.lr_factor = steps, rate, lr_factor
-        self.state.progress = self.scheduled.progress
         self.results[: len(results)] = results
         self._total_steps = self.state.total_steps - len(results)
 
