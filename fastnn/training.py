@@ -85,7 +85,7 @@ class Training:
     stopped : str or None
         Why it ends before its last epoch.
     error : BaseException or None
-        What ended it, in ``on_fit_end``.
+        What ended it, in ``on_fit_end``; None where a loop over its epochs was left.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Training:
             if self._keeper is not None:
                 self._keeper.end(self)
         except BaseException as error:
-            self.error = error
+            self.error = None if isinstance(error, GeneratorExit) else error
             self._keep_interrupted(error)
             kept = isinstance(error, DivergedError | KeyboardInterrupt | GeneratorExit)
             if not kept and not self.fit.steps_done:
@@ -268,7 +268,7 @@ class Training:
             self._calls.fit_end(self)
 
     def _why(self) -> str:
-        if self.error is not None and not isinstance(self.error, GeneratorExit):
+        if self.error is not None:
             return f" by {type(self.error).__name__}"
         return "" if self.stopped is None else f", {self.stopped}"
 
@@ -384,6 +384,7 @@ class Training:
             self.watch.observe(self)
         self._bar.finish_epoch(self.epoch, values)
         self._calls.epoch_end(self)
+        interrupts.check()  # so that on_fit_end sees a Ctrl-C of a callback
         return EpochLine(values, self)
 
     def begin_iteration(self) -> None:
