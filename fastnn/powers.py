@@ -16,6 +16,9 @@ _BITS = 11
 
 _DIGITS = 3
 
+#: Consecutive steps whose powers are kept together.
+_BLOCK = 1 << 12
+
 
 def powers(beta, steps: np.ndarray) -> np.ndarray:
     """beta**steps, or for large steps another number so small that 1 - it is 1.
@@ -39,6 +42,28 @@ def powers(beta, steps: np.ndarray) -> np.ndarray:
     for digit in range(1, _DIGITS):
         if last >> digit * _BITS:
             found *= _table(beta, digit)[steps >> digit * _BITS & (1 << _BITS) - 1]
+    return found
+
+
+def powers_of_steps(beta: float, first: int, count: int, squares: bool = False) -> np.ndarray:
+    """The powers of one beta in the steps first, ..., first + count - 1, read-only if possible.
+
+    They are kept, as other epochs and other networks need the same ones. With `squares` they have
+    the bits that :func:`powers` gives for an array of equal rates.
+    """
+    block, begin = divmod(first, _BLOCK)
+    if begin + count <= _BLOCK:
+        return _block(beta, block, squares)[begin : begin + count]
+    last = (first + count - 1) // _BLOCK
+    several = [_block(beta, i, squares) for i in range(block, last + 1)]
+    return np.concatenate(several)[begin : begin + count]
+
+
+@functools.lru_cache(maxsize=64)
+def _block(beta: float, block: int, squares: bool) -> np.ndarray:
+    steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    found = powers(np.full(_BLOCK, beta) if squares else beta, steps)
+    found.flags.writeable = False
     return found
 
 
