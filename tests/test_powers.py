@@ -55,7 +55,9 @@ def test_the_bits_do_not_depend_on_the_processor():
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9, 0.999, 1e-300])
-@pytest.mark.parametrize("first, count", [(1, 1), (1, 5000), (4095, 1), (4095, 2), (4096, 9000)])
+@pytest.mark.parametrize(
+    ("first", "count"), [(1, 1), (1, 5000), (4095, 1), (4095, 2), (4096, 9000)]
+)
 def test_those_that_are_kept_are_the_same(beta, first, count):
     steps = np.arange(first, first + count)
     assert np.array_equal(powers_of_steps(beta, first, count), powers(beta, steps))
