@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import run
 from .checks import real_number, true_or_false, whole_number
-from .engines.workspace import Data, Workspace, aligned_zeros
+from .engines.workspace import Workspace, aligned_zeros
 from .run import Fit, TrainingState
+from .validation import Validation
 
 _KEPT = ("average", "last", "best")
 
@@ -268,10 +268,10 @@ class AverageState:
         """Whether anything has been averaged."""
         return self.rule.has_begun(self.first, *self._since(state))
 
-    def check_length(self, state: TrainingState, n_epochs: int, n_batches: int) -> None:
-        """Refuse an average of nothing, after so many epochs more."""
+    def check_length(self, state: TrainingState, n_epochs: int, n_steps: int) -> None:
+        """Refuse an average of nothing, after so many epochs and steps more."""
         step, epoch = self._since(state)
-        self.rule.check_length(self.first, step + n_epochs * n_batches, epoch + n_epochs)
+        self.rule.check_length(self.first, step + n_steps, epoch + n_epochs)
 
     def _since(self, state: TrainingState) -> tuple[int, int]:
         return state.total_steps - self.first_step, state.epoch - self.first_epoch
@@ -285,9 +285,9 @@ class Averaging:
     rule : EMA or SWA
     fit : Fit
         Prepared, with its rows.
-    n_epochs : int
-    valid : Data, optional
-        The validation rows.
+    length : tuple of (int or None, int or None)
+        Epochs and steps of the fit, where they are known.
+    validation : Validation, optional
 
     Raises
     ------
@@ -295,23 +295,28 @@ class Averaging:
         If nothing would be averaged, or there are no rows to choose the best weights by.
     """
 
-    def __init__(self, rule: Average, fit: Fit, n_epochs: int, valid: Data | None):
-        if rule.keep == "best" and valid is None:
+    def __init__(
+        self, rule: Average, fit: Fit, length: tuple[int | None, int | None],
+        validation: Validation | None,
+    ):  # fmt: skip
+        if rule.keep == "best" and validation is None:
             raise ValueError("keep='best' compares validation losses: give validation_data")
-        self._fit, self._rule, self._valid = fit, rule, valid
+        self._fit, self._rule, self._validation = fit, rule, validation
         self._before = fit.state.average
         self._continues = self._is_continued()
+        n_epochs, n_steps = length
         self._now = self._begun(n_epochs)
-        self._now.check_length(fit.state, n_epochs, fit.data.n_batches)
+        if n_epochs is not None and n_steps is not None:
+            self._now.check_length(fit.state, n_epochs, n_steps)
         self._is_open = False
         self._best: np.ndarray | None = None
         self._lowest = math.inf
-        if valid is not None:
+        if validation is not None:
             ws, dtype = fit.ws, fit.ws.params.dtype
             params = aligned_zeros(ws.plan.n_params, dtype)
             statistics = aligned_zeros(ws.plan.n_state, dtype)
-            self._ws = Workspace(ws.plan, params, statistics, valid.batch_size)
-            fit.engine.evaluate(self._ws, valid, np.zeros((0, 2)), 0, 0)  # binds its kernels
+            self._ws = Workspace(ws.plan, params, statistics, validation.batch_size)
+            validation.bind(self._ws)
 
     def _is_continued(self) -> bool:
         """Whether the last fit's average goes on: the network is as that fit left it."""
@@ -325,12 +330,17 @@ class Averaging:
             for array, held in zip(self._arrays, self._split(old.held), strict=True)
         )
 
-    def _begun(self, n_epochs: int) -> AverageState:
+    def _begun(self, n_epochs: int | None) -> AverageState:
         vector, state = self._fit.ws.average, self._fit.state
         if self._continues:
             assert self._before is not None
             return replace(self._before, rule=self._rule, vector=vector, last=None, held=None)
-        first = self._rule.first(n_epochs)
+        if n_epochs is None and isinstance(self._rule, SWA) and self._rule.is_fraction:
+            raise ValueError(
+                f"{self._rule} begins after a fraction of the epochs, whose number this fit does "
+                "not know: give start as a number of epochs"
+            )
+        first = self._rule.first(n_epochs or 0)
         return AverageState(self._rule, vector, first, state.total_steps, state.epoch)
 
     @property
@@ -375,19 +385,18 @@ class Averaging:
         else:  # an older average may have lost its vector, and would not have gone on
             self._fit.state.average = None
 
-    def validate(self, validate) -> dict[str, float]:
-        """The values of `validate`, and those of the average; the best weights are kept."""
-        values = validate()
+    def validated(self, values: dict[str, float]) -> dict[str, float]:
+        """The values of the validation, and those of the average; the best weights are kept."""
         average = {f"average_{name}": value for name, value in values.items()}
         has_begun = self._now.has_begun(self._fit.state)
         if has_begun:
-            assert self._valid is not None
+            assert self._validation is not None
             ws = self._ws
             for array, source in zip(
                 (ws.params, ws.state), self._split(self._now.vector), strict=True
             ):
                 array[:] = source
-            average = run.metrics(self._fit.engine, ws, self._valid, "average_val_")
+            average = self._validation.values(ws, "average_val_")
         if self._rule.keep == "best":
             self._keep_best(values["val_loss"], lambda: np.concatenate(self._arrays))
             if has_begun:
@@ -397,6 +406,12 @@ class Averaging:
     def _keep_best(self, loss: float, weights) -> None:
         if loss < self._lowest:
             self._lowest, self._best = loss, weights()
+
+    def snapshot(self) -> np.ndarray:
+        """The average as it is now: of the weights, before it has begun."""
+        if self._now.has_begun(self._fit.state):
+            return self._now.vector.copy()
+        return np.concatenate(self._arrays)
 
     def finish(self) -> None:
         """Give the network the weights that it keeps."""

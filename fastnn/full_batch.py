@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,13 @@ from .ops import BY_KIND
 from .ops.operation import Table
 from .run import Fit
 from .tables import NONE
+
+if TYPE_CHECKING:
+    from .settings import Settings
+    from .training import Training
+
+#: Iterations, where only time ends a fit.
+_ENDLESS = 2**31 - 1
 
 #: Why SciPy stopped, by a part of its message.
 _REASONS = {
@@ -26,14 +33,15 @@ _REASONS = {
 }
 
 
-def check(plan, schedule, average, accumulate: int) -> None:
+def check(plan, settings: Settings) -> None:
     """Refuse what goes with steps, and a loss that is not a function of the parameters alone.
 
     Raises
     ------
     ValueError
     """
-    if schedule is not None:
+    average, accumulate = settings.average, settings.accumulate
+    if settings.schedule is not None:
         raise ValueError("LBFGS has no learning rate that a schedule could change: leave it out")
     if average is not None or accumulate > 1:
         what = "ema and swa" if average is not None else "accumulate"
@@ -54,23 +62,10 @@ def check(plan, schedule, average, accumulate: int) -> None:
             )
 
 
-def train(fit: Fit, count: int, record, *, progress, validate=None) -> None:
-    """Minimise the loss of all rows; an epoch is an iteration.
+def train(training: Training) -> None:
+    """Minimise the loss of all rows; an epoch is an iteration, and a step.
 
     There is at least one, also if the parameters are a minimum already.
-
-    Parameters
-    ----------
-    fit : Fit
-        The fit, with its data set; its optimizer is an :class:`LBFGS`.
-    count : int
-        The most iterations.
-    record : callable
-        ``record(values)`` is called after each iteration with a dict of what
-        :func:`fastnn.training.epochs` yields; the parameters are then those of the iteration.
-    progress : training.Progress
-    validate : callable, optional
-        ``validate()`` returns a dict of values for the history.
 
     Raises
     ------
@@ -81,18 +76,23 @@ def train(fit: Fit, count: int, record, *, progress, validate=None) -> None:
     """
     from scipy.optimize import minimize  # it takes longer to import than a short fit to run
 
-    optimizer, objective = cast(LBFGS, fit.state.optimizer), Objective(fit)
+    fit, settings = training.fit, training.settings
+    optimizer, objective = cast(LBFGS, settings.optimizer), Objective(fit)
     began = time.perf_counter()
 
     def accept(x: np.ndarray) -> None:
         nonlocal began
         objective.accept(x)
-        record(_epoch(fit, objective, progress, validate, began))
+        fit.count(1, optimizer.lr)
+        training.complete_iteration(objective.values(), time.perf_counter() - began)
         began = time.perf_counter()
+        if training.stopped is not None:
+            raise _Stopped
 
     options: dict[str, Any] = {
         "maxcor": optimizer.history, "ftol": optimizer.ftol, "gtol": optimizer.gtol,
-        "maxfun": optimizer.max_evaluations, "maxiter": count, "maxls": optimizer.max_line_search,
+        "maxfun": optimizer.max_evaluations, "maxls": optimizer.max_line_search,
+        "maxiter": _ENDLESS if training.n_steps is None else training.n_steps,
     }  # fmt: skip
     try:
         found = minimize(
@@ -101,26 +101,19 @@ def train(fit: Fit, count: int, record, *, progress, validate=None) -> None:
         )  # fmt: skip
         if "ABNORMAL" in found.message and objective.n_infinite:
             _diverged(fit, "the loss is not finite anywhere along the line search")
-        fit.stopped = next((why for part, why in _REASONS.items() if part in found.message), None)
+        why = next((why for part, why in _REASONS.items() if part in found.message), None)
+        if why is not None:
+            training.stop(why)
         if not fit.steps_done:
             accept(objective.start)
+    except _Stopped:
+        pass
     finally:
         objective.restore()
 
 
-def _epoch(fit: Fit, objective: Objective, progress, validate, began: float) -> dict[str, float]:
-    """Count an epoch; its values for the history."""
-    seconds = time.perf_counter() - began
-    data, state, optimizer = fit.data, fit.state, cast(LBFGS, fit.state.optimizer)
-    fit.count(1, optimizer.lr)
-    state.epoch += 1
-    progress.advance(len(data.X))
-    values = {"loss": objective.loss}
-    if data.metric:
-        values["accuracy"] = objective.n_correct / len(data.X)
-    if validate is not None:
-        values |= validate()
-    return {**values, "lr": optimizer.lr, "seconds": seconds}
+class _Stopped(Exception):
+    """The training has been stopped."""
 
 
 def _diverged(fit: Fit, what: str):
@@ -183,6 +176,13 @@ class Objective:
         self.n_infinite += 1
         promised = abs(float(self._gradient @ (x - self._point)))
         return self.loss + 4 * promised, -self._gradient
+
+    def values(self) -> dict[str, float]:
+        """The values of the accepted point for the history."""
+        values = {"loss": self.loss}
+        if self.fit.data.metric:
+            values["accuracy"] = self.n_correct / self.fit.data.n_rows
+        return values
 
     def accept(self, x: np.ndarray) -> None:
         """Keep a point, at which an iteration ended, with the statistics of its batch."""

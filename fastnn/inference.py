@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from . import engines, losses, run
+from . import engines, idle, losses, run
 from .checks import whole_number
 from .custom_loss import Custom
 from .engines.workspace import Data, Steps
@@ -27,8 +27,8 @@ class Inference(Network):
     """Base of :class:`fastnn.Sequential`: everything that changes no parameter."""
 
     @functools.cached_property
-    def _idle(self) -> run.IdleWorkspaces:
-        return run.IdleWorkspaces()
+    def _idle(self) -> idle.IdleWorkspaces:
+        return idle.IdleWorkspaces()
 
     def _data(self, X, y, target: Target, loss: LossFunction, what: str = "y") -> Data:
         """X, which is checked already, and y in the form that engines read."""
@@ -338,7 +338,7 @@ class Inference(Network):
 
     def __getstate__(self):
         # Workspaces hold addresses of this process, and plans belong to this version.
-        return {**self.__dict__, "_idle": run.IdleWorkspaces(), "_plans": {}}
+        return {**self.__dict__, "_idle": idle.IdleWorkspaces(), "_plans": {}}
 
 
 def _alike(loss: LossFunction, other: LossFunction) -> bool:

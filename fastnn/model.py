@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import sys
+import inspect
 
 import numpy as np
 
-from . import averages, engines, full_batch, interrupts, optimizers, run, schedules
-from .averages import Averaging
-from .checks import whole_number
-from .engines.workspace import Data
-from .errors import DivergedError
+from . import interrupts
+from .history import History
 from .inference import Inference
+from .preparation import prepare
 from .run import Fit, TrainingState
-from .training import History, Progress, value_names
-from .training import train as train_in_steps
-from .weights import weights_of_rows
+from .settings import Settings
+from .training import Epochs
 
 
 class Sequential(Inference):
@@ -70,6 +67,7 @@ class Sequential(Inference):
     history: History | None = None
     _state: TrainingState | None = None
     _prepared: Fit | None = None
+    _epochs: Epochs | None = None
 
     @property
     def training_state(self) -> TrainingState | None:
@@ -92,22 +90,33 @@ class Sequential(Inference):
     def fit(
         self,
         X,
-        y,
+        y=None,
         loss="auto",
         optimizer="adam",
-        epochs=10,
+        epochs=None,
         batch_size="auto",
         *,
+        steps=None,
+        seconds=None,
+        rows=None,
         sample_weight=None,
         class_weight=None,
         validation_data=None,
+        validation_split=0.0,
+        metrics=(),
+        early_stopping=None,
+        callbacks=(),
         shuffle=True,
         freeze=(),
         accumulate=1,
         ema=None,
         swa=None,
-        progress="auto",
         schedule=None,
+        checkpoint=None,
+        checkpoint_every=1,
+        resume=False,
+        initial_epoch=0,
+        progress="auto",
     ) -> History:
         """Train by minibatch gradient descent, starting from the current parameters.
 
@@ -125,11 +134,20 @@ class Sequential(Inference):
             A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)`` or
             ``Custom(function)``; "auto" is inferred from y and reported.
         optimizer : str or Optimizer, default "adam"
-        epochs : int, default 10
+        epochs : int, optional
+            By default 10, unless `steps` or `seconds` is given. Of several limits the first that is
+            reached ends the fit.
         batch_size : int, None or "auto", default "auto"
             Rows per step; "auto" is 32, or all rows for :class:`fastnn.LBFGS`. The last step of an
             epoch takes the remaining rows. 1 is stochastic descent, None takes all rows at once.
             Large batches run in pieces of bounded memory, unless the network has a BatchNorm.
+        steps : int, optional
+            Steps of the fit; the last epoch may then be incomplete.
+        seconds : float, optional
+            The fit ends after this time, at most a tenth of a second later. What needs to know the
+            number of steps, such as ``Cosine()``, is refused if nothing else says it.
+        rows : array_like of int or bool, optional
+            The rows of X and y to train on; X is not copied.
         sample_weight : array_like, shape (m,), optional
             Weight of each row, at least 0: a mean becomes the weighted mean over the batch.
             Accuracies ignore the weights.
@@ -141,6 +159,17 @@ class Sequential(Inference):
             not weighted.
         validation_data : tuple (X, y), optional
             Rows to evaluate after every epoch.
+        validation_split : float, default 0
+            The fraction of the rows that is not trained on but evaluated after every epoch, drawn
+            by the network's seed, with the same proportions of the classes.
+        metrics : iterable of str, callable or Metric, optional
+            What else is computed on the validation rows: see :mod:`fastnn.metrics`.
+        early_stopping : int or EarlyStopping, optional
+            A patience: the fit ends after so many epochs in which ``val_loss`` has not improved,
+            and the network gets the parameters of the best one.
+        callbacks : Callback, callable or iterable of them, optional
+            Code that the fit calls; a function gets the training after every epoch. See
+            :class:`fastnn.Callback`.
         shuffle : bool, default True
             Whether every epoch takes the rows in a new order.
         freeze : iterable of int or str, optional
@@ -163,13 +192,22 @@ class Sequential(Inference):
             The mean of the weights at the ends of epochs, from this epoch on (the first is 0) or
             after this fraction of the epochs; see :class:`fastnn.SWA`. The network has the average
             after the fit, unless EMA or SWA say otherwise.
-        progress : bool or "auto"
-            "auto" shows a bar on a terminal.
         schedule : Schedule, callable or array_like, optional
             Factors of the learning rate, one for each step: a schedule of
             :mod:`fastnn.schedules`, a function of the step, or a list. It begins with its step 0,
             unless the last fit had an equal one, whose steps are counted on; one that lasts a
             fit, such as ``Cosine()``, begins with each.
+        checkpoint : str or path, optional
+            A file that is written every `checkpoint_every`, and that :obj:`resume` reads.
+        checkpoint_every : int or str, default 1
+            Epochs, or seconds as in "60s".
+        resume : bool, default False
+            Whether to go on from the checkpoint, if the file exists: the result has the same bits
+            as if the fit had never been interrupted.
+        initial_epoch : int, default 0
+            The number of the first epoch; `epochs` counts from 0.
+        progress : bool or "auto"
+            "auto" shows a bar on a terminal.
 
         Returns
         -------
@@ -195,142 +233,79 @@ class Sequential(Inference):
         >>> net.predict([[10.0]]).round(2)
         array([21.], dtype=float32)
         """
-        optimizer = optimizers.get(optimizer)
-        n_epochs = whole_number(epochs, "epochs")
-        _check_options(batch_size, shuffle, progress)
-        accumulate = whole_number(accumulate, "accumulate")
-        average = averages.get(ema, swa)
-        engine, n_threads = engines.current(), engines.get_num_threads()
-        X = self._features(X, self.n_inputs)
-        loss_function, target = self._describe(y, len(X), loss)
-        data = self._data(X, y, target, loss_function)
-        data.weights = weights_of_rows(sample_weight, class_weight, data, target)
-        batch_size = _rows_of_batch(batch_size, optimizer, len(X))
-        data.batch_size = min(batch_size * accumulate, len(X))
-        valid = self._validation_data(validation_data, X.shape[1], target, loss_function)
-        plan = self.lower(loss_function, X.shape[1])
-        if optimizer.full_batch:
-            full_batch.check(plan, schedule, average, accumulate)
+        arguments = locals()
+        epochs_of_fit = self._start(**{k: v for k, v in arguments.items() if k != "self"})
+        for _ in epochs_of_fit:
+            pass
+        return epochs_of_fit.training.history
 
-        params, statistics = self._params, self._statistics
-        if params is None:
-            params, statistics = self._initial(plan)
-        small = run.small_batches(plan, batch_size, accumulate)
-        data.separate = small is not None
-        fit = run.prepare(
-            self._prepared, self._state, engine, plan, params, statistics, optimizer,
-            data.batch_size, freeze, small, average is not None,
-        )  # fmt: skip
-        schedule = None if schedule is None else schedules.get(schedule)
-        names = value_names(data, valid is not None, average is not None)
-        shuffles = bool(shuffle) and not optimizer.full_batch
-        fit.begin(data, shuffles, self.seed, n_epochs, schedule, names)
-        validate = None
-        if valid is not None:
-            valid.batch_size = run.chunk_rows(plan, len(valid.X))
-            ws = self._idle.take(plan, params, statistics, valid.batch_size)
-            engine.evaluate(ws, valid, np.zeros((0, 2)), 0, 0)  # binds its kernels
-            validate = functools.partial(run.metrics, engine, ws, valid, "val_")
-        averaging = None if average is None else Averaging(average, fit, n_epochs, valid)
-        if averaging is not None and validate is not None:
-            validate = functools.partial(averaging.validate, validate)
-        bar = Progress(progress, n_epochs * len(X))
-        arguments = {"progress": bar, "validate": validate}
-        if optimizer.full_batch:
-            train = functools.partial(full_batch.train, fit, n_epochs, **arguments)
-        else:
-            train = functools.partial(
-                train_in_steps, fit, n_epochs, shuffle=bool(shuffle), **arguments
-            )
-        history = History(loss_function.name, engine.name, n_threads, len(X))
-        if loss == "auto" and progress is not False and self._loss is None:
-            tell(f"fastnn: loss='auto' is {loss_function.name} for these targets")
+    @functools.wraps(fit, assigned=("__annotations__",))
+    @interrupts.deferred
+    def epochs(self, X, y=None, *arguments, **options) -> Epochs:
+        """Train like :meth:`fit`, but as an iterator: each ``next`` trains one epoch.
 
-        # Up to here the network is unchanged.
-        before = dict(self.__dict__)
-        self.n_inputs, self._state, self._prepared = X.shape[1], fit.state, fit
-        self._params, self._statistics, self.history = params, statistics, history
-        self.set_fitted(loss_function, target)
-        with bar:
-            self._run(fit, train, bar, n_epochs, averaging, before)
-        if valid is not None:
-            self._idle.put_back(ws)
-        return history
+        Between two epochs the body of the loop may do what a callback may: look at the network,
+        change its parameters or the learning rate, and end the fit by leaving the loop. The network
+        then keeps what it has.
 
-    def _run(
-        self, fit: Fit, train, bar: Progress, n_epochs: int, averaging: Averaging | None,
-        before: dict,
-    ) -> None:  # fmt: skip
-        """Run the epochs of a fit; if it fails before its first step, nothing of it remains.
+        Parameters
+        ----------
+        X, y, loss, optimizer, ...
+            All arguments of :meth:`fit`. They are checked when this is called.
 
-        ``train(record)`` trains, and calls `record` with the values of each epoch.
+        Returns
+        -------
+        Epochs
+            An iterator of dicts, each with the values that the epoch has in the history, and with
+            the attribute ``training``, the running fit: ``training.lr_factor``,
+            ``training.history``, and what else :class:`fastnn.Callback` says.
+
+        Raises
+        ------
+        ValueError
+            For :class:`fastnn.LBFGS`, which cannot wait between its iterations: use callbacks.
+        RuntimeError
+            In ``next``, if another fit of the network has begun since.
+        Exception
+            All that :meth:`fit` raises.
+
+        Examples
+        --------
+        >>> from fastnn import SGD, Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]
+        >>> for epoch in net.epochs(X, y, loss="mse", optimizer=SGD(0.1), epochs=1000,
+        ...                         progress=False):
+        ...     if epoch["loss"] < 1e-3:
+        ...         break
+        >>> net.history.n_epochs < 1000
+        True
         """
-        history = self.history
-        assert history is not None
+        bound = inspect.signature(Sequential.fit).bind(self, X, y, *arguments, **options)
+        given = {name: value for name, value in bound.arguments.items() if name != "self"}
+        epochs_of_fit = self._start(**given)
+        if epochs_of_fit.training.settings.optimizer.full_batch:
+            raise ValueError(
+                "LBFGS runs inside SciPy and cannot wait between its iterations: use fit, with "
+                "callbacks for what the body of the loop should do"
+            )
+        return epochs_of_fit
 
-        def record(values: dict[str, float]) -> None:
-            history.append(**values)
-            bar.finish_epoch(len(history["loss"]), n_epochs, values)
-
-        try:
-            if averaging is not None:
-                averaging.begin()
-            train(record)
-        except (DivergedError, KeyboardInterrupt):  # as their documentation says
-            raise
-        except BaseException:
-            if not fit.steps_done:
-                if averaging is not None:
-                    averaging.cancel()
-                self.__dict__.clear()
-                self.__dict__.update(before)
-            raise
-        finally:
-            history.stopped = fit.stopped
-            if averaging is not None:
-                averaging.finish()
-            history.threads_used = fit.threads_used  # self.history may be an earlier fit's again
-            fit.release()
-
-    def _validation_data(self, validation, n_inputs, target, loss) -> Data | None:
-        if validation is None:
-            return None
-        if not isinstance(validation, tuple | list) or len(validation) != 2:
-            raise TypeError("validation_data must be a pair (X, y)")
-        X = self._features(validation[0], n_inputs, "validation X")
-        return self._data(X, validation[1], target, loss, "validation y")
+    def _start(self, X, y=None, **options) -> Epochs:
+        """Prepare a fit; another one that waits between two epochs is ended."""
+        settings = Settings(**options)
+        other = self._epochs
+        if other is not None and other.is_running:
+            raise RuntimeError(
+                "the network is being trained, by a callback's own fit or in another thread: a "
+                "network has one fit at a time"
+            )
+        if other is not None:
+            other.give_way()
+        self._epochs = None
+        self._epochs = Epochs(prepare(self, X, y, settings))
+        return self._epochs
 
     def __getstate__(self):
         # A prepared fit holds addresses of this process.
-        return {**super().__getstate__(), "_prepared": None}
-
-
-#: Rows of a batch, if the user leaves it open.
-_BATCH_SIZE = 32
-
-
-def _rows_of_batch(batch_size, optimizer, n_rows: int) -> int:
-    """The rows of a batch of a fit, from a checked `batch_size`."""
-    if isinstance(batch_size, str):
-        batch_size = None if optimizer.full_batch else _BATCH_SIZE
-    if optimizer.full_batch and batch_size is not None and batch_size < n_rows:
-        raise ValueError(
-            f"{type(optimizer).__name__} takes all {n_rows} rows at once, but batch_size is "
-            f"{batch_size}: leave it out, or use another optimizer such as 'adam'"
-        )
-    return n_rows if batch_size is None else min(int(batch_size), n_rows)
-
-
-def _check_options(batch_size, shuffle, progress) -> None:
-    if progress not in (True, False, "auto"):
-        raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
-    if not isinstance(shuffle, bool | np.bool_):
-        raise TypeError(f"shuffle must be True or False, not {shuffle!r}")
-    if batch_size is not None and not (isinstance(batch_size, str) and batch_size == "auto"):
-        whole_number(batch_size, "batch_size")
-
-
-def tell(message: str) -> None:
-    """Print a message to stderr, unless the process has none."""
-    if sys.stderr is not None:
-        print(message, file=sys.stderr)
+        return {**super().__getstate__(), "_prepared": None, "_epochs": None}

@@ -12,7 +12,7 @@ from .schedules.base import Span
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .training import History
+    from .history import History
 
 #: Points of a curve; of longer schedules every so many steps are shown.
 _MOST_POINTS = 20_000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,11 +52,17 @@ class Slices:
     def __init__(self, size: int = 1):
         self._size = size
 
-    def of(self, n: int) -> Iterator[tuple[int, int]]:
-        """Ranges of n batches. A pending Ctrl-C is raised between two of them."""
-        first = 0
-        while first < n:
-            last = min(first + self._size, n)
+    def of(
+        self, end: int, first: int = 0, next_cut: Callable[[int], int] | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Ranges of the batches first, ..., end - 1. A pending Ctrl-C is raised between two.
+
+        ``next_cut(first)`` is the number at which a range from `first` on must end, at the latest.
+        """
+        while first < end:
+            last = min(first + self._size, end)
+            if next_cut is not None:
+                last = min(last, next_cut(first))
             began = time.perf_counter()
             yield first, last
             seconds = time.perf_counter() - began
@@ -207,6 +213,11 @@ class Fit:
         The network's seed.
     data : Data
         The training rows; set before each fit, and its order before each epoch.
+    epoch_first, epoch_batches : int
+        The first batch that the present epoch runs, which is not 0 where it is resumed; and how
+        many it has: all, but in a last epoch that a number of steps ends.
+    lr_factor : float
+        A factor of the learning rates of the steps to come.
     results : ndarray, shape (n_batches, 2)
         (sum of losses, n_correct) of each batch of the epoch.
     steps_done : int
@@ -215,8 +226,6 @@ class Fit:
         What follows a schedule; set before each fit.
     rate : float
         The learning rate of the last step, or of the one whose loss was not finite.
-    stopped : str or None
-        Why the fit ended before its last epoch.
     """
 
     data: Data
@@ -225,8 +234,8 @@ class Fit:
 
     def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
-        self.steps_done, self.rate = 0, 0.0
-        self.stopped: str | None = None
+        self.steps_done, self.rate, self.lr_factor = 0, 0.0, 1.0
+        self.epoch_first, self.epoch_batches = 0, 0
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)
@@ -234,12 +243,13 @@ class Fit:
         self._slices, self._pieces = Slices(), Slices()
 
     def begin(
-        self, data: Data, shuffle: bool, seed: int, epochs: int = 1,
+        self, data: Data, shuffle: bool, seed: int, n_steps: int | None,
         schedule: Schedule | None = None, metrics=None,
     ) -> None:  # fmt: skip
         """Set the rows of a fit, and compile and bind kernels, so that no epoch has to.
 
-        `schedule` multiplies the learning rate; `metrics` are the names of an epoch's values.
+        `n_steps` is None if it is not known; `schedule` multiplies the learning rate; `metrics`
+        are the names of an epoch's values.
 
         Raises
         ------
@@ -247,19 +257,19 @@ class Fit:
             If a schedule is shorter than the training; nothing is changed then.
         """
         self.scheduled = Scheduled(
-            self.state, self.ws.plan.schedules, schedule, data.n_batches, epochs, metrics
+            self.state, self.ws.plan.schedules, schedule, data.n_batches, n_steps, metrics
         )
         self.data, self.seed = data, seed
         self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
-        self.steps_done, self.stopped = 0, None
+        self.steps_done, self.lr_factor, self.epoch_batches = 0, 1.0, data.n_batches
         self._start = tuple(np.empty_like(array) for array in self._trained)
         columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
         no_steps = Steps(np.zeros((0, columns)))
         gradients_alone = self.state.optimizer.full_batch
         if self._in_pieces or gradients_alone:
             data = data.one_batch(0, self.ws.rows)
-        if shuffle:
+        if shuffle and data.order is None:
             data = replace(data, order=np.zeros(data.n_rows, np.int64))
         if self._in_pieces or gradients_alone:
             self.engine.loss_and_grad(self.ws, data, np.zeros(2), 0, 0)
@@ -272,21 +282,24 @@ class Fit:
         """Forget the rows, which belong to the caller."""
         self.data, self.results = Data(np.empty((0, 0))), np.empty((0, 2))
 
-    def begin_epoch(self, order: np.ndarray | None) -> None:
+    def begin_epoch(self, order: np.ndarray | None, first: int = 0, end: int | None = None) -> None:
         """Save what :meth:`roll_back` restores, and set the order of the rows.
+
+        Its batches are `first`, ..., ``end - 1``; those before have been run already.
 
         Raises
         ------
         ValueError
             If a schedule gives a number that is out of range in a step of the epoch.
         """
-        self.data.order = order
+        self.data.order, self.epoch_first = order, first
+        self.epoch_batches = self.data.n_batches if end is None else end
         # All of the epoch's, so that a schedule that fails does so between two epochs.
-        no_others = np.empty((self.data.n_batches, 0))
+        count = self.epoch_batches - first
         self._scheduled = with_schedules(
-            self.ws.plan, no_others, self.state.total_steps, self.scheduled.operations
+            self.ws.plan, np.empty((count, 0)), self.state.total_steps, self.scheduled.operations
         )
-        self._rates = self.scheduled.begin_epoch(self.state, self.data.n_batches)
+        self._rates = self.scheduled.begin_epoch(self.state, count)
         self._total_steps = self.state.total_steps
         for kept, array in zip(self._start, self._trained, strict=True):
             kept[:] = array
@@ -325,14 +338,14 @@ class Fit:
 
         They are fewer than last - first only if the loss of the next one is not finite.
         """
-        state = self.state
-        rates = self._rates[first:last]
+        state, done = self.state, slice(first - self.epoch_first, last - self.epoch_first)
+        rates = self._rates[done] * self.lr_factor
         hyper = self.scheduled.optimizer.hyper(state.step + 1, rates)
         if state.average is not None:
-            ends = last == self.data.n_batches
+            ends = last == self.epoch_batches
             hyper[:, _AVERAGE] = state.average.shares(state, last - first, ends)
         if self.ws.plan.schedules:
-            hyper = np.column_stack([hyper, self._scheduled[first:last]])
+            hyper = np.column_stack([hyper, self._scheduled[done]])
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
             return self._steps_in_pieces(steps, first, rates)
@@ -384,9 +397,9 @@ class Fit:
             used[max(pieces, key=lambda n: pieces[n])] += 1
         return True
 
-    def slices(self) -> Iterator[tuple[int, int]]:
-        """Ranges of the epoch's minibatches."""
-        return self._slices.of(self.data.n_batches)
+    def slices(self, next_cut=None) -> Iterator[tuple[int, int]]:
+        """Ranges of the epoch's minibatches; see :meth:`Slices.of`."""
+        return self._slices.of(self.epoch_batches, self.epoch_first, next_cut)
 
 
 def small_batches(plan, batch_size: int, accumulate: int) -> int | None:
@@ -450,34 +463,3 @@ def prepare(
     else:
         optimizer.reset(ws.slots)
     return Fit(engine, ws, new)
-
-
-class IdleWorkspaces:
-    """Workspaces that no thread uses, for predictions and for gradients."""
-
-    def __init__(self):
-        self._for_prediction: list[Workspace] = []
-        self._for_gradients: list[Workspace] = []
-
-    def take(
-        self, plan, params: np.ndarray, state: np.ndarray, rows: int, total_rows: int | None = None
-    ) -> Workspace:
-        """A workspace for `rows`; with `total_rows`, for the gradient of a batch in pieces."""
-        idle = self._for_prediction if total_rows is None else self._for_gradients
-        try:
-            ws = idle.pop()  # another thread may have emptied the list
-        except IndexError:
-            ws = None
-        if (
-            ws is not None
-            and ws.is_for(plan, params, state)
-            and ws.capacity >= rows
-            and (total_rows is None or (ws.rows == rows and ws.total_rows >= total_rows))
-        ):
-            return ws
-        trains = total_rows is not None
-        return Workspace(plan, params, state, rows, None, total_rows, training=trains)
-
-    def put_back(self, ws: Workspace) -> None:
-        """Keep a workspace for the next call of :meth:`take`."""
-        (self._for_gradients if ws.layout.training else self._for_prediction).append(ws)

@@ -17,6 +17,9 @@ from .schedules.plateau import Plateau
 if TYPE_CHECKING:
     from .run import TrainingState
 
+#: Steps of a fit that ends after some time.
+ENDLESS = 1 << 60
+
 #: Steps whose hyperparameters are checked at once.
 _CHECKED = 1 << 12
 
@@ -51,8 +54,10 @@ class Scheduled:
         The schedules of the plan.
     schedule : Schedule or None
         What multiplies the learning rate.
-    batches, epochs : int
-        Steps of an epoch, and epochs of the fit.
+    batches : int
+        Steps of an epoch.
+    n_steps : int or None
+        Steps of the fit, if their number is known.
     metrics : iterable of str, optional
         The names of the values of an epoch, if they are known.
 
@@ -68,14 +73,15 @@ class Scheduled:
     Raises
     ------
     ValueError
-        If a schedule is shorter than the training, or a metric is unknown.
+        If a schedule is shorter than the training or needs a number of steps that is not known, or
+        a metric is unknown.
     """
 
     def __init__(
         self, state: TrainingState, operations: Sequence[Any], schedule: Schedule | None,
-        batches: int, epochs: int, metrics=None,
+        batches: int, n_steps: int | None, metrics=None,
     ):  # fmt: skip
-        n_steps = batches * epochs
+        n_steps = ENDLESS if n_steps is None else n_steps
         done = state.epoch - state.optimizer_epoch
         span = Span(state.step, state.step + n_steps, batches, done)
         self.optimizer = _resolved_optimizer(state.optimizer, span)
@@ -189,6 +195,11 @@ def resolve(schedule: Schedule, what: str, span: Span) -> Schedule:
     ValueError
         If it is shorter than the training.
     """
+    if span.end - span.first >= ENDLESS and (schedule.lasts_a_fit or schedule.length is not None):
+        raise ValueError(
+            f"{what}, {schedule!r}, needs a number of steps, but this fit ends after some seconds: "
+            "give steps or epochs, or a schedule without an end"
+        )
     if schedule.lasts_a_fit:
         begun = replace(span, first=0, end=span.end - span.first, epochs=0)
         found: Schedule = _Later(schedule.resolved(begun), span.first)

@@ -1,254 +1,389 @@
-"""Training: epochs as a generator, shuffling, the history, and the progress bar."""
+"""A running fit: its epochs, one after another, and what callbacks see and change of it."""
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engines.workspace import Data
+from . import full_batch, interrupts
+from .averages import Averaging
+from .callbacks import Calls
+from .checks import real_number
+from .early_stopping import Watch
+from .engines.workspace import Workspace
 from .errors import DivergedError
+from .history import History
+from .progress import ProgressBar
 from .random import Stream
 from .run import Fit
+from .settings import Settings
+from .validation import Validation
+
+if TYPE_CHECKING:
+    from .model import Sequential
 
 #: Rows that are shuffled at once; an epoch of fewer rows is shuffled together with later epochs.
 _SHUFFLED_ROWS = 1 << 13
 
+log = logging.getLogger("fastnn")
 
-class History(Mapping):
-    """The results of a fit: a mapping from names to lists with a value for each epoch.
 
-    Keys are ``loss``, ``lr`` (of the epoch's last step), ``seconds`` and, where they apply,
-    ``accuracy``, ``val_loss``, ``val_accuracy``, ``average_val_loss`` and ``average_val_accuracy``,
-    which are those of averaged weights (or, before there is an average, of the weights). Training
-    loss and accuracy are those of each minibatch before its step.
+class EpochLine(dict):
+    """The values of one epoch, by the names of the history.
 
     Attributes
     ----------
-    loss_name : str
-        The loss that was minimised.
-    engine : str
-        The engine that ran.
-    n_threads : int
-        Threads that the fit could use.
-    threads_used : dict of int to int
-        How many minibatches ran in how many threads, which the compiled engines choose by
-        measuring; empty for the numpy engine.
-    n_rows : int
-        Rows of an epoch.
-    stopped : str or None
-        Why the fit ended before its last epoch, as where :class:`fastnn.LBFGS` has converged.
-
-    Examples
-    --------
-    >>> from fastnn import Dense, Sequential
-    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=False)
-    >>> list(history), len(history["loss"])
-    (['loss', 'lr', 'seconds'], 3)
+    training : Training
+        The fit that goes on.
     """
 
-    def __init__(self, loss_name: str, engine: str, n_threads: int, n_rows: int):
-        self.loss_name = loss_name
-        self.engine = engine
-        self.n_threads = n_threads
-        self.n_rows = n_rows
-        self.threads_used: dict[int, int] = {}
+    def __init__(self, values, training: Training):
+        super().__init__(values)
+        self.training = training
+
+
+class Training:
+    """A fit, from its preparation to its end; callbacks get it.
+
+    Attributes
+    ----------
+    net : Sequential
+        Its parameters are those of the last step.
+    settings : Settings
+        The arguments of the fit.
+    history : History
+        With all complete epochs.
+    fit : Fit
+        The engine, the arrays and the state.
+    validation : Validation or None
+    average : Averaging or None
+        The average of the weights.
+    watch : Watch or None
+        Early stopping.
+    n_epochs, n_steps : int or None
+        How many epochs and steps the fit has, from its first on; None if only time ends it.
+    values : dict
+        Those of the last epoch; empty before.
+    resumed : bool
+        Whether the fit continues from a checkpoint.
+    stopped : str or None
+        Why it ends before its last epoch.
+    error : BaseException or None
+        What ended it, in ``on_fit_end``.
+    """
+
+    def __init__(
+        self, net: Sequential, settings: Settings, fit: Fit, history: History,
+        validation: Validation | None, validation_ws: Workspace | None, average: Averaging | None,
+        watch: Watch | None, bar: ProgressBar, adopt: Callable[[Training], None],
+    ):  # fmt: skip
+        self.net, self.settings, self.fit, self.history = net, settings, fit, history
+        self.validation, self._validation_ws = validation, validation_ws
+        self.average, self.watch, self._bar, self._adopt = average, watch, bar, adopt
+        self.n_epochs, self.n_steps = settings.length(fit.data.n_batches)
+        self.values: dict[str, float] = {}
+        self.resumed = False
         self.stopped: str | None = None
-        self._lists: dict[str, list[float]] = {}
-
-    def append(self, **values: float) -> None:
-        """Append the values of one epoch."""
-        for name, value in values.items():
-            self._lists.setdefault(name, []).append(float(value))
-
-    def __getitem__(self, name: str) -> list[float]:
-        return self._lists[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._lists)
-
-    def __len__(self) -> int:
-        return len(self._lists)
+        self.error: BaseException | None = None
+        self._rows = fit.data.order  # the numbers of the rows to train on, or None for all of X
+        self._done_epochs = 0
+        self._calls = Calls(settings.callbacks)
+        self._ends_at = 0.0
 
     @property
-    def rows_per_second(self) -> float:
-        """Training rows per second over all epochs, excluding validation."""
-        seconds = sum(self._lists.get("seconds", ()))
-        epochs = len(self._lists.get("seconds", ()))
-        return self.n_rows * epochs / seconds if seconds > 0 else 0.0
+    def epoch(self) -> int:
+        """Completed epochs, counted from ``initial_epoch``."""
+        return self.settings.initial_epoch + self._done_epochs
 
-    def plot(self, path=None):
-        """Plot the learning curves (extra ``plot``).
+    @property
+    def step(self) -> int:
+        """Completed steps of this fit."""
+        return self.fit.steps_done
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self.fit.rate
+
+    @property
+    def lr_factor(self) -> float:
+        """A factor of the learning rate of all steps to come; 1 at the beginning of a fit."""
+        return self.fit.lr_factor
+
+    @lr_factor.setter
+    def lr_factor(self, factor: float) -> None:
+        if self.settings.optimizer.full_batch:
+            raise ValueError("LBFGS has no learning rate that a factor could change")
+        self.fit.lr_factor = real_number(factor, "lr_factor", least=0.0)
+
+    def stop(self, reason: str = "a callback ended it") -> None:
+        """End the fit after the present epoch or, between the steps of one, at once.
 
         Parameters
         ----------
-        path : str or path, optional
-            File to write; its extension selects the format.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
+        reason : str
+            What ``history.stopped`` says.
         """
-        from .plots import learning_curves
+        self.stopped = self.stopped or str(reason)
 
-        return learning_curves(self, path)
+    def snapshot(self) -> tuple[np.ndarray, ...]:
+        """Copies of the parameters, the running statistics and the average, as they are now."""
+        ws = self.fit.ws
+        average = np.empty(0) if self.average is None else self.average.snapshot()
+        return ws.params.copy(), ws.state.copy(), average
 
-    def __repr__(self) -> str:
-        epochs = len(self._lists.get("loss", ()))
-        last = {name: values[-1] for name, values in self._lists.items() if values}
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
-        return f"<History of {epochs} epochs: {shown}>"
+    def lines(self) -> Iterator[EpochLine]:
+        """Train; one line after each epoch. Whatever ends it, the network is in order afterwards.
 
+        Raises
+        ------
+        DivergedError
+            If a loss, parameter or slot is not finite; parameters and state are then those of the
+            start of the epoch, and the slots those of the optimizer's first step.
+        KeyboardInterrupt
+            After Ctrl-C, between two calls of the engine; parameters are kept.
+        Exception
+            Of a loss or a callback. Before the first step the network is what it was.
+        """
+        before = dict(self.net.__dict__)
+        self._adopt(self)
+        try:
+            self._begin()
+            if self.settings.optimizer.full_batch:
+                full_batch.train(self)
+            else:
+                yield from self._epochs()
+        except BaseException as error:
+            self.error = error
+            kept = isinstance(error, DivergedError | KeyboardInterrupt | GeneratorExit)
+            if not kept and not self.fit.steps_done:
+                if self.average is not None:
+                    self.average.cancel()
+                self.net.__dict__.clear()
+                self.net.__dict__.update(before)
+            if isinstance(error, GeneratorExit):
+                self.stop("the loop over its epochs ended")
+            raise
+        finally:
+            self._finish()
 
-def epochs(fit: Fit, count: int, *, shuffle: bool, progress: Progress, validate=None):
-    """Run epochs of minibatch descent, one for each value that this generator yields.
+    def _begin(self) -> None:
+        fit, settings = self.fit, self.settings
+        log.info(
+            "fit: %d rows, loss %s, %r, %s epochs of %d steps, engine %s", fit.data.n_rows,
+            self.history.loss_name, settings.optimizer, self.n_epochs, fit.data.n_batches,
+            self.history.engine,
+        )  # fmt: skip
+        if self.average is not None:
+            self.average.begin()
+        self._calls.fit_begin(self)
+        self._bar.begin(self._done_epochs * fit.data.n_rows, self.epoch)
+        if settings.seconds is not None:
+            self._ends_at = time.perf_counter() + settings.seconds
 
-    Parameters
-    ----------
-    fit : Fit
-        The fit, with its data set.
-    count : int
-    shuffle : bool
-        Whether every epoch takes the rows in a new order.
-    progress : Progress
-    validate : callable, optional
-        ``validate()`` returns a dict of values for the history.
+    def _finish(self) -> None:
+        """Give the network what it keeps, and let go of the rows."""
+        history, fit = self.history, self.fit
+        if self.watch is not None and self.watch.weights is not None:
+            self._restore(self.watch.weights)
+        if self.average is not None:
+            self.average.finish()
+        history.stopped, history.n_steps = self.stopped, fit.steps_done
+        history.threads_used = fit.threads_used
+        if self.watch is not None:
+            history.best_epoch = self.watch.best_epoch
+        fit.release()
+        self._bar.close()
+        if self._validation_ws is not None:
+            self.net._idle.put_back(self._validation_ws)
+        log.info("fit: ended after %d steps%s", fit.steps_done, _because(self.stopped, self.error))
+        self._calls.fit_end(self)
 
-    Yields
-    ------
-    dict
-        The epoch's loss, accuracy, values of `validate`, learning rate of the last step, and
-        seconds.
+    def _restore(self, weights: tuple[np.ndarray, ...]) -> None:
+        params, state, average = weights
+        ws = self.fit.ws
+        ws.params[:], ws.state[:] = params, state
+        if self.average is not None:
+            ws.average[:] = average
 
-    Raises
-    ------
-    DivergedError
-        If a loss, parameter or slot is not finite; parameters and state are then those of the
-        start of the epoch, and the slots those of the optimizer's first step.
-    KeyboardInterrupt
-        After Ctrl-C, between two calls of the engine; parameters are kept.
-    """
-    state, data, first_epoch = fit.state, fit.data, fit.state.epoch
-    n_rows = len(data.X)
-    orders = _orders(fit, first_epoch, count, n_rows) if shuffle else None
-    for epoch in range(count):
+    # -- epochs -------------------------------------------------------------------------------
+
+    def _epochs(self) -> Iterator[EpochLine]:
+        orders = self._orders()
+        while self.stopped is None and self._is_unfinished:
+            yield self._epoch(next(orders))
+
+    @property
+    def _is_unfinished(self) -> bool:
+        return self.n_steps is None or self.step < self.n_steps
+
+    def _orders(self) -> Iterator[np.ndarray | None]:
+        """The order of the rows in each epoch; those of several short epochs are drawn at once."""
+        fit, rows = self.fit, self._rows
+        if not self.settings.shuffle:
+            while True:
+                yield rows
+        n_rows, first = fit.data.n_rows, fit.state.epoch
+        at_once = max(1, _SHUFFLED_ROWS // n_rows)
+        for done in count(step=at_once):
+            n_orders = at_once if self.n_epochs is None else min(at_once, self.n_epochs - done)
+            for order in fit.engine.permutations(
+                fit.seed, Stream.SHUFFLE, first + done, n_orders, n_rows
+            ):
+                yield order if rows is None else rows[order]
+
+    def _epoch(self, order: np.ndarray | None) -> EpochLine:
+        fit, calls = self.fit, self._calls
+        calls.epoch_begin(self)
         began = time.perf_counter()
-        fit.begin_epoch(None if orders is None else next(orders))
-        for first, last in fit.slices():
-            done = fit.steps(first, last)
-            if done < last - first:
-                _diverged(fit, epoch, first + done)
-            progress.advance(min(last * data.batch_size, n_rows) - first * data.batch_size)
+        n_batches = fit.data.n_batches
+        end = n_batches if self.n_steps is None else min(n_batches, self.n_steps - self.step)
+        fit.begin_epoch(order, 0, end)
+        done = self._steps()
         if not fit.is_finite:
             what = "a parameter, a running statistic or the optimizer's state is"
-            _diverged(fit, epoch, data.n_batches - 1, what)
+            self._diverged(done - 1, what)
         seconds = time.perf_counter() - began
-        state.epoch += 1
-        values = _epoch_values(fit)
-        if validate is not None:
-            values |= validate()
-        fit.scheduled.end_epoch(state, values)
-        yield {**values, "lr": fit.rate, "seconds": seconds}
+        return self.complete_epoch(self._values(done), seconds, self._rows_of(done))
 
+    def _steps(self) -> int:
+        """Run the steps of the present epoch; returns how many batches of it are done."""
+        fit, n_rows = self.fit, self.fit.data.n_rows
+        size, calls = fit.data.batch_size, self._calls
+        cut = self._next_cut if calls.follow_steps else None
+        done = fit.epoch_first
+        for first, last in fit.slices(cut):
+            done = first + fit.steps(first, last)
+            if done < last:
+                self._diverged(done)
+            self._bar.advance(min(last * size, n_rows) - first * size)
+            if calls.follow_steps:
+                calls.after_steps(self)
+            self._check_time()
+            if self.stopped is not None:
+                break
+        return done
 
-def train(fit: Fit, count: int, record, **arguments) -> None:
-    """Run the :func:`epochs` of a fit; ``record(values)`` is called after each."""
-    for values in epochs(fit, count, **arguments):
-        record(values)
+    def _next_cut(self, batch: int) -> int:
+        return batch + self._calls.steps_to_next(self.step)
 
+    def complete_epoch(self, values: dict[str, float], seconds: float, n_rows: int) -> EpochLine:
+        """Count an epoch of these values; validate it, and let all others see it."""
+        fit = self.fit
+        fit.state.epoch += 1
+        self._done_epochs += 1
+        if self.validation is not None:
+            assert self._validation_ws is not None
+            measured = self.validation.values(self._validation_ws)
+            values |= measured if self.average is None else self.average.validated(measured)
+        fit.scheduled.end_epoch(fit.state, values)
+        values |= {"lr": fit.rate, "seconds": seconds}
+        self.values = values
+        self.history.append(values, n_rows)
+        if log.isEnabledFor(logging.DEBUG):
+            shown = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+            log.debug("epoch %d: %s", self.epoch, shown)
+        if self.watch is not None:
+            self.watch.observe(self)
+        self._bar.finish_epoch(self.epoch, values)
+        self._calls.epoch_end(self)
+        return EpochLine(values, self)
 
-def _orders(fit: Fit, first: int, count: int, n_rows: int) -> Iterator[np.ndarray]:
-    """The order of the rows in each epoch; those of several short epochs are drawn at once."""
-    at_once = max(1, _SHUFFLED_ROWS // n_rows)
-    for epoch in range(0, count, at_once):
-        n_orders = min(at_once, count - epoch)
-        yield from fit.engine.permutations(
-            fit.seed, Stream.SHUFFLE, first + epoch, n_orders, n_rows
+    def complete_iteration(self, values: dict[str, float], seconds: float) -> None:
+        """Count an epoch of a full-batch optimizer, which is one step."""
+        self._bar.advance(self.fit.data.n_rows)
+        if self._calls.follow_steps:
+            self._calls.after_steps(self)
+        self._check_time()
+        self.complete_epoch(values, seconds, self.fit.data.n_rows)
+
+    def _check_time(self) -> None:
+        if self._ends_at and time.perf_counter() >= self._ends_at:
+            self.stop(f"after {self.settings.seconds:g} s")
+
+    def _rows_of(self, batches: int) -> int:
+        return min(batches * self.fit.data.batch_size, self.fit.data.n_rows)
+
+    def _values(self, batches: int) -> dict[str, float]:
+        """The values of an epoch of which so many batches are done."""
+        data, n_rows = self.fit.data, self._rows_of(batches)
+        loss, n_correct = np.add.reduce(self.fit.results[:batches]).tolist()
+        weight = data.weight_sum
+        if n_rows < data.n_rows:
+            weight = float(n_rows)
+            if data.weights is not None:
+                rows = slice(n_rows) if data.order is None else data.order[:n_rows]
+                weight = float(np.add.accumulate(data.weights[rows])[-1])
+        values = {"loss": loss / weight if self.fit.ws.plan.mean else loss}
+        if data.metric:
+            values["accuracy"] = n_correct / n_rows
+        return values
+
+    def _diverged(self, batch: int, what: str = "the loss is") -> None:
+        fit, epoch = self.fit, self._done_epochs
+        fit.roll_back()
+        user_loss = fit.ws.plan.user_loss
+        suspect = "" if user_loss is None else f", or the loss function {user_loss.name} gave it"
+        raise DivergedError(
+            f"{what} no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
+            f"learning rate {fit.rate:g} is probably too large, or the features differ "
+            f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower "
+            "lr or standardise X and fit again",
+            epoch,
+            batch,
         )
 
 
-def _epoch_values(fit: Fit) -> dict[str, float]:
-    loss, n_correct = np.add.reduce(fit.results).tolist()
-    values = {"loss": loss / fit.data.weight_sum if fit.ws.plan.mean else loss}
-    if fit.data.metric:
-        values["accuracy"] = n_correct / len(fit.data.X)
-    return values
+class Epochs(Iterator[EpochLine]):
+    """The epochs of a fit: each ``next`` trains one. See :meth:`fastnn.Sequential.epochs`.
 
-
-def value_names(data: Data, validates: bool, averages: bool) -> list[str]:
-    """The names of the values of an epoch that a schedule can follow."""
-    names = ["loss", "accuracy"] if data.metric else ["loss"]
-    prefixes = ["val_"] * validates + ["average_val_"] * (validates and averages)
-    return names + [prefix + name for prefix in prefixes for name in names]
-
-
-def _diverged(fit: Fit, epoch: int, batch: int, what: str = "the loss is"):
-    fit.roll_back()
-    user_loss = fit.ws.plan.user_loss
-    suspect = "" if user_loss is None else f", or the loss function {user_loss.name} gave it"
-    raise DivergedError(
-        f"{what} no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
-        f"learning rate {fit.rate:g} is probably too large, or the features differ "
-        f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower lr "
-        "or standardise X and fit again",
-        epoch,
-        batch,
-    )
-
-
-class Progress:
-    """A progress bar over the rows of all epochs, or nothing.
-
-    Parameters
+    Attributes
     ----------
-    show : bool or "auto"
-        "auto" shows it on a terminal if tqdm is installed.
-    total : int
-        Rows of all epochs together.
-
-    Raises
-    ------
-    ImportError
-        If `show` is True and tqdm is not installed.
+    training : Training
     """
 
-    def __init__(self, show, total: int):
-        self._bar: Any = None
-        if show is False or (show == "auto" and not _on_terminal()):
-            return
+    def __init__(self, training: Training):
+        self.training = training
+        self._lines = training.lines()
+        self._has_ended = False
+
+    @interrupts.deferred
+    @np.errstate(all="ignore")
+    def __next__(self) -> EpochLine:
+        net = self.training.net
+        if self._has_ended:
+            raise StopIteration
+        if net._epochs is not self:
+            raise RuntimeError(
+                "another fit of this network has begun since, so these epochs cannot go on"
+            )
         try:
-            from tqdm import tqdm
-        except ImportError:
-            if show == "auto":
-                return
-            raise ImportError("a progress bar needs tqdm: pip install 'fastnn[cli]'") from None
-        if sys.stderr is None:
-            raise ValueError("a progress bar needs stderr, which this process does not have")
-        self._bar = tqdm(total=total, unit="row", unit_scale=True, dynamic_ncols=True)
+            return next(self._lines)
+        except BaseException:
+            self._has_ended, net._epochs = True, None  # the network does not keep the rows
+            raise
 
-    def advance(self, rows: int) -> None:
-        """Advance the bar by a number of rows."""
-        if self._bar is not None:
-            self._bar.update(rows)
+    @property
+    def is_running(self) -> bool:
+        """Whether a call of it is under way: of a callback, or in another thread."""
+        return self._lines.gi_running  # type: ignore[attr-defined]
 
-    def finish_epoch(self, epoch: int, epochs: int, values: dict[str, float]) -> None:
-        """Show the values of the epoch."""
-        if self._bar is not None:
-            self._bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
-            shown = {name: f"{value:.4f}" for name, value in values.items()}
-            self._bar.set_postfix(shown, refresh=epoch == epochs)
+    def close(self) -> None:
+        """End the fit; the network keeps what it has."""
+        self._has_ended = True
+        self.give_way()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self._bar is not None:
-            self._bar.close()
+    def give_way(self) -> None:
+        """End the fit, because another one begins; ``next`` then raises RuntimeError."""
+        self._lines.close()  # type: ignore[attr-defined]
 
 
-def _on_terminal() -> bool:
-    """Whether stderr is a terminal; it is None in a process without a console."""
-    return sys.stderr is not None and sys.stderr.isatty()
+def _because(stopped: str | None, error: Any) -> str:
+    if error is not None:
+        return f" by {type(error).__name__}"
+    return "" if stopped is None else f", {stopped}"

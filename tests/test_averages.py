@@ -330,9 +330,9 @@ def test_a_fit_after_a_change_starts_from_what_the_network_holds(engine, change,
     seen = []
     original = run.Fit.begin_epoch
 
-    def look(self, order):
+    def look(self, order, *args):
         seen.append(np.concatenate([self.ws.params, self.ws.state, self.ws.average]))
-        original(self, order)
+        original(self, order, *args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run.Fit, "begin_epoch", look)

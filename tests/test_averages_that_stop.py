@@ -63,10 +63,10 @@ def test_a_stopped_fit_keeps_the_average_and_goes_on(engine, error, monkeypatch)
     half.fit(X, y, epochs=2, **arguments)
     original = run.Fit.begin_epoch
 
-    def stop(self, order):
+    def stop(self, order, *args):
         if self.state.epoch == 2:
             raise error
-        original(self, order)
+        original(self, order, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(run.Fit, "begin_epoch", stop)
@@ -83,10 +83,10 @@ def test_a_fit_that_stops_before_the_average_keeps_the_last_weights(engine, monk
     plain.fit(X, y, optimizer=SGD(0.1), epochs=2, progress=False)
     original = run.Fit.begin_epoch
 
-    def stop(self, order):
+    def stop(self, order, *args):
         if self.state.epoch == 2:
             raise KeyboardInterrupt
-        original(self, order)
+        original(self, order, *args)
 
     monkeypatch.setattr(run.Fit, "begin_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -106,7 +106,7 @@ def test_a_fit_that_fails_before_its_first_step_leaves_everything(engine, change
             changed(each)
     before = flat(net)
 
-    def fail(self, order):
+    def fail(self, order, *args):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:

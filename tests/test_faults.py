@@ -58,7 +58,7 @@ HEAD = """
 import hashlib, os, sys, threading, time
 import numpy as np
 import fastnn
-from fastnn import engines, training
+from fastnn import engines, history
 from fastnn.engines import compiled, threads
 from fastnn.engines.tuning import Tuner
 
@@ -147,18 +147,18 @@ print("right")
 FORK = """
 EPOCHS = 9
 expected = fit_in_one_thread(EPOCHS)
-append, statuses, child = training.History.append, [], False
+append, statuses, child = history.History.append, [], False
 
-def append_and_fork(self, **values):
+def append_and_fork(self, values, n_rows):
     global child
-    append(self, **values)
+    append(self, values, n_rows)
     if len(self["loss"]) in (3, 6) and not child:
         pid = os.fork()
         if pid:
             statuses.append(os.waitpid(pid, 0)[1])
         child = not pid
 
-training.History.append = append_and_fork
+history.History.append = append_and_fork
 status = 1
 try:
     status = int(fit(EPOCHS) != expected)
@@ -167,7 +167,7 @@ finally:
         os._exit(status)
 assert status == 0
 assert statuses == [0, 0], statuses
-training.History.append = append
+history.History.append = append
 assert fit(EPOCHS) == expected
 print("right")
 """

@@ -10,7 +10,7 @@ import pytest
 from conftest import table
 
 import fastnn
-from fastnn import SGD, Adam, Dense, Sequential, training
+from fastnn import SGD, Adam, Dense, Sequential, progress
 
 
 def fitted(X, y, layers=None, seed=0, dtype="float32", **arguments):
@@ -81,7 +81,7 @@ def test_the_order_of_an_epoch_does_not_depend_on_how_many_are_drawn_at_once(mon
     X, y = table(40)
     found = set()
     for rows in (1, 80, 120, 1 << 13):  # orders of 1, 2, 3 and all 7 epochs
-        monkeypatch.setattr(training, "_SHUFFLED_ROWS", rows)
+        monkeypatch.setattr("fastnn.training._SHUFFLED_ROWS", rows)
         found.add(fitted(X, y, epochs=7).flat_params.tobytes())
     assert len(found) == 1
 
@@ -367,7 +367,7 @@ def test_summary_plan_and_repr(capsys):
 
 def test_progress_advances_by_every_row_once(monkeypatch):
     advanced = []
-    monkeypatch.setattr(training.Progress, "advance", lambda _, rows: advanced.append(rows))
+    monkeypatch.setattr(progress.ProgressBar, "advance", lambda _, rows: advanced.append(rows))
     X, y = table(25)
     fitted(X, y, epochs=3, batch_size=10)
     assert sum(advanced) == 3 * 25

@@ -192,6 +192,21 @@ class Data:
     def __post_init__(self):
         self.batch_size = self.batch_size or max(len(self.X), 1)
 
+    def among(self, X: np.ndarray, rows: np.ndarray) -> Data:
+        """The same data where they are some rows of X, by their numbers in it."""
+
+        def spread(array: np.ndarray | None) -> np.ndarray | None:
+            if array is None:
+                return None
+            found = np.zeros((len(X), *array.shape[1:]), array.dtype)
+            found[rows] = array
+            return found
+
+        weights = spread(self.weights)
+        return replace(
+            self, X=X, order=rows, Y=spread(self.Y), labels=spread(self.labels), weights=weights
+        )
+
     def features(self, rows, dtype) -> np.ndarray:
         """Some rows of X in the network's dtype, scaled."""
         x = self.X[rows].astype(dtype, copy=False)

@@ -1,0 +1,101 @@
+"""The results of a fit, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+
+class History(Mapping):
+    """The results of a fit: a mapping from names to lists with a value for each epoch.
+
+    Keys are ``loss``, ``lr`` (of the epoch's last step), ``seconds`` and, where they apply,
+    ``accuracy``, ``val_loss``, ``val_accuracy``, those of metrics such as ``val_f1``, and the same
+    for averaged weights, ``average_val_loss`` and so on (before there is an average they are those
+    of the weights). Training loss and accuracy are those of each minibatch before its step.
+
+    Attributes
+    ----------
+    loss_name : str
+        The loss that was minimised.
+    engine : str
+        The engine that ran.
+    n_threads : int
+        Threads that the fit could use.
+    threads_used : dict of int to int
+        How many minibatches ran in how many threads, which the compiled engines choose by
+        measuring; empty for the numpy engine.
+    n_rows : int
+        Rows of an epoch.
+    n_steps : int
+        Steps of the optimizer.
+    stopped : str or None
+        Why the fit ended before its last epoch, as where early stopping ended it.
+    best_epoch : int or None
+        With early stopping, the position of the best epoch in the lists.
+
+    Examples
+    --------
+    >>> from fastnn import Dense, Sequential
+    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=False)
+    >>> list(history), len(history["loss"])
+    (['loss', 'lr', 'seconds'], 3)
+    """
+
+    def __init__(self, loss_name: str, engine: str, n_threads: int, n_rows: int):
+        self.loss_name = loss_name
+        self.engine = engine
+        self.n_threads = n_threads
+        self.n_rows = n_rows
+        self.n_steps = 0
+        self.threads_used: dict[int, int] = {}
+        self.stopped: str | None = None
+        self.best_epoch: int | None = None
+        self._rows_trained = 0
+        self._lists: dict[str, list[float]] = {}
+
+    def append(self, values: Mapping[str, float], n_rows: int) -> None:
+        """Append the values of one epoch, which took `n_rows` rows."""
+        for name, value in values.items():
+            self._lists.setdefault(name, []).append(float(value))
+        self._rows_trained += n_rows
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self._lists[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lists)
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs, the last of which may be incomplete."""
+        return len(self._lists.get("loss", ()))
+
+    @property
+    def rows_per_second(self) -> float:
+        """Training rows per second over all epochs, excluding validation."""
+        seconds = sum(self._lists.get("seconds", ()))
+        return self._rows_trained / seconds if seconds > 0 else 0.0
+
+    def plot(self, path=None):
+        """Plot the learning curves (extra ``plot``).
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File to write; its extension selects the format.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from .plots import learning_curves
+
+        return learning_curves(self, path)
+
+    def __repr__(self) -> str:
+        last = {name: values[-1] for name, values in self._lists.items() if values}
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
+        return f"<History of {self.n_epochs} epochs: {shown}>"

@@ -1,0 +1,228 @@
+"""The preparation of a fit: everything that can be wrong is found before the first step."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import data as data_sets
+from . import engines, full_batch, metrics, run
+from .averages import Averaging
+from .checks import real_number
+from .early_stopping import EarlyStopping, Watch
+from .engines.workspace import Data
+from .errors import ShapeError
+from .history import History
+from .losses import LossFunction
+from .progress import ProgressBar
+from .run import TrainingState
+from .settings import Settings
+from .targets import Target, make_data
+from .training import Training
+from .validation import Validation
+from .weights import weights_of_rows
+
+if TYPE_CHECKING:
+    from .model import Sequential
+
+
+class _Targets(NamedTuple):
+    """What the targets of the training rows say."""
+
+    loss: LossFunction
+    target: Target
+    data: Data
+    valid: Data | None
+    valid_y: Any
+
+
+def prepare(net: Sequential, X, y, settings: Settings) -> Training:
+    """A fit that is ready to begin; the network is unchanged until it does.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If an argument is invalid.
+    """
+    optimizer, engine = settings.optimizer, engines.current()
+    X = net._features(X, net.n_inputs)
+    loss, target, data, valid, valid_y = _targets(net, X, y, settings)
+    batch_size = settings.rows_of_batch(data.n_rows)
+    data.batch_size = min(batch_size * settings.accumulate, data.n_rows)
+    plan = net.lower(loss, X.shape[1])
+    if optimizer.full_batch:
+        full_batch.check(plan, settings)
+    measures = metrics.get(settings.metrics, target, loss, net.n_outputs)
+    if measures and valid is None:
+        raise ValueError(
+            "metrics are those of validation rows: give validation_data or validation_split, or "
+            "call evaluate(X, y, metrics=...) after the fit"
+        )
+
+    params, statistics = net._params, net._statistics
+    if params is None:
+        params, statistics = net._initial(plan)
+    validation = None
+    if valid is not None:
+        validation = Validation(engine, plan, valid, valid_y, target, loss, measures)
+    names = _value_names(data, validation, settings.average is not None)
+    watch = _watch(settings.early_stopping, names, measures)
+    small = run.small_batches(plan, batch_size, settings.accumulate)
+    data.separate = small is not None
+    fit = run.prepare(
+        net._prepared, net._state, engine, plan, params, statistics, optimizer,
+        data.batch_size, settings.freeze, small, settings.average is not None,
+    )  # fmt: skip
+    length = settings.length(data.n_batches)
+    n_epochs, n_steps = length
+    total = None
+    if n_steps is not None and n_epochs is not None:
+        total = min(n_steps * data.batch_size, n_epochs * data.n_rows)
+        n_epochs += settings.initial_epoch
+    bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
+    _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
+    with _closed_on_error(bar):
+        shuffles = settings.shuffle and not optimizer.full_batch
+        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, names)
+        average, validation_ws = None, None
+        if validation is not None:
+            validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
+            validation.bind(validation_ws)
+        if settings.average is not None:
+            average = Averaging(settings.average, fit, length, validation)
+    history = History(loss.name, engine.name, engines.get_num_threads(), data.n_rows)
+    tells_loss = settings.loss == "auto" and settings.progress is not False and net._loss is None
+
+    def adopt(training: Training) -> None:
+        if tells_loss:
+            tell(f"fastnn: loss='auto' is {loss.name} for these targets")
+        net.n_inputs, net._state, net._prepared = X.shape[1], fit.state, fit
+        net._params, net._statistics, net.history = params, statistics, history
+        net.set_fitted(loss, target)
+
+    return Training(
+        net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt
+    )
+
+
+def _start_with_epoch(epoch: int, state: TrainingState, n_batches: int) -> None:
+    """Take the orders, masks and noise of an epoch and of those after it, if it is to come."""
+    if epoch > state.epoch:
+        state.epoch, state.total_steps = epoch, epoch * n_batches
+
+
+class _closed_on_error:
+    """Context that opens a progress bar, and closes it if it does not end well."""
+
+    def __init__(self, bar: ProgressBar):
+        self._bar = bar
+
+    def __enter__(self) -> None:
+        self._bar.__enter__()
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            self._bar.close()
+
+
+def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
+    """The loss, the form of the targets, and the data of training and validation."""
+    weight, rows = settings.sample_weight, _rows(settings.rows, len(X))
+    if rows is not None:
+        y = _some_of(y, rows, len(X), "y")
+        weight = None if weight is None else _some_of(weight, rows, len(X), "sample_weight")
+    n_rows = len(X) if rows is None else len(rows)
+    loss, target = net._describe(y, n_rows, settings.loss)
+    stand_in = X if rows is None else np.empty((n_rows, 0), net.dtype)
+    data = make_data(stand_in, y, net.n_outputs, target, loss, net.dtype, net.input_scale)
+    valid, valid_y = None, None
+    if settings.validation_split:
+        train_rows, valid_rows = _split(data, settings.validation_split, net.seed)
+        valid_y = np.asarray(y)[valid_rows]
+    if settings.class_weight is not None or weight is not None:
+        data.weights = weights_of_rows(weight, settings.class_weight, data, target)
+    if rows is not None:
+        data = data.among(X, rows)
+    if settings.validation_split:
+        if rows is not None:
+            train_rows, valid_rows = rows[train_rows], rows[valid_rows]
+        valid = replace(data, order=valid_rows, weights=None)
+        data = replace(data, order=train_rows)
+    if data.weights is not None:
+        _ = data.weight_sum  # of the rows in their first order, whatever the epoch
+    if settings.validation_data is not None:
+        valid, valid_y = _validation_data(net, settings.validation_data, X.shape[1], target, loss)
+    return _Targets(loss, target, data, valid, valid_y)
+
+
+def _rows(rows, n: int) -> np.ndarray | None:
+    """The numbers of the rows to train on."""
+    if rows is None:
+        return None
+    found = np.asarray(rows)
+    if found.ndim == 1 and found.dtype == bool and len(found) == n:
+        found = np.flatnonzero(found)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
+        raise TypeError(
+            f"rows must be the numbers of rows of X, or True and False for each of the {n} rows, "
+            f"and hold at least one, not {rows!r}"
+        )
+    found = found.astype(np.int64)
+    if found.min() < 0 or found.max() >= n:
+        raise ValueError(
+            f"rows holds {found.min() if found.min() < 0 else found.max()}, but X has the rows 0 "
+            f"to {n - 1}"
+        )
+    return np.ascontiguousarray(found)
+
+
+def _some_of(values, rows: np.ndarray, n: int, what: str):
+    values = np.asarray(values)
+    if values.ndim == 0 or len(values) != n:
+        raise ShapeError(f"X has {n} rows, but {what} has the shape {values.shape}")
+    return values[rows]
+
+
+def _split(data: Data, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows for training and for validation."""
+    real_number(share, "validation_split", positive=True, below=1)
+    return data_sets.stratified_split(data.labels, share, seed)
+
+
+def _validation_data(net, given, n_inputs: int, target: Target, loss: LossFunction):
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError("validation_data must be a pair (X, y)")
+    X = net._features(given[0], n_inputs, "validation X")
+    return net._data(X, given[1], target, loss, "validation y"), given[1]
+
+
+def _value_names(data: Data, validation: Validation | None, averages: bool) -> list[str]:
+    """The names of the values of an epoch that a schedule or early stopping can follow."""
+    names = ["loss", "accuracy"] if data.metric else ["loss"]
+    if validation is not None:
+        names += validation.names("val_")
+        names += validation.names("average_val_") if averages else []
+    return names
+
+
+def _watch(rule: EarlyStopping | None, names: list[str], measures) -> Watch | None:
+    if rule is None:
+        return None
+    if rule.metric not in names:
+        validates = any(name.startswith("val_") for name in names)
+        hint = "" if validates else "; give validation_data or validation_split"
+        raise ValueError(
+            f"early stopping follows {rule.metric!r}, but the values of an epoch are "
+            f"{', '.join(map(repr, names))}{hint}"
+        )
+    mode = metrics.direction(rule.metric, measures) if rule.mode == "auto" else rule.mode
+    return Watch(rule, mode == "max")
+
+
+def tell(message: str) -> None:
+    """Print a message to stderr, unless the process has none."""
+    if sys.stderr is not None:
+        print(message, file=sys.stderr)
