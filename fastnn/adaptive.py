@@ -9,7 +9,7 @@ import numpy as np
 from . import schedules
 from .checks import real_number, true_or_false
 from .optimizer import Optimizer
-from .powers import powers, powers_of_steps
+from .powers import powers
 from .tables import Rule
 
 #: Nadam's product of momentums is kept for every so many steps; between them it is computed again.
@@ -258,13 +258,9 @@ class Adam(_Moments):
 
     def _own(self, own, columns, first_step):
         super()._own(own, columns, first_step)
-        n = len(own)
-        correction = np.sqrt(1 - powers_of_steps(self.beta2, first_step, n))
-        if isinstance(self.beta1, float | int):
-            power = powers_of_steps(self.beta1, first_step, n, squares=True)
-        else:
-            power = powers(own[:, 1], np.arange(first_step, first_step + n))
-        columns[:, 0] = columns[:, 0] * correction / (1 - power)
+        steps = np.arange(first_step, first_step + len(own))
+        correction = np.sqrt(1 - powers(self.beta2, steps))
+        columns[:, 0] = columns[:, 0] * correction / (1 - powers(own[:, 1], steps))
         own[:, 0] = self.epsilon * correction
 
 

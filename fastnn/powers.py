@@ -16,8 +16,8 @@ _BITS = 11
 
 _DIGITS = 3
 
-#: Consecutive steps whose powers are kept together.
-_BLOCK = 1 << 12
+#: Steps whose powers of a rate are computed at once and kept: short epochs ask for a few of them.
+_BLOCK = 1024
 
 
 def powers(beta, steps: np.ndarray) -> np.ndarray:
@@ -31,8 +31,17 @@ def powers(beta, steps: np.ndarray) -> np.ndarray:
         At least 0 and below 1; an array has one for each step.
     steps : ndarray of int, shape (n,)
         At least 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        It may be read-only.
     """
     if np.ndim(beta):
+        first, last = (int(steps[0]), int(steps[-1])) if len(steps) else (0, -1)
+        block = first // _BLOCK
+        if last - first == len(steps) - 1 and last // _BLOCK == block and (beta == beta[0]).all():
+            return _kept(float(beta[0]), block)[first % _BLOCK : last % _BLOCK + 1]
         return _of_each(beta, steps)
     if beta == 0:
         return np.zeros(len(steps))
@@ -42,28 +51,6 @@ def powers(beta, steps: np.ndarray) -> np.ndarray:
     for digit in range(1, _DIGITS):
         if last >> digit * _BITS:
             found *= _table(beta, digit)[steps >> digit * _BITS & (1 << _BITS) - 1]
-    return found
-
-
-def powers_of_steps(beta: float, first: int, count: int, squares: bool = False) -> np.ndarray:
-    """The powers of one beta in the steps first, ..., first + count - 1, read-only if possible.
-
-    They are kept, as other epochs and other networks need the same ones. With `squares` they have
-    the bits that :func:`powers` gives for an array of equal rates.
-    """
-    block, begin = divmod(first, _BLOCK)
-    if begin + count <= _BLOCK:
-        return _block(beta, block, squares)[begin : begin + count]
-    last = (first + count - 1) // _BLOCK
-    several = [_block(beta, i, squares) for i in range(block, last + 1)]
-    return np.concatenate(several)[begin : begin + count]
-
-
-@functools.lru_cache(maxsize=64)
-def _block(beta: float, block: int, squares: bool) -> np.ndarray:
-    steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
-    found = powers(np.full(_BLOCK, beta) if squares else beta, steps)
-    found.flags.writeable = False
     return found
 
 
@@ -85,6 +72,15 @@ def _table(beta: float, digit: int) -> np.ndarray:
             power *= factor
             if power < Decimal("1e-65"):
                 break
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _kept(beta: float, block: int) -> np.ndarray:
+    """Those of :func:`_of_each` of the steps in a block, for one rate."""
+    steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    found = _of_each(np.full(_BLOCK, beta), steps)
+    found.flags.writeable = False
     return found
 
 
