@@ -17,11 +17,13 @@ from .engines.workspace import Data
 from .errors import ShapeError
 from .history import History
 from .losses import LossFunction
+from .plan import Plan
 from .progress import ProgressBar
 from .run import TrainingState
 from .settings import Settings
 from .targets import Target, make_data
 from .training import Training
+from .update import Update
 from .validation import Validation
 from .weights import weights_of_rows
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from .model import Sequential
 
 
-class _Targets(NamedTuple):
+class Targets(NamedTuple):
     """What the targets of the training rows say."""
 
     loss: LossFunction
@@ -37,6 +39,24 @@ class _Targets(NamedTuple):
     data: Data
     valid: Data | None
     valid_y: Any
+
+
+class Checked(NamedTuple):
+    """A fit for which nothing has been allocated yet.
+
+    `names` are those of the values of an epoch, and `measures` the metrics among them.
+    """
+
+    net: Sequential
+    settings: Settings
+    X: np.ndarray
+    targets: Targets
+    plan: Plan
+    update: Update
+    validation: Validation | None
+    measures: tuple
+    names: list[str]
+    watch: Watch | None
 
 
 def prepare(net: Sequential, X, y, settings: Settings) -> Training:
@@ -47,13 +67,17 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     ShapeError, ValueError, TypeError
         If an argument is invalid.
     """
-    optimizer, engine = settings.optimizer, engines.current()
     X = net._features(X, net.n_inputs)
-    loss, target, data, valid, valid_y = _targets(net, X, y, settings)
+    return ready(check(net, X, targets_of(net, X, y, settings), settings))
+
+
+def check(net: Sequential, X: np.ndarray, targets: Targets, settings: Settings) -> Checked:
+    """What can be checked of a fit without arrays; X and the targets have been checked."""
+    loss, target, data, valid, valid_y = targets
     batch_size = settings.rows_of_batch(data.n_rows)
     data.batch_size = min(batch_size * settings.accumulate, data.n_rows)
     plan = net.lower(loss, X.shape[1])
-    if optimizer.full_batch:
+    if settings.optimizer.full_batch:
         full_batch.check(plan, settings)
     measures = metrics.get(settings.metrics, target, loss, net.n_outputs)
     if measures and valid is None:
@@ -61,20 +85,31 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
             "metrics are those of validation rows: give validation_data or validation_split, or "
             "call evaluate(X, y, metrics=...) after the fit"
         )
+    validation, averages = None, settings.average is not None
+    if valid is not None:
+        engine = engines.current()
+        validation = Validation(engine, plan, valid, valid_y, target, loss, measures)
+    names = _value_names(data, validation, averages)
+    watch = _watch(settings.early_stopping, names, measures)
+    update = Update.of(plan, settings.optimizer, settings.freeze, averages)
+    return Checked(
+        net, settings, X, targets, plan, update, validation, measures, names, watch
+    )  # fmt: skip
 
+
+def ready(checked: Checked) -> Training:
+    """The fit with its arrays, its kernels compiled and bound."""
+    net, settings, X, (loss, target, data, *_), plan, update, validation, *_ = checked
+    optimizer, engine = settings.optimizer, engines.current()
+    batch_size = settings.rows_of_batch(data.n_rows)
     params, statistics = net._params, net._statistics
     if params is None:
         params, statistics = net._initial(plan)
-    validation = None
-    if valid is not None:
-        validation = Validation(engine, plan, valid, valid_y, target, loss, measures)
-    names = _value_names(data, validation, settings.average is not None)
-    watch = _watch(settings.early_stopping, names, measures)
     small = run.small_batches(plan, batch_size, settings.accumulate)
     data.separate = small is not None
     fit = run.prepare(
-        net._prepared, net._state, engine, plan, params, statistics, optimizer,
-        data.batch_size, settings.freeze, small, settings.average is not None,
+        net._prepared, net._state, engine, plan, params, statistics, optimizer, update,
+        data.batch_size, small,
     )  # fmt: skip
     length = settings.length(data.n_batches)
     n_epochs, n_steps = length
@@ -86,7 +121,7 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
     with _closed_on_error(bar):
         shuffles = settings.shuffle and not optimizer.full_batch
-        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, names)
+        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, checked.names)
         average, validation_ws = None, None
         if validation is not None:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
@@ -104,7 +139,16 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
         net.set_fitted(loss, target)
 
     return Training(
-        net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt
+        net,
+        settings,
+        fit,
+        history,
+        validation,
+        validation_ws,
+        average,
+        checked.watch,
+        bar,
+        adopt,
     )
 
 
@@ -128,7 +172,7 @@ class _closed_on_error:
             self._bar.close()
 
 
-def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
+def targets_of(net: Sequential, X: np.ndarray, y, settings: Settings) -> Targets:
     """The loss, the form of the targets, and the data of training and validation."""
     weight, rows = settings.sample_weight, _rows(settings.rows, len(X))
     if rows is not None:
@@ -155,7 +199,7 @@ def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
         _ = data.weight_sum  # of the rows in their first order, whatever the epoch
     if settings.validation_data is not None:
         valid, valid_y = _validation_data(net, settings.validation_data, X.shape[1], target, loss)
-    return _Targets(loss, target, data, valid, valid_y)
+    return Targets(loss, target, data, valid, valid_y)
 
 
 def _rows(rows, n: int) -> np.ndarray | None:
