@@ -7,20 +7,22 @@ import functools
 import numpy as np
 
 from . import engines, idle, losses, run
+from . import metrics as metric_functions
 from .checks import whole_number
 from .custom_loss import Custom
 from .engines.workspace import Data, Steps
 from .errors import NotFittedError
 from .losses import LossFunction
 from .network import Network
-from .ops.loss import PROBABILITIES, output_function
 from .targets import (
     Target,
     check_weights,
     choose_loss,
     describe_target,
     make_data,
+    probability_function,
 )
+from .validation import Validation
 
 
 class Inference(Network):
@@ -119,12 +121,9 @@ class Inference(Network):
             if self._params is None or self._is_untrained():
                 raise NotFittedError("the network has not been trained: call fit first")
             return self._forward(X, None, "output")
-        if self._target.kind == "values":
-            assert self._loss is not None
-            function = output_function(self._loss.code, self.n_outputs) or "output"
-            out = self._forward(X, self._loss, function)
-            return out[:, 0] if self._target.vector else out
-        return self._target.decide(self.logits(X))
+        assert self._loss is not None
+        function = self._target.function(self._loss, self.n_outputs)
+        return self._target.predictions(self._forward(X, self._loss, function))
 
     def predict_proba(self, X) -> np.ndarray:
         """Probabilities, for the cross entropies and the focal loss.
@@ -158,24 +157,21 @@ class Inference(Network):
         """
         if self._loss is None or self._target is None:
             raise NotFittedError("the network has not been trained: call fit first")
-        function = output_function(self._loss.code, self.n_outputs)
-        if function is None or self._loss.code not in PROBABILITIES:
+        function = probability_function(self._loss, self.n_outputs)
+        if function is None:
             raise ValueError(
                 "predict_proba needs a cross entropy or the focal loss, but the loss is "
                 f"{self._loss.name}: use predict"
             )
-        p = self._forward(X, self._loss, function)
-        if self.n_outputs == 1 and self._target.kind == "labels":
-            return np.concatenate([1 - p, p], axis=1)
-        return p
+        return self._target.probabilities(self._forward(X, self._loss, function))
 
     @property
     def classes_(self) -> np.ndarray | None:
         return None if self._target is None else self._target.classes
 
     @np.errstate(all="ignore")
-    def evaluate(self, X, y, loss="auto") -> dict[str, float]:
-        """The loss of the last fit on other rows, and the accuracy of a classification.
+    def evaluate(self, X, y, loss="auto", metrics=()) -> dict[str, float]:
+        """The loss of the last fit on other rows, the accuracy of a classification, and metrics.
 
         Parameters
         ----------
@@ -183,18 +179,26 @@ class Inference(Network):
         y : array_like, shape (m,) or (m, n_outputs)
         loss : str or loss, default "auto"
             Another loss than that of the last fit.
+        metrics : iterable of str, callable or Metric
+            Names of :mod:`fastnn.metrics` such as "f1", functions of (y, predictions), or
+            :class:`fastnn.metrics.Metric`.
 
         Returns
         -------
         dict
-            ``{"loss": ...}``, with ``"accuracy"`` for classes.
+            ``{"loss": ...}``, with ``"accuracy"`` for classes, and the metrics by their names.
 
         Raises
         ------
         NotFittedError
             Before fit.
         ShapeError, ValueError, TypeError
-            If X or y does not fit the network, or y has a label that fit has not seen.
+            If X or y does not fit the network, y has a label that fit has not seen, or a metric
+            does not go with the targets, these rows or the loss.
+        ImportError
+            If a metric needs scikit-learn, which is missing.
+        Exception
+            Whatever a metric of your own raises.
 
         Examples
         --------
@@ -209,10 +213,11 @@ class Inference(Network):
         X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
-        plan = self.lower(loss_function)
-        data.batch_size = run.chunk_rows(plan, len(data.X))
+        found = metric_functions.get(metrics, target, loss_function, self.n_outputs)
+        plan, engine = self.lower(loss_function), engines.current()
+        validation = Validation(engine, plan, data, y, target, loss_function, found)
         ws = self._idle.take(plan, self._built(), self._statistics, data.batch_size)
-        values = run.metrics(engines.current(), ws, data)
+        values = validation.values(ws, prefix="")
         self._idle.put_back(ws)
         return values
 

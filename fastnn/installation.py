@@ -25,7 +25,7 @@ _OPTIONAL = {
     "safetensors": ("model files", "safetensors"),
     "matplotlib": ("pictures of learning curves", "'fastnn[plot]'"),
     "tqdm": ("progress bars", "'fastnn[cli]'"),
-    "sklearn": ("only the tests and benchmarks", "scikit-learn"),
+    "sklearn": ("metrics such as f1 and roc_auc", "scikit-learn"),
 }
 #: Networks and batch sizes that the report measures, and for how long each.
 _MEASURED = (((14, 64, 64, 2), 32), ((784, 128, 10), 32), ((784, 512, 512, 10), 128))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import callbacks, engines, interrupts, metrics, preparation
+from . import callbacks, engines, interrupts, preparation
 from . import halving as halvings
 from .callbacks import Callback
 from .crew import Crew
@@ -305,12 +305,12 @@ class _Race:
         self.rungs = rule.rungs(len(jobs), max(lengths))
         mode = rule.mode
         if mode == "auto":
-            mode = metrics.direction(rule.metric, jobs[0].checked.measures)
+            mode = jobs[0].checked.directions[rule.metric]
         self._larger = mode == "max"
 
     @staticmethod
     def _length(rule: Halving, job: _Job) -> int:
-        names, where = job.checked.names, f"specs[{job.index}]: "
+        names, where = job.checked.directions, f"specs[{job.index}]: "
         if job.settings.optimizer.full_batch:
             raise ValueError(f"{where}LBFGS cannot wait between its iterations, as halving needs")
         if job.settings.seconds is not None or job.n_epochs is None:
@@ -318,7 +318,7 @@ class _Race:
                 f"{where}halving compares networks after the same epochs: give epochs or steps "
                 "instead of seconds"
             )
-        if rule.metric not in [*names, "lr", "seconds"]:
+        if rule.metric not in names:
             hint = "" if job.checked.validation else "; give validation_data or validation_split"
             raise ValueError(
                 f"{where}halving follows {rule.metric!r}, but the values of an epoch are "

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import data as data_sets
 from . import engines, full_batch, metrics, run
 from .averages import Averaging
-from .checks import real_number
 from .early_stopping import EarlyStopping, Watch
 from .engines.workspace import Data
 from .errors import ShapeError
@@ -24,7 +22,7 @@ from .settings import Settings
 from .targets import Target, make_data
 from .training import Training
 from .update import Update
-from .validation import Validation
+from .validation import Validation, split
 from .weights import weights_of_rows
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ class Targets(NamedTuple):
 class Checked(NamedTuple):
     """A fit for which nothing has been allocated yet.
 
-    `names` are those of the values of an epoch, and `measures` the metrics among them.
+    `directions` are the names of the values of an epoch and whether "min" or "max" is better.
     """
 
     net: Sequential
@@ -54,8 +52,7 @@ class Checked(NamedTuple):
     plan: Plan
     update: Update
     validation: Validation | None
-    measures: tuple
-    names: list[str]
+    directions: dict[str, str]
     watch: Watch | None
 
 
@@ -92,9 +89,8 @@ def check(net: Sequential, X: np.ndarray, targets: Targets, settings: Settings) 
     names = _value_names(data, validation, averages)
     watch = _watch(settings.early_stopping, names, measures)
     update = Update.of(plan, settings.optimizer, settings.freeze, averages)
-    return Checked(
-        net, settings, X, targets, plan, update, validation, measures, names, watch
-    )  # fmt: skip
+    directions = {name: metrics.direction(name, measures) for name in names}
+    return Checked(net, settings, X, targets, plan, update, validation, directions, watch)
 
 
 def ready(checked: Checked) -> Training:
@@ -121,7 +117,7 @@ def ready(checked: Checked) -> Training:
     _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
     with _closed_on_error(bar):
         shuffles = settings.shuffle and not optimizer.full_batch
-        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, checked.names)
+        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, checked.directions)
         average, validation_ws = None, None
         if validation is not None:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
@@ -184,7 +180,7 @@ def targets_of(net: Sequential, X: np.ndarray, y, settings: Settings) -> Targets
     data = make_data(stand_in, y, net.n_outputs, target, loss, net.dtype, net.input_scale)
     valid, valid_y = None, None
     if settings.validation_split:
-        train_rows, valid_rows = _split(data, settings.validation_split, net.seed)
+        train_rows, valid_rows = split(data, target, settings.validation_split, net.seed)
         valid_y = np.asarray(y)[valid_rows]
     if settings.class_weight is not None or weight is not None:
         data.weights = weights_of_rows(weight, settings.class_weight, data, target)
@@ -194,7 +190,7 @@ def targets_of(net: Sequential, X: np.ndarray, y, settings: Settings) -> Targets
         if rows is not None:
             train_rows, valid_rows = rows[train_rows], rows[valid_rows]
         valid = replace(data, order=valid_rows, weights=None)
-        data = replace(data, order=train_rows)
+        data = replace(data, order=train_rows, some_rows=True)
     if data.weights is not None:
         _ = data.weight_sum  # of the rows in their first order, whatever the epoch
     if settings.validation_data is not None:
@@ -228,12 +224,6 @@ def _some_of(values, rows: np.ndarray, n: int, what: str):
     if values.ndim == 0 or len(values) != n:
         raise ShapeError(f"X has {n} rows, but {what} has the shape {values.shape}")
     return values[rows]
-
-
-def _split(data: Data, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows for training and for validation."""
-    real_number(share, "validation_split", positive=True, below=1)
-    return data_sets.stratified_split(data.labels, share, seed)
 
 
 def _validation_data(net, given, n_inputs: int, target: Target, loss: LossFunction):

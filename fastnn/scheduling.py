@@ -58,8 +58,8 @@ class Scheduled:
         Steps of an epoch.
     n_steps : int or None
         Steps of the fit, if their number is known.
-    metrics : iterable of str, optional
-        The names of the values of an epoch, if they are known.
+    metrics : mapping of str to {"min", "max"}, optional
+        The names of the values of an epoch, and in which direction they get better.
 
     Attributes
     ----------
@@ -92,6 +92,7 @@ class Scheduled:
             for rates in operations
         )
         self.progress: Progress | None = None
+        self._directions = dict(metrics or {})
         if schedule is not None:
             self._begin(schedule, state, n_steps, batches, metrics)
         # The values of lr are checked in any case.
@@ -159,7 +160,9 @@ class Scheduled:
             return
         leaf = self._factors.leaf_at(state.total_steps - self.progress.step - 1)
         if isinstance(leaf, ReduceOnPlateau):
-            plateau = leaf.observe(self.progress.plateau, values)
+            plateau = leaf.observe(
+                self.progress.plateau, values, self._directions.get(leaf.metric, "min")
+            )
             self.progress = replace(self.progress, plateau=plateau)
             state.progress = self.progress
             self._follow_plateau()

@@ -37,7 +37,9 @@ class Shared:
         data, plan = checked.targets.data, checked.plan
         state = TrainingState(settings.optimizer, np.empty((0, 0)), np.empty(0))
         _, n_steps = settings.length(data.n_batches)
-        Scheduled(state, plan.schedules, settings.schedule, data.n_batches, n_steps, checked.names)
+        Scheduled(
+            state, plan.schedules, settings.schedule, data.n_batches, n_steps, checked.directions
+        )
         return checked
 
     def _features_of(self, net: Sequential) -> np.ndarray:

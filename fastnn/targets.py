@@ -11,7 +11,7 @@ import numpy as np
 from .checks import is_finite
 from .engines.workspace import Data
 from .errors import ShapeError
-from .ops.loss import check_outputs
+from .ops.loss import PROBABILITIES, check_outputs, output_function
 from .tables import FEATURE_TYPES, Loss
 
 if TYPE_CHECKING:
@@ -127,14 +127,38 @@ class Target:
     classes: np.ndarray | None
     vector: bool
 
+    def name_of_class(self, index: int) -> str:
+        """A class for a message: its label, or the number of its column."""
+        if self.classes is None:
+            return f"the class of column {index}"
+        return f"the class {self.classes[index : index + 1].tolist()[0]!r}"
+
     def metric(self, n_outputs: int) -> str | None:
         """How accuracy is counted: by the largest output ("class"), by signs ("sign"), or not."""
         if self.kind == "labels":
             return "class" if n_outputs > 1 else "sign"
         return {"one_hot": "class", "multilabel": "sign"}.get(self.kind)
 
-    def decide(self, logits: np.ndarray) -> np.ndarray:
-        """Logits (m, n_outputs) as predictions in the form of the fitted y."""
+    def function(self, loss: LossFunction, n_outputs: int) -> str:
+        """The function of the logits of which :meth:`predictions` are made, as engines name it."""
+        if self.kind != "values":
+            return "logits"
+        return output_function(loss.code, n_outputs) or "output"
+
+    def predictions(self, out: np.ndarray) -> np.ndarray:
+        """Outputs (m, n_outputs) as predictions in the form of the fitted y."""
+        if self.kind == "values":
+            return out[:, 0] if self.vector else out
+        return self._decide(out)
+
+    def probabilities(self, p: np.ndarray) -> np.ndarray:
+        """The output function of the logits, (m, n_outputs), with a column for each class."""
+        if self.kind == "labels" and p.shape[1] == 1:
+            return np.concatenate([1 - p, p], axis=1)
+        return p
+
+    def _decide(self, logits: np.ndarray) -> np.ndarray:
+        """Logits as classes, or as 0 and 1."""
         n_outputs = logits.shape[1]
         if self.kind == "labels":
             assert self.classes is not None
@@ -144,6 +168,11 @@ class Target:
             return (np.arange(n_outputs) == logits.argmax(axis=1)[:, None]).astype(np.int64)
         decided = (logits > 0).astype(np.int64)
         return decided[:, 0] if self.vector else decided
+
+
+def probability_function(loss: LossFunction, n_outputs: int) -> str | None:
+    """The function of the logits that gives probabilities of classes; None if the loss has none."""
+    return output_function(loss.code, n_outputs) if loss.code in PROBABILITIES else None
 
 
 def _label_like(y: np.ndarray) -> bool:

@@ -11,9 +11,9 @@ import fastnn
 MODULES = [
     "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.split",
     "embeddings", "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs",
-    "losses", "model", "muon", "normalizations", "optimizers", "plots", "schedules.base",
-    "schedules.compositions", "schedules.cycles", "schedules.decays", "schedules.plateau",
-    "stochastic", "training",
+    "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
+    "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
+    "schedules.plateau", "stochastic", "training",
 ]  # fmt: skip
 
 
@@ -38,8 +38,8 @@ PUBLIC = dict(public())
 WITHOUT_EXAMPLE = {
     "activations.from_config", "initializers.Initializer", "initializers.config",
     "initializers.from_config", "layers.from_config", "losses.from_config",
-    "optimizers.get", "engines.choice", "engines.current", "schedules.Schedule", "schedules.get",
-    "schedules.from_config", "schedules.checked_values", "schedules.follows",
+    "metrics.get", "optimizers.get", "engines.choice", "engines.current", "schedules.Schedule",
+    "schedules.get", "schedules.from_config", "schedules.checked_values", "schedules.follows",
     "schedules.of_hyperparameter",
 }  # fmt: skip
 

@@ -265,9 +265,9 @@ def test_a_plateau_of_losses_below_0():
 
 def test_the_mode_follows_from_the_metric():
     schedule = ReduceOnPlateau(patience=0, metric="val_accuracy")
-    state = schedule.observe(None, {"val_accuracy": 0.5})
-    assert schedule.observe(state, {"val_accuracy": 0.6}).best == 0.6
-    assert schedule.observe(state, {"val_accuracy": 0.4}).value == 0.1
+    state = schedule.observe(None, {"val_accuracy": 0.5}, "max")
+    assert schedule.observe(state, {"val_accuracy": 0.6}, "max").best == 0.6
+    assert schedule.observe(state, {"val_accuracy": 0.4}, "max").value == 0.1
     assert ReduceOnPlateau(patience=0).observe(Plateau(1.0, 0.5), {"loss": 0.4}).best == 0.4
 
 

@@ -187,6 +187,7 @@ class Data:
     scale: float = 1.0
     share: float = 1.0  # m/n for a batch of m of the fit's n rows; sse scales penalties by it
     metric: str | None = None  # how accuracy is counted: by "class", by "sign", or not
+    some_rows: bool = False  # the order holds some rows, perhaps repeatedly, not each once
     separate: bool = False  # pieces of a batch are small batches, with statistics of their own
 
     def __post_init__(self):
@@ -204,8 +205,9 @@ class Data:
 
         weights = spread(self.weights)
         return replace(
-            self, X=X, order=rows, Y=spread(self.Y), labels=spread(self.labels), weights=weights
-        )
+            self, X=X, order=rows, Y=spread(self.Y), labels=spread(self.labels), weights=weights,
+            some_rows=True,
+        )  # fmt: skip
 
     def features(self, rows, dtype) -> np.ndarray:
         """Some rows of X in the network's dtype, scaled."""
@@ -222,7 +224,7 @@ class Data:
         """The sum of the weights, or the number of rows."""
         if self.weights is None:
             return float(self.n_rows)
-        is_part = self.order is not None and len(self.order) != len(self.X)
+        is_part = self.some_rows or (self.order is not None and len(self.order) != len(self.X))
         weights = self.weights[self.order] if is_part else self.weights
         return float(np.add.accumulate(weights)[-1])
 

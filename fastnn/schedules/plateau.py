@@ -57,7 +57,8 @@ class ReduceOnPlateau(Formula):
     metric : str, default "loss"
         A key of the history: "val_loss", for example.
     mode : {"auto", "min", "max"}
-        Whether smaller or larger is better; "auto" is "max" for an accuracy.
+        Whether smaller or larger is better; "auto" is "max" for accuracies and those metrics of
+        which more is better.
     threshold : float, default 1e-4
         An improvement is better than the best by more than this, at least 0.
     threshold_mode : {"rel", "abs"}
@@ -132,13 +133,18 @@ class ReduceOnPlateau(Formula):
                 f"{', '.join(map(repr, known))}{hint}"
             )
 
-    def observe(self, state: Plateau | None, values: Mapping[str, float]) -> Plateau:
-        """How far it has got after an epoch with these values."""
+    def observe(
+        self, state: Plateau | None, values: Mapping[str, float], direction: str = "min"
+    ) -> Plateau:
+        """How far it has got after an epoch with these values.
+
+        `direction` is that in which its metric gets better, "min" or "max".
+        """
         self.check_metric(values)
         state = Plateau(self.start) if state is None else state
         value = float(values[self.metric])
         best, waited = state.best, state.waited + 1
-        if self._is_better(value, best):
+        if self._is_better(value, best, direction if self.mode == "auto" else self.mode):
             best, waited = value, 0
         cooling = state.cooling
         if cooling > 0:
@@ -149,12 +155,11 @@ class ReduceOnPlateau(Formula):
             found = replace(found, value=reduced, waited=0, cooling=self.cooldown)
         return found
 
-    def _is_better(self, value: float, best: float | None) -> bool:
+    def _is_better(self, value: float, best: float | None, direction: str) -> bool:
         if best is None:
             return not np.isnan(value)
         margin = self.threshold * (abs(best) if self.threshold_mode == "rel" else 1)
-        upwards = self.mode == "max" or (self.mode == "auto" and "accuracy" in self.metric)
-        return value > best + margin if upwards else value < best - margin
+        return value > best + margin if direction == "max" else value < best - margin
 
 
 @dataclass(frozen=True, repr=False)
