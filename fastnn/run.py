@@ -320,8 +320,7 @@ class Fit:
     @property
     def is_finite(self) -> bool:
         """Whether all parameters, statistics, averages and slots are finite."""
-        arrays = (*self._trained, self.ws.slots.reshape(-1))
-        return all(is_finite(array) for array in arrays)
+        return all(is_finite(array) for array in (*self._trained, *self.ws.slots) if array.size)
 
     @property
     def _trained(self) -> tuple[np.ndarray, ...]:
