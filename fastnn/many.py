@@ -213,6 +213,7 @@ class _Job:
         """Whether there is more to train."""
         return not self.has_ended and self.error is None
 
+    @np.errstate(all="ignore")
     def train(self, until: float) -> None:
         """Train up to this number of epochs, or to the end."""
         net = self.net
@@ -221,11 +222,11 @@ class _Job:
                 self.training = preparation.ready(self.checked)
                 self._epochs = net._epochs = Epochs(self.training)
             assert self.training is not None
-            history = self.training.history
+            history, advance = self.training.history, self._epochs.advance
             while history.n_epochs < until:
-                if next(self._epochs, None) is None:
-                    self._finish()
-                    break
+                advance()
+        except StopIteration:
+            self._finish()
         except Exception as error:
             error.add_note(f"in train_many, specs[{self.index}]: {_shown(self.spec)}")
             self.error = error

@@ -135,16 +135,7 @@ def ready(checked: Checked) -> Training:
         net.set_fitted(loss, target)
 
     return Training(
-        net,
-        settings,
-        fit,
-        history,
-        validation,
-        validation_ws,
-        average,
-        checked.watch,
-        bar,
-        adopt,
+        net, settings, fit, history, validation, validation_ws, average, checked.watch, bar, adopt
     )
 
 

@@ -355,6 +355,10 @@ class Epochs(Iterator[EpochLine]):
     @interrupts.deferred
     @np.errstate(all="ignore")
     def __next__(self) -> EpochLine:
+        return self.advance()
+
+    def advance(self) -> EpochLine:
+        """``next``, for callers that ignore floating-point errors and are not the main thread."""
         net = self.training.net
         if self._has_ended:
             raise StopIteration
