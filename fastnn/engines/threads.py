@@ -195,7 +195,7 @@ def numba_pool(n_threads: int):
     aborts on concurrent calls. A forked child whose parent used the pool must not enter it. The end
     restores the number of threads that other code has set for Numba.
     """
-    if not _pool_is_ready():
+    if not pool_is_ready():
         yield False
         return
     import numba
@@ -208,7 +208,7 @@ def numba_pool(n_threads: int):
         numba.set_num_threads(before)
 
 
-def _pool_is_ready() -> bool:
+def pool_is_ready() -> bool:
     """Launch the pool if it is not running; warn once if that is impossible."""
     global _pool_started, _pool_trouble
     with _lock:

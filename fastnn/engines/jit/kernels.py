@@ -13,6 +13,7 @@ import numpy as np
 from numba.core import types
 
 from ... import interrupts
+from .. import threads
 from . import cache, isa
 from .memory import Pointer, context_type, op_type
 
@@ -106,6 +107,11 @@ def address(name: str, dtype) -> int:
         A registered name.
     dtype : numpy dtype
         float32 or float64.
+
+    Returns
+    -------
+    int
+        0 for the parallel one where Numba's pool cannot be had.
     """
     key = (name, np.dtype(dtype).name)
     known = _addresses.get(key)
@@ -114,6 +120,8 @@ def address(name: str, dtype) -> int:
     with _lock:
         if key not in _addresses:
             parallel = bool(_functions[name][2].get("parallel"))
+            if parallel and not threads.pool_is_ready():  # its code calls the pool's functions
+                return 0
             compiled = cache.load(f"{key[0]}-{key[1]}", isa.codegen(parallel))
             if compiled is None:
                 interrupts.check()  # compiling takes seconds: Ctrl-C need not wait for all kernels
