@@ -18,6 +18,7 @@ from . import callbacks, engines, interrupts, preparation
 from . import halving as halvings
 from .callbacks import Callback
 from .crew import Crew
+from .epochs import Epochs
 from .errors import TrainManyError, TrainManyInterrupt
 from .halving import Halving, Rung
 from .model import Sequential
@@ -27,7 +28,7 @@ from .preparation import Checked
 from .progress import ProgressBar
 from .settings import Settings
 from .sharing import Shared
-from .training import Epochs, Training
+from .training import Training
 
 _OF_NETWORKS = tuple(inspect.signature(Network.__init__).parameters)[1:]
 _OF_FITS = ("y", *(field.name for field in dataclasses.fields(Settings)))

@@ -11,12 +11,12 @@ from typing import Self
 import numpy as np
 
 from . import interrupts, streams
+from .epochs import Epochs
 from .history import History
 from .inference import Inference
 from .preparation import prepare
 from .run import Fit, TrainingState
 from .settings import Settings
-from .training import Epochs
 
 
 class Sequential(Inference):
