@@ -67,6 +67,8 @@ class Epochs(Iterator[EpochLine]):
         has come to its yield.
         """
         self._has_ended = True
+        if not self._gave_way:
+            self.training.net._epochs = None
         with contextlib.suppress(type(error)):
             self._lines.throw(error)  # type: ignore[attr-defined]
 
