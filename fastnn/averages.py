@@ -16,6 +16,7 @@ import numpy as np
 from .checks import real_number, true_or_false, whole_number
 from .engines.workspace import Workspace, aligned_zeros
 from .run import Fit, TrainingState
+from .scheduling import ENDLESS
 from .validation import Validation
 
 _KEPT = ("average", "last", "best")
@@ -305,12 +306,12 @@ class Averaging:
             raise ValueError("keep='best' compares validation losses: give validation_data")
         self._fit, self._rule, self._validation = fit, rule, validation
         self._before = fit.state.average
-        self._continues, self._is_resumed = self._is_continued(), is_resumed
+        self._continues = self._is_continued()
         n_epochs, n_steps = length
         resumed = self._before if is_resumed else None
         self._now = self._begun(n_epochs) if resumed is None else resumed
-        if n_epochs is not None and n_steps is not None:
-            self._now.check_length(fit.state, n_epochs, n_steps)
+        if n_epochs is not None:
+            self._now.check_length(fit.state, n_epochs, ENDLESS if n_steps is None else n_steps)
         self._is_open = False
         self._best: np.ndarray | None = None
         self._lowest = math.inf
@@ -359,12 +360,10 @@ class Averaging:
             array[:] = values
 
     def begin(self) -> None:
-        """Go on from the last weights, or begin a new average."""
+        """Go on from the last weights, or begin a new average; a checkpoint is read after this."""
         self._is_open = True
         vector, old = self._now.vector, self._before
-        if self._is_resumed:
-            pass  # the checkpoint has it all
-        elif self._continues:
+        if self._continues:
             assert old is not None
             assert old.last is not None
             if old.vector is not vector:

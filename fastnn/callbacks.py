@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from .checks import whole_number
@@ -131,9 +130,11 @@ class Calls:
 
     def fit_end(self, training: Training) -> None:
         """Tell all that were told of the beginning, in the same order, also if one raises."""
-        with ExitStack() as stack:
-            while self._begun:
-                stack.callback(self._begun.pop().on_fit_end, training)
+        if self._begun:
+            try:
+                self._begun.pop(0).on_fit_end(training)
+            finally:
+                self.fit_end(training)
 
     @property
     def follow_steps(self) -> bool:

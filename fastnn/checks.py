@@ -11,6 +11,9 @@ import numpy as np
 #: Elements. Below this size, call overhead dominates.
 _SMALL = 1000
 
+#: Elements that are looked at at once: an array may be a file that is larger than memory.
+_BLOCK = 1 << 20
+
 
 def whole_number(value, what: str, least: int = 1, most: int = 2**31 - 1) -> int:
     """`value` as an int within [least, most].
@@ -75,7 +78,10 @@ def is_finite(array: np.ndarray) -> bool:
         with np.errstate(over="ignore", invalid="ignore"):
             if math.isfinite(array.sum()):
                 return True
-    return bool(np.isfinite(array).all())
+    flat = array.reshape(-1)
+    return all(
+        np.isfinite(flat[first : first + _BLOCK]).all() for first in range(0, flat.size, _BLOCK)
+    )
 
 
 def check_dtype(dtype) -> np.dtype:

@@ -85,14 +85,19 @@ def train(training: Training) -> None:
     optimizer, objective = cast(LBFGS, settings.optimizer), Objective(fit)
     began = time.perf_counter()
 
-    def accept(x: np.ndarray) -> None:
+    def begin() -> None:
         nonlocal began
+        training.begin_iteration()
+        if training.stopped is not None:
+            raise _Stopped
+        began = time.perf_counter()
+
+    def accept(x: np.ndarray) -> None:
         objective.accept(x)
         fit.count(1, optimizer.lr)
         training.complete_iteration(objective.values(), time.perf_counter() - began)
-        began = time.perf_counter()
-        if training.stopped is not None:
-            raise _Stopped
+        if training.n_steps is None or fit.steps_done < training.n_steps:
+            begin()
 
     options: dict[str, Any] = {
         "maxcor": optimizer.history, "ftol": optimizer.ftol, "gtol": optimizer.gtol,
@@ -100,6 +105,7 @@ def train(training: Training) -> None:
         "maxiter": _ENDLESS if training.n_steps is None else training.n_steps,
     }  # fmt: skip
     try:
+        begin()
         found = minimize(
             objective, objective.start, jac=True, method="L-BFGS-B", callback=accept,
             options=options,

@@ -19,10 +19,14 @@ from .targets import (
     check_weights,
     choose_loss,
     describe_target,
+    given_classes,
     make_data,
     probability_function,
 )
 from .validation import Validation
+
+#: What targets without classes are, in messages.
+_KINDS = {"one_hot": "rows of 0 and 1", "multilabel": "columns of 0 and 1", "values": "numbers"}
 
 
 class Inference(Network):
@@ -36,17 +40,26 @@ class Inference(Network):
         """X, which is checked already, and y in the form that engines read."""
         return make_data(X, y, self.n_outputs, target, loss, self.dtype, self.input_scale, what)
 
-    def _describe(self, y, n_rows: int, loss) -> tuple[LossFunction, Target]:
-        """The loss and the kind of targets; those of the last fit if the loss is the same."""
+    def _describe(self, y, n_rows: int, loss, classes=None) -> tuple[LossFunction, Target]:
+        """The loss and the kind of targets; those of the last fit if the loss is the same.
+
+        `classes` are all labels of y, if they are given.
+        """
         if isinstance(loss, str) and loss == "auto":
-            chosen = self._loss or losses.get(choose_loss(y, self.n_outputs).name)
+            in_columns = np.ndim(y) == 2 and np.shape(y)[1] > 1
+            known = y if classes is None or in_columns else classes
+            chosen = self._loss or losses.get(choose_loss(known, self.n_outputs).name)
         else:
             chosen = losses.get(loss)
         if isinstance(chosen, Custom):
             chosen.check_function()
         if self._target is not None and self._loss is not None and _alike(chosen, self._loss):
-            return chosen, self._target
-        return chosen, describe_target(y, n_rows, self.n_outputs, chosen)
+            target = self._target
+        else:
+            target = describe_target(y, n_rows, self.n_outputs, chosen, classes)
+        if classes is not None:
+            _check_classes(classes, target, self.n_outputs, chosen)
+        return chosen, target
 
     # -- prediction ---------------------------------------------------------------------------
 
@@ -344,6 +357,21 @@ class Inference(Network):
     def __getstate__(self):
         # Workspaces hold addresses of this process, and plans belong to this version.
         return {**self.__dict__, "_idle": idle.IdleWorkspaces(), "_plans": {}}
+
+
+def _check_classes(classes, target: Target, n_outputs: int, loss: LossFunction) -> None:
+    """Refuse classes that are not those of the targets."""
+    if target.classes is None:
+        raise ValueError(
+            f"classes belongs to labels, but with the loss {loss.name} these targets are "
+            f"{_KINDS[target.kind]}: leave classes out"
+        )
+    found = given_classes(classes, n_outputs, loss)
+    if found.shape != target.classes.shape or (found != target.classes).any():
+        raise ValueError(
+            f"classes is {found.tolist()}, but the network has been fitted with "
+            f"{target.classes.tolist()}: leave classes out, or use a new network"
+        )
 
 
 def _alike(loss: LossFunction, other: LossFunction) -> bool:

@@ -23,6 +23,7 @@ import threading
 from _signal import SIGINT, default_int_handler, getsignal, signal
 from _thread import get_ident
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -88,6 +89,11 @@ def deferred(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return section
 
 
+def interruptible(function: Callable[..., _R], *args) -> _R:
+    """Call code of the user, in which Ctrl-C is raised at once, also within a section."""
+    return function(*args)
+
+
 def came() -> bool:
     """Whether a SIGINT is pending for this thread, which is then the main thread."""
     return _pending and _is_main_thread()
@@ -105,9 +111,11 @@ def _note(_signum, frame) -> None:
     """The handler of SIGINT in a section."""
     global _pending
     _pending = True  # first: a handler of another signal may raise in any later line
-    if not _in_section(frame):
+    within = _within(frame)
+    if within is not _SECTION:
         _pending = False
-        signal(SIGINT, default_int_handler)
+        if within is None:
+            signal(SIGINT, default_int_handler)
         raise KeyboardInterrupt
 
 
@@ -116,7 +124,7 @@ def _handler_to_restore() -> Any:
     if not _is_main_thread():
         return None
     handler = getsignal(SIGINT)
-    if handler is _note and not _in_section(sys._getframe(2)):
+    if handler is _note and _within(sys._getframe(2), _SECTION) is None:
         return default_int_handler  # an earlier section could not restore it
     if handler is _note or handler is default_int_handler or _is_asyncio(handler):
         return handler
@@ -132,11 +140,12 @@ def _is_main_thread() -> bool:
     return get_ident() == threading.main_thread().ident
 
 
-def _in_section(frame) -> bool:
-    """Whether this frame or one of its callers is a section."""
-    while frame is not None and frame.f_code is not _SECTION:
+def _within(frame, *codes) -> CodeType | None:
+    """Which of these the frame or the first of its callers runs: by default of all marks."""
+    codes = codes or (_SECTION, _INTERRUPTIBLE)
+    while frame is not None and frame.f_code not in codes:
         frame = frame.f_back
-    return frame is not None
+    return None if frame is None else frame.f_code
 
 
 def _is_asyncio(handler) -> bool:
@@ -148,3 +157,5 @@ def _is_asyncio(handler) -> bool:
 
 #: The code object that all sections share.
 _SECTION = deferred(len).__code__  # type: ignore[attr-defined]
+
+_INTERRUPTIBLE = interruptible.__code__

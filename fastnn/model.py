@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import weakref
+from typing import Self
 
 import numpy as np
 
-from . import interrupts
+from . import interrupts, streams
 from .history import History
 from .inference import Inference
 from .preparation import prepare
@@ -103,6 +105,7 @@ class Sequential(Inference):
         rows=None,
         sample_weight=None,
         class_weight=None,
+        classes=None,
         validation_data=None,
         validation_split=0.0,
         metrics=(),
@@ -127,9 +130,12 @@ class Sequential(Inference):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like, shape (m, n_inputs), or iterable of batches
             Any real type. Integers, float16 and the other float are converted batch by batch,
-            without a copy of X.
+            without a copy of X, which may be a file larger than memory (``np.memmap``). Without
+            y, an iterable whose items (X, y) or (X, y, sample_weight) are one step each, in this
+            order: a list or a loader, a function that returns an iterator for each epoch, or one
+            iterator, which serves one epoch.
         y : array_like, shape (m,) or (m, n_outputs)
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
@@ -159,6 +165,9 @@ class Sequential(Inference):
             classes count alike, as in scikit-learn: n_rows / (n_classes * rows of the class),
             where a row with a sample weight counts as so many rows. Validation and `evaluate` are
             not weighted.
+        classes : array_like, optional
+            All labels that y may hold, for where the rows of this fit, or the first of several
+            batches, do not hold every one.
         validation_data : tuple (X, y), optional
             Rows to evaluate after every epoch.
         validation_split : float, default 0
@@ -250,8 +259,11 @@ class Sequential(Inference):
         """
         arguments = locals()
         epochs_of_fit = self._start(**{k: v for k, v in arguments.items() if k != "self"})
-        for _ in epochs_of_fit:
-            pass
+        try:
+            for _ in epochs_of_fit:
+                pass
+        finally:
+            epochs_of_fit.close()
         return epochs_of_fit.training.history
 
     @functools.wraps(fit, assigned=("__annotations__",))
@@ -306,27 +318,81 @@ class Sequential(Inference):
             )
         return epochs_of_fit
 
+    def partial_fit(self, X, y=None, classes=None, **options) -> Self:
+        """Train one epoch on some rows, as scikit-learn's estimators do: go on where training is.
+
+        It is :meth:`fit` of one epoch whose loss, optimizer and schedule are those of the last fit,
+        unless they are given. So n calls with the same rows equal ``fit(X, y, epochs=n)``, and
+        calls with one part of the rows after another, each with ``batch_size=None``, equal
+        ``fit`` on an iterable of these parts, bit for bit (but for schedules that count epochs, and
+        penalties of a loss that is a sum).
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs), or iterable of batches
+        y : array_like, shape (m,) or (m, n_outputs)
+        classes : array_like, optional
+            All labels that y may hold in this and later calls; without it those of the first y.
+        **options
+            All other arguments of :meth:`fit`, but for `epochs`, `steps`, `seconds` and
+            `initial_epoch`. There is no progress bar by default, and a schedule that lasts a fit
+            has ended with it.
+
+        Returns
+        -------
+        Sequential
+            The network; ``history`` is that of this epoch.
+
+        Raises
+        ------
+        TypeError
+            If an option says how long the fit is.
+        Exception
+            All that :meth:`fit` raises.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> for X, y in [([[0.0], [1.0]], ["a", "a"]), ([[3.0], [4.0]], ["b", "b"])] * 300:
+        ...     _ = net.partial_fit(X, y, classes=["a", "b"])
+        >>> net.predict([[0.0], [4.0]])
+        array(['a', 'b'], dtype='<U1')
+        """
+        for name in ("epochs", "steps", "seconds", "initial_epoch"):
+            if name in options:
+                raise TypeError(f"partial_fit trains one epoch: leave out {name}, or call fit")
+        last = self._state
+        if last is not None:
+            options.setdefault("optimizer", last.optimizer)
+            progress = last.progress
+            if progress is not None and not progress.schedule.lasts_a_fit:
+                options.setdefault("schedule", progress.schedule)
+        options.setdefault("progress", False)
+        self.fit(X, y, classes=classes, epochs=1, **options)
+        return self
+
     def _start(self, X, y=None, **options) -> Epochs:
         """Prepare a fit; another one that waits between two epochs is ended."""
         settings = Settings(**options)
-        other = self._epochs_that_run
-        if other is not None and other.is_running:
-            raise RuntimeError(
-                "the network is being trained, by a callback's own fit or in another thread: a "
-                "network has one fit at a time"
-            )
-        if other is not None:
-            other.give_way()
-        self._epochs = None
-        epochs = Epochs(prepare(self, X, y, settings))
-        self._epochs = weakref.ref(epochs)
-        return epochs
-
-    @property
-    def _epochs_that_run(self) -> Epochs | None:
-        """The epochs of the present fit, if there is one that has not ended."""
-        return None if self._epochs is None else self._epochs()
+        with self.__dict__.setdefault("_preparing", threading.RLock()):
+            other = None if self._epochs is None else self._epochs()
+            if other is not None:
+                other.give_way()
+            self._epochs = None
+            source = streams.of(X, y, options)
+            try:
+                if source is not None:
+                    settings = Settings(**source.options)
+                epochs_of_fit = Epochs(prepare(self, X, y, settings, source))
+            except BaseException:
+                if source is not None:
+                    source.close()
+                raise
+            self._epochs = weakref.ref(epochs_of_fit)
+        return epochs_of_fit
 
     def __getstate__(self):
         # A prepared fit holds addresses of this process.
-        return {**super().__getstate__(), "_prepared": None, "_epochs": None}
+        own = {"_prepared": None, "_epochs": None}
+        return {k: v for k, v in (super().__getstate__() | own).items() if k != "_preparing"}

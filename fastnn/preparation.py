@@ -19,8 +19,10 @@ from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
 from .progress import ProgressBar
-from .run import TrainingState
+from .run import Fit
+from .scheduling import Progress
 from .settings import Settings
+from .streams import Converter, Source, StreamTraining
 from .targets import Target, make_data
 from .training import Training
 from .validation import Validation, split
@@ -40,8 +42,10 @@ class _Targets(NamedTuple):
     valid_y: Any
 
 
-def prepare(net: Sequential, X, y, settings: Settings) -> Training:
+def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = None) -> Training:
     """A fit that is ready to begin; the network is unchanged until it does.
+
+    With a `source`, X and y are not read, and every item of it is a batch.
 
     Raises
     ------
@@ -49,10 +53,15 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
         If an argument is invalid.
     """
     optimizer, engine = settings.optimizer, engines.current()
-    X = net._features(X, net.n_inputs)
-    loss, target, data, valid, valid_y = _targets(net, X, y, settings)
-    batch_size = settings.rows_of_batch(data.n_rows)
-    data.batch_size = min(batch_size * settings.accumulate, data.n_rows)
+    converter = None if source is None else Converter(net, source, settings)
+    if converter is None:
+        X = net._features(X, net.n_inputs)
+        loss, target, data, valid, valid_y = _targets(net, X, y, settings)
+        batch_size = settings.rows_of_batch(data.n_rows)
+        data.batch_size = min(batch_size * settings.accumulate, data.n_rows)
+    else:
+        loss, target, data, valid, valid_y = _of_batches(net, converter, settings)
+        X, batch_size = data.X, data.n_rows
     plan = net.lower(loss, X.shape[1])
     if optimizer.full_batch:
         full_batch.check(plan, settings)
@@ -77,15 +86,22 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     last, state = (None, None) if resumes else (net._prepared, net._state)
     fit = run.prepare(
         last, state, engine, plan, params, statistics, optimizer,
-        data.batch_size, settings.freeze, small, settings.average is not None,
+        data.batch_size if source is None else source.most_rows, settings.freeze, small,
+        settings.average is not None,
     )  # fmt: skip
-    length = settings.length(data.n_batches)
+    n_batches, n_rows = data.n_batches, data.n_rows
+    if source is not None and converter is not None:
+        n_batches, n_rows = source.n_batches or 0, source.rows_of_epoch
+        converter.divide_penalties(plan)
+    length = settings.length(n_batches or None)
     n_epochs, n_steps = length
     total = None
-    if n_steps is not None and n_epochs is not None:
-        total = min(n_steps * data.batch_size, n_epochs * data.n_rows)
-        n_epochs += settings.initial_epoch
-    _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
+    if n_steps is not None and n_epochs is not None and n_rows:
+        total = n_epochs * n_rows
+        if settings.steps is not None:
+            total = min(n_steps * data.batch_size, total)
+    n_epochs = None if n_epochs is None else n_epochs + settings.initial_epoch
+    _start_with_epoch(settings, fit, n_batches)
     keeper = None
     if settings.checkpoint is not None:
         about = describe(net, settings, fit, data, names, target, loss, valid)
@@ -94,7 +110,7 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
     with bar.preparing():
         shuffles = settings.shuffle and not optimizer.full_batch
         directions = {name: metrics.direction(name, measures) for name in names}
-        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions)
+        fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions, n_batches)
         average, validation_ws = None, None
         if validation is not None:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
@@ -111,15 +127,36 @@ def prepare(net: Sequential, X, y, settings: Settings) -> Training:
         net._params, net._statistics, net.history = params, statistics, history
         net.set_fitted(loss, target)
 
-    return Training(
-        net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt, keeper
-    )
+    parts = net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt
+    if source is None or converter is None:
+        return Training(*parts, keeper)
+    history.n_rows = source.n_rows or 0
+    return StreamTraining(*parts, None, source=source, converter=converter)
 
 
-def _start_with_epoch(epoch: int, state: TrainingState, n_batches: int) -> None:
-    """Take the orders, masks and noise of an epoch and of those after it, if it is to come."""
-    if epoch > state.epoch:
-        state.epoch, state.total_steps = epoch, epoch * n_batches
+def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:
+    """Take the orders, masks and noise of an epoch and of those after it, if it is to come.
+
+    So do a schedule of the fit that is counted on from fit to fit, and an optimizer without a state
+    of its own.
+    """
+    epoch, state, schedule = settings.initial_epoch, fit.state, settings.schedule
+    if epoch <= state.epoch:
+        return
+    if not n_batches:
+        raise ValueError(
+            "initial_epoch counts steps by the batches of an epoch, but how many it has is not "
+            "known: give batches with a length, such as a list, or leave initial_epoch out"
+        )
+    total = epoch * n_batches
+    # The old state stays as it is until the fit begins.
+    fit.state = replace(state, epoch=epoch, total_steps=total)
+    if not fit.ws.slots.size:
+        fit.state.step = total
+    elif not state.step:
+        fit.state.optimizer_epoch = epoch
+    if schedule is not None and not schedule.lasts_a_fit and not state.total_steps:
+        fit.state.progress = Progress(schedule, 0, 0)
 
 
 def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
@@ -129,7 +166,7 @@ def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
         y = _some_of(y, rows, len(X), "y")
         weight = None if weight is None else _some_of(weight, rows, len(X), "sample_weight")
     n_rows = len(X) if rows is None else len(rows)
-    loss, target = net._describe(y, n_rows, settings.loss)
+    loss, target = net._describe(y, n_rows, settings.loss, settings.classes)
     stand_in = X if rows is None else np.empty((n_rows, 0), net.dtype)
     data = make_data(stand_in, y, net.n_outputs, target, loss, net.dtype, net.input_scale)
     valid, valid_y = None, None
@@ -149,6 +186,21 @@ def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
         _ = data.weight_sum  # of the rows in their first order, whatever the epoch
     if settings.validation_data is not None:
         valid, valid_y = _validation_data(net, settings.validation_data, X.shape[1], target, loss)
+    return _Targets(loss, target, data, valid, valid_y)
+
+
+def _of_batches(net: Sequential, converter: Converter, settings: Settings) -> _Targets:
+    """What the first batch says, and the data of validation."""
+    if settings.optimizer.full_batch:
+        raise ValueError(
+            f"{type(settings.optimizer).__name__} takes all rows at once, not batches: give "
+            "arrays, or use another optimizer such as 'adam'"
+        )
+    loss, target, data = converter.loss, converter.target, converter.first
+    valid, valid_y = None, None
+    if settings.validation_data is not None:
+        n_inputs = data.X.shape[1]
+        valid, valid_y = _validation_data(net, settings.validation_data, n_inputs, target, loss)
     return _Targets(loss, target, data, valid, valid_y)
 
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +39,9 @@ _FIRST_WORK = 1 << 30
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
 #: float32.
 PIECE_ELEMENTS = 1 << 22
+
+#: Steps whose hyperparameters are computed at once where every step is a call.
+_AHEAD = 64
 
 _AVERAGE = COMMON.index("average")
 
@@ -235,7 +238,8 @@ class Fit:
     def __init__(self, engine: Engine, ws: Workspace, state: TrainingState):
         self.engine, self.ws, self.state, self.seed = engine, ws, state, 0
         self.steps_done, self.rate, self.lr_factor = 0, 0.0, 1.0
-        self.epoch_first, self.epoch_batches = 0, 0
+        self.epoch_first, self.epoch_batches, self._planned = 0, 0, 0
+        self._ahead: Any = None
         self.release()
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)
@@ -244,20 +248,22 @@ class Fit:
 
     def begin(
         self, data: Data, shuffle: bool, seed: int, n_steps: int | None,
-        schedule: Schedule | None = None, metrics=None,
+        schedule: Schedule | None = None, metrics=None, n_batches: int | None = None,
     ) -> None:  # fmt: skip
         """Set the rows of a fit, and compile and bind kernels, so that no epoch has to.
 
         `n_steps` is None if it is not known; `schedule` multiplies the learning rate; `metrics`
-        are the names of an epoch's values.
+        are the names of an epoch's values. `n_batches` are those of an epoch, or 0 if that is not
+        known; by default those of `data`.
 
         Raises
         ------
         ValueError
             If a schedule is shorter than the training; nothing is changed then.
         """
+        n_batches = data.n_batches if n_batches is None else n_batches
         self.scheduled = Scheduled(
-            self.state, self.ws.plan.schedules, schedule, data.n_batches, n_steps, metrics
+            self.state, self.ws.plan.schedules, schedule, n_batches, n_steps, metrics
         )
         self.data, self.seed = data, seed
         self.ws.threads_used.clear()
@@ -285,7 +291,6 @@ class Fit:
     def resume(self, steps: int, results: np.ndarray, rate: float, lr_factor: float) -> None:
         """Go on after so many steps of a fit; `results` are those of an epoch under way."""
         self.steps_done, self.rate, self.lr_factor = steps, rate, lr_factor
-        self.state.progress = self.scheduled.progress
         self.results[: len(results)] = results
         self._total_steps = self.state.total_steps - len(results)
 
@@ -306,14 +311,24 @@ class Fit:
         self.data.order, self.epoch_first = order, first
         self.epoch_batches = self.data.n_batches if end is None else end
         # All of the epoch's, so that a schedule that fails does so between two epochs.
-        count = self.epoch_batches - first
+        self.plan_steps(first, self.epoch_batches - first)
+        self._total_steps = self.state.total_steps - first
+        for kept, array in zip(self._start, start or self._trained, strict=True):
+            kept[:] = array
+
+    def plan_steps(self, first: int, count: int) -> None:
+        """Compute what follows schedules in the next steps, from batch `first` of the epoch on.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`begin_epoch`.
+        """
+        self._planned, self._ahead = first, None
         self._scheduled = with_schedules(
             self.ws.plan, np.empty((count, 0)), self.state.total_steps, self.scheduled.operations
         )
         self._rates = self.scheduled.begin_epoch(self.state, count)
-        self._total_steps = self.state.total_steps - first
-        for kept, array in zip(self._start, start or self._trained, strict=True):
-            kept[:] = array
 
     @property
     def epoch_start(self) -> tuple[np.ndarray, ...]:
@@ -354,29 +369,53 @@ class Fit:
         """Whether a batch is larger than the workspace: its gradient is summed in pieces."""
         return min(self.data.batch_size, self.data.n_rows) > self.ws.rows
 
-    def steps(self, first: int, last: int) -> int:
+    def steps(self, first: int, last: int, place: int | None = None) -> int:
         """Train on the minibatches first, ..., last-1; returns how many.
 
-        They are fewer than last - first only if the loss of the next one is not finite.
+        They are fewer than last - first only if the loss of the next one is not finite. `place` is
+        the number of the first one in the epoch, where the data are not all rows of it.
         """
-        state, done = self.state, slice(first - self.epoch_first, last - self.epoch_first)
-        rates = self._rates[done] * self.lr_factor
-        hyper = self.scheduled.optimizer.hyper(state.step + 1, rates)
+        place = first if place is None else place
+        state, count = self.state, last - first
+        hyper, rates = self._next_hyper(place, count, count if place == first else _AHEAD)
         if state.average is not None:
-            ends = last == self.epoch_batches
-            hyper[:, _AVERAGE] = state.average.shares(state, last - first, ends)
-        if self.ws.plan.schedules:
-            hyper = np.column_stack([hyper, self._scheduled[done]])
+            ends = place + count == self.epoch_batches
+            hyper[:, _AVERAGE] = state.average.shares(state, count, ends)
         steps = Steps(hyper, self.seed, state.total_steps)
         if self._in_pieces:
-            return self._steps_in_pieces(steps, first, rates)
+            return self._steps_in_pieces(steps, first, place, rates)
         self.ws.completed = 0
         try:
             return self.engine.run_batches(
-                self.ws, self.data, steps, self.results[first:last], first, last
+                self.ws, self.data, steps, self.results[place : place + count], first, last
             )
         finally:  # a user's loss may have raised an exception after some steps
             self.count(self.ws.completed, _last_rate(rates, self.ws.completed))
+
+    def _next_hyper(self, place: int, count: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
+        """Hyperparameters and rates of `count` steps; those of `ahead` are computed at once."""
+        step = self.state.step
+        known = self._ahead is not None and self._ahead[0] == (self.lr_factor, step - place)
+        if not known or not self._ahead[1] <= place <= self._ahead[1] + len(self._ahead[2]) - count:
+            first = place - self._planned
+            rates = self._rates[first : first + ahead] * self.lr_factor
+            hyper = self.scheduled.optimizer.hyper(step + 1, rates)
+            if self.ws.plan.schedules:
+                hyper = np.column_stack([hyper, self._scheduled[first : first + ahead]])
+            self._ahead = (self.lr_factor, step - place), place, hyper, rates
+        _, first, hyper, rates = self._ahead
+        rows = slice(place - first, place - first + count)
+        return hyper[rows], rates[rows]
+
+    def make_room(self, rows: int) -> None:
+        """Let the workspace take batches of so many rows; nothing that is trained changes."""
+        old, plan = self.ws, self.ws.plan
+        if rows <= old.rows or (piece_rows(plan, rows) == old.rows and rows <= old.total_rows):
+            return
+        rows += rows // 4  # for the next one that is larger
+        ws = Workspace(plan, old.params, old.state, piece_rows(plan, rows), old.update, rows)
+        ws.slots, ws.average, ws.threads_used = old.slots, old.average, old.threads_used
+        self.ws = ws
 
     def count(self, steps: int, rate: float) -> None:
         """Count completed steps; `rate` is the learning rate of the last one tried."""
@@ -387,17 +426,17 @@ class Fit:
         self.state.total_steps += steps
         self.steps_done += steps
 
-    def _steps_in_pieces(self, steps: Steps, first: int, rates: np.ndarray) -> int:
+    def _steps_in_pieces(self, steps: Steps, first: int, place: int, rates: np.ndarray) -> int:
         """Steps on batches from number `first` on that are larger than the workspace."""
         for done in range(len(steps.hyper)):
             step = Steps(steps.hyper[done : done + 1], steps.seed, steps.first + done)
-            if not self._step_in_pieces(step, first + done):
+            if not self._step_in_pieces(step, first + done, place + done):
                 self.count(0, float(rates[done]))
                 return done
             self.count(1, float(rates[done]))
         return len(steps.hyper)
 
-    def _step_in_pieces(self, steps: Steps, index: int) -> bool:
+    def _step_in_pieces(self, steps: Steps, index: int, place: int) -> bool:
         """One step, unless the loss is not finite; threads_used counts it once."""
         used = self.ws.threads_used
         before, statistics = used.copy(), self.ws.state.copy()
@@ -407,7 +446,7 @@ class Fit:
         except BaseException:  # between two small batches, of which the first has changed them
             self.ws.state[:] = statistics
             raise
-        self.results[index] = results
+        self.results[place] = results
         if not math.isfinite(results[0]):
             return False
         self.engine.update(self.ws, steps)
@@ -471,6 +510,8 @@ def prepare(
         ws = last.ws
         same = ws.is_for(plan, params, statistics) and ws.rows == rows
         if same and ws.update == update and ws.total_rows >= batch_size:
+            assert state is not None
+            last.state = state  # that of a fit which failed before its first step may differ
             return last
     ws = Workspace(plan, params, statistics, rows, update, batch_size)
     new = TrainingState(optimizer, ws.slots, statistics)

@@ -55,7 +55,7 @@ class Scheduled:
     schedule : Schedule or None
         What multiplies the learning rate.
     batches : int
-        Steps of an epoch.
+        Steps of an epoch; 0 if their number is not known.
     n_steps : int or None
         Steps of the fit, if their number is known.
     metrics : mapping of str to {"min", "max"}, optional
@@ -206,8 +206,14 @@ def resolve(schedule: Schedule, what: str, span: Span) -> Schedule:
     """
     if span.end - span.first >= ENDLESS and (schedule.lasts_a_fit or schedule.length is not None):
         raise ValueError(
-            f"{what}, {schedule!r}, needs a number of steps, but this fit ends after some seconds: "
-            "give steps or epochs, or a schedule without an end"
+            f"{what}, {schedule!r}, needs a number of steps, which this fit does not know: give "
+            "steps or epochs (with an iterable of batches that has no length, steps), or a "
+            "schedule without an end"
+        )
+    if not span.batches and has_epochs(schedule):
+        raise ValueError(
+            f"{what}, {schedule!r}, counts epochs, but how many batches an epoch has is not known: "
+            "give batches with a length, such as a list, or a schedule that counts steps"
         )
     if schedule.lasts_a_fit:
         begun = replace(span, first=0, end=span.end - span.first, epochs=0)

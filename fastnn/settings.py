@@ -36,6 +36,7 @@ class Settings:
     rows: Any = None
     sample_weight: Any = None
     class_weight: Any = None
+    classes: Any = None
     validation_data: Any = None
     validation_split: float = 0.0
     metrics: Any = ()
@@ -122,15 +123,17 @@ class Settings:
             )
         return n_rows if size is None else min(size, n_rows)
 
-    def length(self, n_batches: int) -> tuple[int | None, int | None]:
-        """(epochs, steps) of a fit with so many batches in an epoch; None where only time ends it.
+    def length(self, n_batches: int | None) -> tuple[int | None, int | None]:
+        """(epochs, steps) of a fit with so many batches in an epoch; None where it is not known.
 
         The epochs count from the first of this fit, and the last may be incomplete.
         """
         steps = self.steps
-        if self.epochs is not None:
-            most = (self.epochs - self.initial_epoch) * n_batches
-            steps = most if steps is None else min(steps, most)
+        epochs = None if self.epochs is None else self.epochs - self.initial_epoch
+        if n_batches is None:
+            return epochs, steps
+        if epochs is not None:
+            steps = epochs * n_batches if steps is None else min(steps, epochs * n_batches)
         return (None, None) if steps is None else (-(-steps // n_batches), steps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ _SMALL = 1 << 17
 def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
     """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
 
-    It is copied only if it is not contiguous, small, or of a type that engines do not read.
+    It is copied only if it is small, not contiguous or aligned, or of a type that engines do not
+    read.
 
     Raises
     ------
@@ -64,14 +66,19 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
         raise ShapeError(f"{what} is empty: its shape is {array.shape}")
     if array.size <= _SMALL or array.dtype not in FEATURE_TYPES or array.dtype == dtype:
         return _real_array(array, dtype, what)
-    array = np.ascontiguousarray(array)
+    array = _contiguous(array)
     if array.dtype.kind == "f":
         # Without a copy: min and max show NaN, infinity and numbers too large for float32.
         least, most = array.min(), array.max()
         limit = min(np.finfo(dtype).max, np.finfo(array.dtype).max)
         if not (-limit <= least and most <= limit):
-            _real_array(array, dtype, what)
+            raise _not_finite(array, dtype, what)
     return array
+
+
+def are_array(X) -> bool:
+    """Whether an object is an array, a data frame or the like, as a whole."""
+    return any(hasattr(X, name) for name in ("__array__", "__array_interface__", "toarray"))
 
 
 def _dense_array(values, what: str) -> np.ndarray:
@@ -87,12 +94,18 @@ def _dense_array(values, what: str) -> np.ndarray:
         raise ShapeError(f"{what} is not a rectangular array: {error}") from None
 
 
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """The array if it is contiguous and aligned, or a copy."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.aligned else array.copy()
+
+
 def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
     if array.dtype.kind not in "biufO":
         raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
     try:
         if array.dtype == dtype:
-            result = np.ascontiguousarray(array)
+            result = _contiguous(array)
         else:
             with np.errstate(over="ignore", under="ignore"):
                 result = np.ascontiguousarray(array, dtype=dtype)
@@ -102,11 +115,24 @@ def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
         ) from None
     if is_finite(result):
         return result
-    bad = np.argwhere(~np.isfinite(result))[0]
+    raise _not_finite(array, dtype, what)
+
+
+def _not_finite(array: np.ndarray, dtype, what: str) -> ValueError:
+    """The error that names the first element which is not finite in `dtype`."""
+    step = max(1, _SMALL // max(1, array[:1].size))  # the array may be larger than memory
+    with np.errstate(over="ignore", under="ignore"):
+        first, part = next(
+            (first, ~np.isfinite(array[first : first + step].astype(dtype)))
+            for first in range(0, len(array), step)
+            if not np.isfinite(array[first : first + step].astype(dtype)).all()
+        )
+    bad = np.argwhere(part)[0]
+    bad[0] += first
     place = f"{what}[{', '.join(map(str, bad))}] is {array[tuple(bad)]}"
     if array.dtype.kind in "fO" and not np.isfinite(float(array[tuple(bad)])):
-        raise ValueError(f"{place}: replace or drop NaN and infinity first")
-    raise ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
+        return ValueError(f"{place}: replace or drop NaN and infinity first")
+    return ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +152,15 @@ class Target:
     kind: str
     classes: np.ndarray | None
     vector: bool
+
+    @functools.cached_property
+    def counts(self) -> bool:
+        """Whether the classes are 0, 1, ..., each of which is its own position."""
+        classes = self.classes
+        if classes is None or classes.dtype.kind not in "iu":
+            return False
+        # Not np.array_equal, which turns an exception of a signal handler into False.
+        return not (classes != np.arange(len(classes))).any()
 
     def name_of_class(self, index: int) -> str:
         """A class for a message: its label, or the number of its column."""
@@ -231,8 +266,8 @@ def _check_rows(y, n_rows: int, n_outputs: int, loss: LossFunction, what: str) -
     )
 
 
-def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction) -> Target:
-    """The form of y as targets of a network with that loss.
+def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction, classes=None) -> Target:
+    """The form of y as targets of a network with that loss; `classes` are all labels, if given.
 
     Raises
     ------
@@ -262,23 +297,44 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction) -> Targe
                 f"y holds fractions in one column, but the network has {outputs}: "
                 "give class labels, or a column for each output"
             )
-    return Target("labels", _classes(flat, max(n_outputs, 2), code), vector)
+    if classes is not None:
+        classes = given_classes(classes, n_outputs, loss)
+    else:
+        classes = _classes(flat, max(n_outputs, 2), code)
+    return Target("labels", classes, vector)
 
 
-def _classes(labels: np.ndarray, n_classes: int, loss: Loss) -> np.ndarray:
+def given_classes(classes, n_outputs: int, loss: LossFunction) -> np.ndarray:
+    """The sorted labels that the argument `classes` of a fit names.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If it is no vector of distinct labels, or there are not as many as the network separates.
+    """
+    classes = _dense_array(classes, "classes")
+    if classes.ndim != 1:
+        raise ShapeError(f"classes must be a list of labels, not {classes.ndim}-D")
+    found = _classes(classes, max(n_outputs, 2), loss.code, "classes")
+    if len(_sorted_distinct(classes)) != len(classes):
+        raise ValueError("classes holds a label twice: give each label once")
+    return found
+
+
+def _classes(labels: np.ndarray, n_classes: int, loss: Loss, what: str = "y") -> np.ndarray:
     """The sorted labels; whole numbers below n_classes give all of 0, ..., n_classes - 1."""
     try:
         classes = _sorted_distinct(labels)
     except TypeError:
         raise TypeError(
-            "y mixes labels of types that cannot be sorted, such as str and int"
+            f"{what} mixes labels of types that cannot be sorted, such as str and int"
         ) from None
     if len(classes) and classes.dtype.kind == "f" and np.isnan(classes[-1]):
-        raise ValueError("y contains NaN: replace or drop it first")
+        raise ValueError(f"{what} contains NaN: replace or drop it first")
     if classes.dtype.kind in "biuf" and classes[0] >= 0 and classes[-1] < n_classes:
         if classes.dtype.kind == "b" and n_classes > 2:
             raise ValueError(
-                f"y is True or False, but the network distinguishes {n_classes} classes: give "
+                f"{what} is True or False, but the network distinguishes {n_classes} classes: give "
                 "the last layer one or two units"
             )
         if classes.dtype.kind == "b":
@@ -290,11 +346,11 @@ def _classes(labels: np.ndarray, n_classes: int, loss: Loss) -> np.ndarray:
     if len(classes) != n_classes:
         if loss in SIGNS - {Loss.binary_cross_entropy}:
             raise ValueError(
-                f"{loss.name} separates two classes, but y has {len(classes)}, {_first(classes)}: "
-                "use cross_entropy with one unit for each class"
+                f"{loss.name} separates two classes, but {what} has {len(classes)}, "
+                f"{_first(classes)}: use cross_entropy with one unit for each class"
             )
         raise ValueError(
-            f"y has {len(classes)} classes, {_first(classes)}, but the network distinguishes "
+            f"{what} has {len(classes)} classes, {_first(classes)}, but the network distinguishes "
             f"{n_classes}: give the last layer one unit for each class"
             + (" (or one unit for two classes)" if n_classes == 2 else "")
         )
@@ -329,12 +385,11 @@ def make_data(
     y = _check_rows(y, len(X), n_outputs, loss, what)
     metric = target.metric(n_outputs)
     if target.kind == "labels":
-        assert target.classes is not None
         if y.ndim == 2 and y.shape[1] > 1:
             raise ShapeError(
                 f"{what} has {y.shape[1]} columns, but the network was fitted on labels"
             )
-        labels = _encode(y.reshape(-1), target.classes, what)
+        labels = _encode(y.reshape(-1), target, what)
         return Data(X, labels=labels, scale=scale, metric=metric)
     n_targets = n_outputs // loss.n_per_target
     if (1 if y.ndim == 1 else y.shape[1]) != n_targets:
@@ -364,8 +419,8 @@ def _check_values(Y: np.ndarray, loss: Loss, what: str) -> None:
         )
 
 
-def check_weights(weights, n_rows: int) -> np.ndarray | None:
-    """Weights of the rows as float64, or None.
+def check_weights(weights, n_rows: int, some: bool = True) -> np.ndarray | None:
+    """Weights of the rows as float64, or None; `some` of them must be above 0.
 
     Raises
     ------
@@ -381,26 +436,18 @@ def check_weights(weights, n_rows: int) -> np.ndarray | None:
             f"is {weights.shape}"
         )
     weights = _real_array(weights, np.float64, "sample_weight")
-    if weights.min() < 0 or not weights.max() > 0:
-        raise ValueError("sample_weight must be at least 0, and above 0 for some row")
+    if weights.min() < 0 or (some and not weights.max() > 0):
+        above = ", and above 0 for some row" if some else ""
+        raise ValueError(f"sample_weight must be at least 0{above}")
     return weights
 
 
-def _are_positions(labels: np.ndarray, classes: np.ndarray) -> bool:
-    """Whether the classes are 0, 1, ... and all labels are among them; then none is searched."""
-    whole = labels.dtype.kind in "iu" and classes.dtype.kind in "iu" and labels.size > 0
-    # Not np.array_equal, which turns an exception of a signal handler into False.
-    return (
-        whole
-        and bool((classes == np.arange(len(classes))).all())
-        and labels.min() >= 0
-        and labels.max() < len(classes)
-    )
-
-
-def _encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
+def _encode(labels: np.ndarray, target: Target, what: str) -> np.ndarray:
     """Labels as int32 positions in the sorted classes."""
-    if _are_positions(labels, classes):
+    classes = target.classes
+    assert classes is not None
+    are_positions = target.counts and labels.dtype.kind in "iu" and labels.size > 0
+    if are_positions and labels.min() >= 0 and labels.max() < len(classes):  # none is searched
         return labels.astype(np.int32)
     problem: Any = None
     try:

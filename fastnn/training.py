@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 #: Rows that are shuffled at once; an epoch of fewer rows is shuffled together with later epochs.
 _SHUFFLED_ROWS = 1 << 13
+
+_BUSY = (
+    "the network is being trained, by a callback's own fit or in another thread: a network has one "
+    "fit at a time"
+)
 
 log = logging.getLogger("fastnn")
 log.addHandler(logging.NullHandler())  # what is shown, and where, is up to the program
@@ -80,7 +85,7 @@ class Training:
     stopped : str or None
         Why it ends before its last epoch.
     error : BaseException or None
-        What ended it, in ``on_fit_end``.
+        What ended it, in ``on_fit_end``; None where a loop over its epochs was left.
     """
 
     def __init__(
@@ -154,7 +159,9 @@ class Training:
         return ws.params.copy(), ws.state.copy(), average
 
     def lines(self) -> Iterator[EpochLine]:
-        """Train; one line after each epoch. Whatever ends it, the network is in order afterwards.
+        """Train; one line after each epoch, and an empty one before the first.
+
+        Whatever ends it, the network is in order afterwards.
 
         Raises
         ------
@@ -166,9 +173,11 @@ class Training:
         Exception
             Of a loss or a callback. Before the first step the network is what it was.
         """
-        before = dict(self.net.__dict__)
-        self._adopt(self)
+        before: dict[str, Any] = {}
         try:
+            yield EpochLine({}, self)  # it is prepared; from here on whatever ends it is in order
+            before = dict(self.net.__dict__)
+            self._adopt(self)
             self._begin()
             self._is_steady = True
             if self.settings.optimizer.full_batch:
@@ -178,14 +187,14 @@ class Training:
             if self._keeper is not None:
                 self._keeper.end(self)
         except BaseException as error:
-            self.error = error
+            self.error = None if isinstance(error, GeneratorExit) else error
             self._keep_interrupted(error)
             kept = isinstance(error, DivergedError | KeyboardInterrupt | GeneratorExit)
             if not kept and not self.fit.steps_done:
                 if self.average is not None:
                     self.average.cancel()
-                self.net.__dict__.clear()
-                self.net.__dict__.update(before)
+                if before:
+                    _restore_attributes(self.net, before)
             if isinstance(error, GeneratorExit):
                 self.stop("the loop over its epochs ended")
             raise
@@ -241,21 +250,28 @@ class Training:
     def _finish(self) -> None:
         """Give the network what it keeps, and let go of the rows."""
         history, fit = self.history, self.fit
-        if self.watch is not None and self.watch.weights is not None:
-            self._restore(self.watch.weights)
-        if self.average is not None:
-            self.average.finish()
-        history.stopped, history.n_steps = self.stopped, fit.steps_done
-        history.threads_used = fit.threads_used
-        if self.watch is not None:
-            history.best_epoch = self.watch.best_epoch
-        fit.release()
-        # After Ctrl-C the line says how far the fit came; an error erases it.
-        self._bar.close(keep=not isinstance(self.error, Exception))
-        if self._validation_ws is not None:
-            self.net._idle.put_back(self._validation_ws)
-        log.info("fit: ended after %d steps%s", fit.steps_done, _because(self.stopped, self.error))
-        self._calls.fit_end(self)
+        try:
+            if self.watch is not None and self.watch.weights is not None:
+                self._restore(self.watch.weights)
+            if self.average is not None:
+                self.average.finish()
+            history.stopped, history.n_steps = self.stopped, fit.steps_done
+            history.threads_used = fit.threads_used
+            if self.watch is not None:
+                history.best_epoch = self.watch.best_epoch
+        finally:
+            fit.release()
+            # After Ctrl-C the line says how far the fit came; an error erases it.
+            self._bar.close(keep=not isinstance(self.error, Exception))
+            if self._validation_ws is not None:
+                self.net._idle.put_back(self._validation_ws)
+            log.info("fit: ended after %d steps%s", fit.steps_done, self._why())
+            self._calls.fit_end(self)
+
+    def _why(self) -> str:
+        if self.error is not None:
+            return f" by {type(self.error).__name__}"
+        return "" if self.stopped is None else f", {self.stopped}"
 
     def _restore(self, weights: tuple[np.ndarray, ...]) -> None:
         params, state, average = weights
@@ -272,6 +288,8 @@ class Training:
             self._is_steady = False
             line = self._epoch(next(orders))
             self._is_steady = True
+            if line is None:
+                continue
             yield line
             if self._keeper is not None:
                 self._keeper.between_epochs(self)
@@ -296,17 +314,16 @@ class Training:
             ):
                 yield order if rows is None else rows[order]
 
-    def _epoch(self, order: np.ndarray | None) -> EpochLine:
-        fit, first = self.fit, self.batches or 0
+    def _epoch(self, order: np.ndarray | None) -> EpochLine | None:
+        """Train one epoch, unless a callback stops the fit at its beginning."""
+        fit = self.fit
         if not self._in_epoch:  # one that goes on has begun for the callbacks, too
             self._calls.epoch_begin(self)
+            if self.stopped is not None:
+                return None
             self._epoch_began = time.perf_counter()
         self._bar.begin_epoch()
-        n_batches = fit.data.n_batches
-        end = n_batches
-        if self.n_steps is not None:
-            end = min(n_batches, self.n_steps - self.step + first)
-        fit.begin_epoch(order, first, end, self._epoch_start)
+        self._begin_epoch(order)
         self._in_epoch, self._epoch_start = True, None
         done = self._steps()
         if not fit.is_finite:
@@ -314,6 +331,12 @@ class Training:
             self._diverged(done - 1, what)
         seconds = time.perf_counter() - self._epoch_began
         return self.complete_epoch(self._values(done), seconds, self._rows_of(done))
+
+    def _begin_epoch(self, order: np.ndarray | None) -> None:
+        end, first = self.fit.data.n_batches, self.batches or 0
+        if self.n_steps is not None:
+            end = min(end, self.n_steps - self.step + first)
+        self.fit.begin_epoch(order, first, end, self._epoch_start)
 
     def _steps(self) -> int:
         """Run the steps of the present epoch; returns how many batches of it are done."""
@@ -362,7 +385,13 @@ class Training:
             self.watch.observe(self)
         self._bar.finish_epoch(self.epoch, values)
         self._calls.epoch_end(self)
+        interrupts.check()  # so that on_fit_end sees a Ctrl-C of a callback
         return EpochLine(values, self)
+
+    def begin_iteration(self) -> None:
+        """Let callbacks see that a full-batch optimizer looks for its next point."""
+        if self.stopped is None:
+            self._calls.epoch_begin(self)
 
     def complete_iteration(self, values: dict[str, float], seconds: float) -> None:
         """Count an epoch of a full-batch optimizer, which is one step."""
@@ -412,6 +441,8 @@ class Training:
 class Epochs(Iterator[EpochLine]):
     """The epochs of a fit: each ``next`` trains one. See :meth:`fastnn.Sequential.epochs`.
 
+    The network knows it by a weak reference, so that a loop that is left ends the fit.
+
     Attributes
     ----------
     training : Training
@@ -420,51 +451,86 @@ class Epochs(Iterator[EpochLine]):
     def __init__(self, training: Training):
         self.training = training
         self._lines = training.lines()
-        self._has_ended = False
+        self._has_ended, self._gave_way = False, False
+        next(self._lines)
 
     def __next__(self) -> EpochLine:
-        try:
-            return self._next()
-        except BaseException as error:
-            # Ctrl-C after the last check of the epoch is raised when the fit has come to its yield.
-            if not self._has_ended and self.training.net._epochs_that_run is self:
-                self._has_ended, self.training.net._epochs = True, None
-                with contextlib.suppress(type(error)):
-                    self._lines.throw(error)  # type: ignore[attr-defined]
-            raise
+        if self._has_ended:
+            raise StopIteration
+        current = self.training.net._epochs
+        if not self._gave_way and current is not None and current() is self:
+            try:
+                return self._next()
+            except BaseException as error:
+                if self.is_running:  # another thread has called it
+                    raise
+                self._end_by(error)
+                if not self._gave_way:
+                    raise
+        self._has_ended = True
+        raise RuntimeError(
+            "another fit of this network has begun since, so these epochs cannot go on"
+        )
+
+    @interrupts.deferred
+    @np.errstate(all="ignore")
+    def _end_by(self, error: BaseException) -> None:
+        """End the fit, if it is not that from which the exception came.
+
+        Ctrl-C after the last check of an epoch, and handlers of other signals, raise when the fit
+        has come to its yield.
+        """
+        self._has_ended = True
+        with contextlib.suppress(type(error)):
+            self._lines.throw(error)  # type: ignore[attr-defined]
 
     @interrupts.deferred
     @np.errstate(all="ignore")
     def _next(self) -> EpochLine:
-        net = self.training.net
-        if self._has_ended:
-            raise StopIteration
-        if net._epochs_that_run is not self:
-            raise RuntimeError(
-                "another fit of this network has begun since, so these epochs cannot go on"
-            )
-        try:
-            return next(self._lines)
-        except BaseException:
-            self._has_ended, net._epochs = True, None  # the network does not keep the rows
-            raise
+        return next(self._lines)
 
     @property
     def is_running(self) -> bool:
         """Whether a call of it is under way: of a callback, or in another thread."""
         return self._lines.gi_running  # type: ignore[attr-defined]
 
+    @interrupts.deferred
+    @np.errstate(all="ignore")
     def close(self) -> None:
-        """End the fit; the network keeps what it has."""
+        """End the fit; the network keeps what it has. A loop that is left does so by itself."""
+        if self.is_running:  # a callback of its own calls
+            self.training.stop("its epochs were closed")
+            return
         self._has_ended = True
-        self.give_way()
-
-    def give_way(self) -> None:
-        """End the fit, because another one begins; ``next`` then raises RuntimeError."""
         self._lines.close()  # type: ignore[attr-defined]
 
+    def __enter__(self) -> Self:
+        return self
 
-def _because(stopped: str | None, error: Any) -> str:
-    if error is not None:
-        return f" by {type(error).__name__}"
-    return "" if stopped is None else f", {stopped}"
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def give_way(self) -> None:
+        """End the fit, because another one begins; ``next`` then raises RuntimeError.
+
+        Raises
+        ------
+        RuntimeError
+            If a call of it is under way.
+        """
+        if self.is_running:
+            raise RuntimeError(_BUSY)
+        self._gave_way = True
+        try:
+            self._lines.close()  # type: ignore[attr-defined]
+        except ValueError:  # another thread has begun to call it
+            if not self.is_running:
+                raise
+            self._gave_way = False
+            raise RuntimeError(_BUSY) from None
+
+
+def _restore_attributes(net: Sequential, before: dict[str, Any]) -> None:
+    net.__dict__.update(before)
+    for name in net.__dict__.keys() - before.keys():
+        del net.__dict__[name]

@@ -35,16 +35,11 @@ def weights_of_rows(sample_weight, class_weight, data: Data, target: Target) -> 
     weights = check_weights(sample_weight, len(data.X))
     if class_weight is None:
         return weights
-    classes, positions = _classes_of_rows(data, target)
+    classes, positions = classes_of_rows(data, target)
     if isinstance(class_weight, str) and class_weight == "balanced":
         of_class = _balanced(classes, positions, weights)
-    elif isinstance(class_weight, dict):
-        of_class = _given(class_weight, classes)
     else:
-        raise (ValueError if isinstance(class_weight, str) else TypeError)(
-            "class_weight must be None, 'balanced' or a dict with a weight for each class, not "
-            f"{class_weight!r}"
-        )
+        of_class = weights_of_classes(class_weight, classes)
     found = of_class[positions] if weights is None else weights * of_class[positions]
     if not found.max() > 0 or not np.isfinite(found).all():
         raise ValueError(
@@ -55,7 +50,7 @@ def weights_of_rows(sample_weight, class_weight, data: Data, target: Target) -> 
     return found
 
 
-def _classes_of_rows(data: Data, target: Target) -> tuple[list, np.ndarray]:
+def classes_of_rows(data: Data, target: Target) -> tuple[list, np.ndarray]:
     """The classes as plain values, and each row's position among them."""
     if target.kind == "labels":
         assert target.classes is not None
@@ -94,8 +89,19 @@ def _balanced(classes: list, positions: np.ndarray, weights: np.ndarray | None) 
     return counts.sum() / (len(classes) * counts)
 
 
-def _given(class_weight: dict, classes: list) -> np.ndarray:
-    """The weights of a dict, in the order of the classes."""
+def weights_of_classes(class_weight, classes: list) -> np.ndarray:
+    """The weights of a dict, in the order of the classes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no dict, or has not one weight for each class.
+    """
+    if not isinstance(class_weight, dict):
+        raise (ValueError if isinstance(class_weight, str) else TypeError)(
+            "class_weight must be None, 'balanced' or a dict with a weight for each class, not "
+            f"{class_weight!r}"
+        )
     given = {
         key.item() if isinstance(key, np.generic) else key: weight
         for key, weight in class_weight.items()

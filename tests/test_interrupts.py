@@ -66,7 +66,11 @@ class Sender:
 
 @pytest.fixture(autouse=True)
 def without_callbacks_of_the_collector():
-    """Hypothesis has one in Python; what a signal's handler raises in it, Python discards."""
+    """Hypothesis has one in Python; what a signal's handler raises in it, Python discards.
+
+    So it does in the finalizers of what earlier tests have left, such as their processes.
+    """
+    gc.collect()
     found = gc.callbacks[:]
     gc.callbacks.clear()
     yield

@@ -144,6 +144,7 @@ class CompiledEngine:
         program = bound.programs.get(variant) or self._bind(ws, bound, variant)
         data = _NO_DATA if data is None else data
         rows = min(data.batch_size, data.n_rows)
+        n_rows = data.n_rows if arrays.accumulates else data.epoch_rows or data.n_rows
         limit = 1
         if program.work(rows) >= LEAST_WORK:
             limit = min(threads.get_num_threads(), MOST_PARTS)
@@ -153,7 +154,7 @@ class CompiledEngine:
             _address(data.X), _address(data.Y), _address(data.labels), _address(data.weights),
             _address(data.order), _address(arrays.out),
             ws.layout.logits if arrays.output == NONE else arrays.output,
-            len(data.X), data.n_rows, data.batch_size, int(variant.features is not None),
+            len(data.X), n_rows, data.batch_size, int(variant.features is not None),
             data.scale, arrays.accumulates, arrays.total_weight, arrays.total_penalty,
             _signed(steps.seed) if steps else 0, steps.first if steps else 0,
             int(ws.layout.training), ws.pack_for(PARTS or limit), 0, 1, PARTS or 1,

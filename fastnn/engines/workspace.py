@@ -169,6 +169,7 @@ class Data:
     scale: float = 1.0
     share: float = 1.0  # m/n for a batch of m of the fit's n rows; sse scales penalties by it
     metric: str | None = None  # how accuracy is counted: by "class", by "sign", or not
+    epoch_rows: int | None = None  # where it is one batch: the rows of all (sse's penalties again)
     some_rows: bool = False  # the order holds some rows, perhaps repeatedly, not each once
     separate: bool = False  # pieces of a batch are small batches, with statistics of their own
 
@@ -217,7 +218,8 @@ class Data:
     def one_batch(self, index: int, piece: int) -> Data:
         """The rows of one batch, as batches of `piece` rows."""
         rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        share = min(self.batch_size, self.n_rows - rows.start) / self.n_rows
+        n_rows = self.epoch_rows or self.n_rows
+        share = min(self.batch_size, self.n_rows - rows.start) / n_rows
         if self.order is not None:
             return replace(self, order=self.order[rows], batch_size=piece, share=share)
         parts: dict[str, Any] = {

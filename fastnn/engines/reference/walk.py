@@ -64,7 +64,8 @@ class Pass:
         if plan.mean:
             self.scale = 1 / self.weight_sum if self.weight_sum > 0 else 0.0
         else:
-            self.penalty_scale = self.m / data.n_rows if continued is None else data.share
+            n_rows = data.epoch_rows or data.n_rows
+            self.penalty_scale = self.m / n_rows if continued is None else data.share
 
     def forward(self) -> None:
         """All operations but the loss, bottom to top."""
