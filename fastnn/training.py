@@ -455,12 +455,19 @@ class Epochs(Iterator[EpochLine]):
         next(self._lines)
 
     def __next__(self) -> EpochLine:
+        return self._advance(self._next)
+
+    def advance(self) -> EpochLine:
+        """``next``, for callers that ignore floating-point errors and are not the main thread."""
+        return self._advance(self._lines.__next__)
+
+    def _advance(self, following: Callable[[], EpochLine]) -> EpochLine:
         if self._has_ended:
             raise StopIteration
         current = self.training.net._epochs
         if not self._gave_way and current is not None and current() is self:
             try:
-                return self._next()
+                return following()
             except BaseException as error:
                 if self.is_running:  # another thread has called it
                     raise
