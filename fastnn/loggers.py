@@ -162,7 +162,7 @@ class TensorBoardLogger(Callback):
         Where the event file is written, a run of TensorBoard's.
     every : int, optional
         Also write loss and learning rate every so many steps, as the run ``steps`` in that folder:
-        the loss is that of the steps since the last value.
+        the loss is that of the steps since, in the same epoch.
 
     Raises
     ------
@@ -192,7 +192,6 @@ class TensorBoardLogger(Callback):
             ) from None
         self._writer: _EventFile | None = None
         self._steps: _EventFile | None = None
-        self._first_step = 0
 
     def on_fit_begin(self, training: Training) -> None:
         """Open an event file and write what the fit was given."""
@@ -205,15 +204,11 @@ class TensorBoardLogger(Callback):
         if "on_steps" in vars(self):
             self._steps = _EventFile(self.folder / "steps", training.step + 1)
 
-    def on_epoch_begin(self, training: Training) -> None:
-        """Remember where the epoch begins."""
-        self._first_step = training.step
-
     def _write_steps(self, training: Training) -> None:
         assert self._steps is not None
         values = {"lr": training.lr}
         if not training.settings.optimizer.full_batch:
-            values["loss"] = _recent_loss(training, self._first_step, self.every)
+            values["loss"] = _recent_loss(training, self.every)
         self._steps.scalars(values, training.step)
 
     def on_epoch_end(self, training: Training) -> None:
@@ -281,12 +276,11 @@ class _EventFile:
         self._writer.close()
 
 
-def _recent_loss(training: Training, first_step: int, steps: int) -> float:
-    """The loss of the last steps of the present epoch, which began with a step; at most so many."""
+def _recent_loss(training: Training, steps: int) -> float:
+    """The loss of the last steps of the epoch under way; at most so many."""
     fit = training.fit
-    data = fit.data
-    last = fit.epoch_first + training.step - first_step
-    first = max(fit.epoch_first, last - steps)
+    data, last = fit.data, training.batches or 0
+    first = max(0, last - steps)
     loss = math.fsum(fit.results[first:last, 0])
     begin, end = first * data.batch_size, min(last * data.batch_size, data.n_rows)
     if not fit.ws.plan.mean:

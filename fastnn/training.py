@@ -209,7 +209,8 @@ class Training:
             self._keeper.restore(self)
         self._calls.fit_begin(self)
         done_rows = self.epochs_done * fit.data.n_rows + self._rows_of(self.batches or 0)
-        self._bar.begin(done_rows, self.epoch)
+        used = 0.0 if settings.seconds is None else time.perf_counter() - self._began
+        self._bar.begin(done_rows, self.epoch, used)
         if self._keeper is not None:
             self._keeper.begin(self)
         if settings.seconds is not None:

@@ -510,6 +510,67 @@ def test_a_uri_and_the_environment(folder, monkeypatch):
         MLflowLogger(folder=folder, tracking_uri=uri)
 
 
+# -- all of them, with checkpoints ---------------------------------------------------------------
+
+
+@of_mlflow
+@pytest.mark.parametrize("steps", [0, 5])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_logs_of_a_resumed_fit_equal_those_of_an_uninterrupted_one(tmp_path, folder, steps, error):
+    """The fit ends in its fifth epoch, at the end or between two steps.
+
+    The checkpoint has 3 epochs after an error; after Ctrl-C all that has been done.
+    """
+    pytest.importorskip("tensorboard")
+
+    def stop():
+        if error is KeyboardInterrupt:
+            signal.raise_signal(signal.SIGINT)
+        else:
+            raise error
+
+    class Fails(fastnn.Callback):
+        def on_epoch_end(self, training):
+            if training.epoch == 5 and not steps and not training.resumed:
+                stop()
+
+        def on_steps(self, training):
+            if training.step == 4 * 8 + steps and steps and not training.resumed:
+                stop()
+
+    runs = []
+
+    def callbacks(name):
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        runs.append(MLflowLogger("checkpoints", folder=folder))
+        return [
+            CSVLogger(place / "log.csv"), BestModel(place / "best.safetensors"),
+            TensorBoardLogger(place, every=2), runs[-1], Fails(),
+        ]  # fmt: skip
+
+    arguments = {"epochs": 8, "batch_size": 16, "optimizer": SGD(0.5)}
+    keeps = {"checkpoint": tmp_path / "checkpoint", "checkpoint_every": 3, "resume": True}
+    with pytest.raises(error):
+        fit(*callbacks("resumed"), **arguments, **keeps)
+    time.sleep(1.1)  # the names of TensorBoard's files have the time in seconds
+    history = fit(*callbacks("resumed"), **arguments, **keeps)
+    expected = fit(*(one for one in callbacks("whole") if not isinstance(one, Fails)), **arguments)
+    files = [read(tmp_path / name / "log.csv") for name in ("resumed", "whole")]
+    for file in files:
+        file.pop("seconds")
+    assert files[0] == files[1]
+    assert [float(cell) for cell in files[0]["loss"]] == history["loss"] == expected["loss"]
+    models = [fastnn.load(tmp_path / name / "best.safetensors") for name in ("resumed", "whole")]
+    assert models[0].flat_params.tobytes() == models[1].flat_params.tobytes()
+    assert_scalars(tmp_path / "resumed", history)
+    steps = [scalars(tmp_path / name / "steps")[0] for name in ("resumed", "whole")]
+    assert steps[0] == steps[1]
+    assert runs[0].run_id == runs[1].run_id
+    for name in ("loss", "val_loss"):
+        assert_metrics(folder, runs[0].run_id, {name: expected[name]})
+
+
 # -- packages that are missing --------------------------------------------------------------------
 
 
