@@ -36,5 +36,9 @@ class ModelFileError(ValueError):
     """A model file is truncated, damaged, or was not written by fastnn."""
 
 
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or is that of another fit."""
+
+
 class EngineError(RuntimeError):
     """A compiled kernel returned a status that no correct plan can cause."""

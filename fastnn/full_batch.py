@@ -41,6 +41,11 @@ def check(plan, settings: Settings) -> None:
     ValueError
     """
     average, accumulate = settings.average, settings.accumulate
+    if settings.checkpoint is not None:
+        raise ValueError(
+            "LBFGS keeps its curvature inside SciPy, which no checkpoint can hold: leave out "
+            "checkpoint, or save the network in a callback"
+        )
     if settings.schedule is not None:
         raise ValueError("LBFGS has no learning rate that a schedule could change: leave it out")
     if average is not None or accumulate > 1:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import engines, full_batch, metrics, run
+from . import checkpoints, engines, full_batch, metrics, run
 from .averages import Averaging
+from .checkpoint_files import Expected
+from .checkpoints import Keeper
 from .early_stopping import EarlyStopping, Watch
 from .engines.workspace import Data
 from .errors import ShapeError
+from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
 from .progress import ProgressBar
@@ -79,8 +82,10 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
     watch = _watch(settings.early_stopping, names, measures)
     small = run.small_batches(plan, batch_size, settings.accumulate)
     data.separate = small is not None
+    resumes = checkpoints.resumes(settings)
+    last, state = (None, None) if resumes else (net._prepared, net._state)
     fit = run.prepare(
-        net._prepared, net._state, engine, plan, params, statistics, optimizer,
+        last, state, engine, plan, params, statistics, optimizer,
         data.batch_size if source is None else source.most_rows, settings.freeze, small,
         settings.average is not None,
     )  # fmt: skip
@@ -96,9 +101,13 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
         if settings.steps is not None:
             total = min(n_steps * data.batch_size, total)
     n_epochs = None if n_epochs is None else n_epochs + settings.initial_epoch
-    bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
     _start_with_epoch(settings, fit, n_batches)
-    with _closed_on_error(bar):
+    keeper = None
+    if settings.checkpoint is not None:
+        about = describe(net, settings, fit, data, names, target, loss, valid)
+        keeper = Keeper(Expected(about, settings, fit, data, n_steps, names, n_batches))
+    bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
+    with bar.preparing():
         shuffles = settings.shuffle and not optimizer.full_batch
         directions = {name: metrics.direction(name, measures) for name in names}
         fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions, n_batches)
@@ -107,7 +116,7 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
             validation.bind(validation_ws)
         if settings.average is not None:
-            average = Averaging(settings.average, fit, length, validation)
+            average = Averaging(settings.average, fit, length, validation, resumes)
     history = History(loss.name, engine.name, engines.get_num_threads(), data.n_rows)
     tells_loss = settings.loss == "auto" and settings.progress is not False and net._loss is None
 
@@ -118,7 +127,9 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
         net._params, net._statistics, net.history = params, statistics, history
         net.set_fitted(loss, target)
 
-    parts = net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt
+    parts = (
+        net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt, keeper
+    )  # fmt: skip
     if source is None or converter is None:
         return Training(*parts)
     history.n_rows = source.n_rows or 0
@@ -148,20 +159,6 @@ def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:
         fit.state.optimizer_epoch = epoch
     if schedule is not None and not schedule.lasts_a_fit and not state.total_steps:
         fit.state.progress = Progress(schedule, 0, 0)
-
-
-class _closed_on_error:
-    """Context that opens a progress bar, and closes it if it does not end well."""
-
-    def __init__(self, bar: ProgressBar):
-        self._bar = bar
-
-    def __enter__(self) -> None:
-        self._bar.__enter__()
-
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is not None:
-            self._bar.close()
 
 
 def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:

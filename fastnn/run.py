@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from .engines.protocol import Engine
 from .engines.workspace import Data, Steps, Workspace
 from .optimizer import Optimizer
 from .schedules import Schedule
-from .scheduling import Progress, Scheduled
+from .scheduling import Scheduled
 from .tables import COMMON, HYPER, KC
+from .training_state import TrainingState
 from .update import Update
 
 if TYPE_CHECKING:
-    from .averages import AverageState
+    pass
 
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
@@ -162,43 +163,6 @@ def loss_and_grad(
     return loss, n_correct
 
 
-@dataclass
-class TrainingState:
-    """What training keeps from step to step besides the parameters.
-
-    A later fit that starts from it and the parameters equals an uninterrupted one, bit for bit.
-
-    Attributes
-    ----------
-    optimizer : Optimizer
-    slots : ndarray, shape (n_slots, n_params)
-        State of the optimizer.
-    state : ndarray, shape (n_state,)
-        Running statistics.
-    step : int
-        Number of completed steps of the optimizer, whose state they have made.
-    total_steps, epoch : int
-        Number of completed steps, whatever the optimizer, and of epochs: they choose masks, noise,
-        scheduled rates and the orders of rows.
-    optimizer_epoch : int
-        Number of completed epochs at which the state of the optimizer began.
-    progress : Progress or None
-        How far the schedule has got that was given to the last fit.
-    average : AverageState or None
-        The average of the weights, if the last fit had one.
-    """
-
-    optimizer: Optimizer
-    slots: np.ndarray
-    state: np.ndarray
-    step: int = 0
-    total_steps: int = 0
-    epoch: int = 0
-    optimizer_epoch: int = 0
-    progress: Progress | None = None
-    average: AverageState | None = None
-
-
 class Fit:
     """A prepared fit.
 
@@ -288,10 +252,23 @@ class Fit:
         """Forget the rows, which belong to the caller."""
         self.data, self.results = Data(np.empty((0, 0))), np.empty((0, 2))
 
-    def begin_epoch(self, order: np.ndarray | None, first: int = 0, end: int | None = None) -> None:
+    def resume(self, steps: int, results: np.ndarray, rate: float, lr_factor: float) -> None:
+        """Go on after so many steps of a fit; `results` are those of an epoch under way."""
+        self.steps_done, self.rate, self.lr_factor = steps, rate, lr_factor
+        self.state.progress = self.scheduled.progress
+        if len(results) > len(self.results):  # an epoch of batches whose number is not known
+            self.results = np.zeros((2 * len(results), 2))
+        self.results[: len(results)] = results
+        self._total_steps = self.state.total_steps - len(results)
+
+    def begin_epoch(
+        self, order: np.ndarray | None, first: int = 0, end: int | None = None,
+        start: tuple[np.ndarray, ...] | None = None,
+    ) -> None:  # fmt: skip
         """Save what :meth:`roll_back` restores, and set the order of the rows.
 
-        Its batches are `first`, ..., ``end - 1``; those before have been run already.
+        Its batches are `first`, ..., ``end - 1``; those before have been run already, and `start`
+        is what :attr:`epoch_start` was.
 
         Raises
         ------
@@ -302,8 +279,8 @@ class Fit:
         self.epoch_batches = self.data.n_batches if end is None else end
         # All of the epoch's, so that a schedule that fails does so between two epochs.
         self.plan_steps(first, self.epoch_batches - first)
-        self._total_steps = self.state.total_steps
-        for kept, array in zip(self._start, self._trained, strict=True):
+        self._total_steps = self.state.total_steps - first
+        for kept, array in zip(self._start, start or self._trained, strict=True):
             kept[:] = array
 
     def plan_steps(self, first: int, count: int) -> None:
@@ -319,6 +296,16 @@ class Fit:
             self.ws.plan, np.empty((count, 0)), self.state.total_steps, self.scheduled.operations
         )
         self._rates = self.scheduled.begin_epoch(self.state, count)
+
+    @property
+    def epoch_start(self) -> tuple[np.ndarray, ...]:
+        """Parameters, state and average as they were at the start of the epoch."""
+        return self._start
+
+    @property
+    def batches_done(self) -> int:
+        """Completed steps of the epoch."""
+        return self.state.total_steps - self._total_steps
 
     def roll_back(self) -> None:
         """Restore parameters, state and average of the epoch's start, and reset the slots."""

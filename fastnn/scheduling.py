@@ -15,7 +15,7 @@ from .schedules.compositions import has_epochs
 from .schedules.plateau import Plateau
 
 if TYPE_CHECKING:
-    from .run import TrainingState
+    from .training_state import TrainingState
 
 #: Steps of a fit that ends after some time.
 ENDLESS = 1 << 60
@@ -113,6 +113,12 @@ class Scheduled:
         first = state.total_steps - last.step
         self._span = Span(first, first + n_steps, batches, state.epoch - last.epoch, 0)
         self._follow_plateau()
+
+    def resume(self, plateau: Plateau | None) -> None:
+        """Go on with what a :class:`ReduceOnPlateau` has seen."""
+        if self.progress is not None:
+            self.progress = replace(self.progress, plateau=plateau)
+            self._follow_plateau()
 
     def _follow_plateau(self) -> None:
         assert self.progress is not None

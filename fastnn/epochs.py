@@ -1,0 +1,103 @@
+"""A fit as an iterator of its epochs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Self
+
+import numpy as np
+
+from . import interrupts
+from .training import EpochLine, Training
+
+_BUSY = (
+    "the network is being trained, by a callback's own fit or in another thread: a network has one "
+    "fit at a time"
+)
+
+
+class Epochs(Iterator[EpochLine]):
+    """The epochs of a fit: each ``next`` trains one. See :meth:`fastnn.Sequential.epochs`.
+
+    The network knows it by a weak reference, so that a loop that is left ends the fit.
+
+    Attributes
+    ----------
+    training : Training
+    """
+
+    def __init__(self, training: Training):
+        self.training = training
+        self._lines = training.lines()
+        self._has_ended, self._gave_way = False, False
+        next(self._lines)
+
+    def __next__(self) -> EpochLine:
+        if self._has_ended:
+            raise StopIteration
+        net = self.training.net
+        if not self._gave_way and net._epochs is not None and net._epochs() is self:
+            try:
+                return self._next()
+            except BaseException as error:
+                # A signal's handler may have raised when the fit had come to its yield.
+                self._end(error)
+                if not self._gave_way:
+                    raise
+        self._has_ended = True
+        raise RuntimeError(
+            "another fit of this network has begun since, so these epochs cannot go on"
+        )
+
+    @interrupts.deferred
+    @np.errstate(all="ignore")
+    def _end(self, error: BaseException) -> None:
+        self._has_ended = True
+        with contextlib.suppress(type(error)):
+            self._lines.throw(error)  # type: ignore[attr-defined]
+
+    @interrupts.deferred
+    @np.errstate(all="ignore")
+    def _next(self) -> EpochLine:
+        return next(self._lines)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a call of it is under way: of a callback, or in another thread."""
+        return self._lines.gi_running  # type: ignore[attr-defined]
+
+    @interrupts.deferred
+    @np.errstate(all="ignore")
+    def close(self) -> None:
+        """End the fit; the network keeps what it has. A loop that is left does so by itself."""
+        if self.is_running:  # a callback of its own calls
+            self.training.stop("its epochs were closed")
+            return
+        self._has_ended = True
+        self._lines.close()  # type: ignore[attr-defined]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def give_way(self) -> None:
+        """End the fit, because another one begins; ``next`` then raises RuntimeError.
+
+        Raises
+        ------
+        RuntimeError
+            If a call of it is under way.
+        """
+        if self.is_running:
+            raise RuntimeError(_BUSY)
+        self._gave_way = True
+        try:
+            self._lines.close()  # type: ignore[attr-defined]
+        except ValueError:  # another thread has begun to call it
+            if not self.is_running:
+                raise
+            self._gave_way = False
+            raise RuntimeError(_BUSY) from None
