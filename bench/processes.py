@@ -26,6 +26,8 @@ class Worker:
         Arguments of the class.
     time_limit : float
         Seconds for the start and for each call.
+    has_children : bool
+        Whether it starts processes itself.
 
     Raises
     ------
@@ -33,13 +35,16 @@ class Worker:
         If the object cannot be made.
     """
 
-    def __init__(self, name: str, module: str, kind: str, args: tuple = (), *, time_limit: float):
+    def __init__(
+        self, name: str, module: str, kind: str, args: tuple = (), *, time_limit: float,
+        has_children: bool = False,
+    ):  # fmt: skip
         self.name = name
         self.time_limit = time_limit
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, module, kind, args))
-        self._process.daemon = True
+        self._process.daemon = not has_children
         self._process.start()
         theirs.close()
         self._answer("its start")

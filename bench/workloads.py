@@ -130,7 +130,7 @@ def make_data(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
     return X.astype(workload.dtype), y
 
 
-def make_network(workload: Workload):
+def make_network(workload: Workload, seed: int = SEED):
     """The fastnn network, with the initial weights of all peers."""
     from fastnn import Activation, Dense, Sequential
 
@@ -143,7 +143,7 @@ def make_network(workload: Workload):
         if workload.dropout:
             layers.append(make_dropout(workload))
     layers.append(Dense(workload.sizes[-1]))
-    return Sequential(layers, n_inputs=workload.sizes[0], seed=SEED, dtype=workload.dtype)
+    return Sequential(layers, n_inputs=workload.sizes[0], seed=seed, dtype=workload.dtype)
 
 
 def make_dropout(workload: Workload):
@@ -160,12 +160,12 @@ def make_normalization(workload: Workload):
     return {"batch": BatchNorm, "layer": LayerNorm}[workload.normalization]()
 
 
-def make_weights(workload: Workload) -> list[tuple[np.ndarray, np.ndarray]]:
+def make_weights(workload: Workload, seed: int = SEED) -> list[tuple[np.ndarray, np.ndarray]]:
     """The initial (W, b) of every dense layer, W of shape (n_in, n_out), as copies.
 
     b is 0 where a layer has none, before a batch normalisation.
     """
-    values = make_network(workload).parameters()
+    values = make_network(workload, seed).parameters()
     names = [name.removesuffix(".W") for name in values if name.endswith(".W")]
     weights = [values[f"{name}.W"].copy() for name in names]
     return [
@@ -181,8 +181,8 @@ def make_optimizer(workload: Workload):
     return getattr(fastnn, workload.optimizer)(workload.lr)
 
 
-def row_order(workload: Workload, epoch: int) -> np.ndarray:
+def row_order(workload: Workload, epoch: int, seed: int = SEED) -> np.ndarray:
     """The order in which fastnn's fit takes the rows in an epoch; epochs count from 0."""
     from fastnn.random import Stream, permutation
 
-    return permutation(SEED, Stream.SHUFFLE, epoch, workload.rows)
+    return permutation(seed, Stream.SHUFFLE, epoch, workload.rows)

@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "Sequential": "model",
     "load": "loading",
+    "train_many": "many",
+    "Halving": "halving",
     "Activation": "layers",
     "BatchNorm": "normalizations",
     "Dense": "layers",

@@ -9,7 +9,7 @@ import numpy as np
 from . import schedules
 from .checks import real_number, true_or_false
 from .optimizer import Optimizer
-from .powers import powers
+from .powers import consecutive_powers, powers
 from .tables import Rule
 
 #: Nadam's product of momentums is kept for every so many steps; between them it is computed again.
@@ -258,9 +258,13 @@ class Adam(_Moments):
 
     def _own(self, own, columns, first_step):
         super()._own(own, columns, first_step)
-        steps = np.arange(first_step, first_step + len(own))
-        correction = np.sqrt(1 - powers(self.beta2, steps))
-        columns[:, 0] = columns[:, 0] * correction / (1 - powers(own[:, 1], steps))
+        n = len(own)
+        correction = np.sqrt(1 - consecutive_powers(self.beta2, first_step, n))
+        if isinstance(self.beta1, float | int):
+            power = consecutive_powers(self.beta1, first_step, n, squared=True)
+        else:
+            power = powers(own[:, 1], np.arange(first_step, first_step + n))
+        columns[:, 0] = columns[:, 0] * correction / (1 - power)
         own[:, 0] = self.epsilon * correction
 
 

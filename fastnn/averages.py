@@ -307,7 +307,7 @@ class Averaging:
             raise ValueError("keep='best' compares validation losses: give validation_data")
         self._fit, self._rule, self._validation = fit, rule, validation
         self._before = fit.state.average
-        self._continues, self._is_resumed = self._is_continued(), is_resumed
+        self._continues = self._is_continued()
         n_epochs, n_steps = length
         resumed = self._before if is_resumed else None
         self._now = self._begun(n_epochs) if resumed is None else resumed
@@ -361,12 +361,10 @@ class Averaging:
             array[:] = values
 
     def begin(self) -> None:
-        """Go on from the last weights, or begin a new average."""
+        """Go on from the last weights, or begin a new average; a checkpoint is read after this."""
         self._is_open = True
         vector, old = self._now.vector, self._before
-        if self._is_resumed:
-            pass  # the checkpoint has it all
-        elif self._continues:
+        if self._continues:
             assert old is not None
             assert old.last is not None
             if old.vector is not vector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import numpy as np
@@ -34,15 +34,23 @@ class Epochs(Iterator[EpochLine]):
         next(self._lines)
 
     def __next__(self) -> EpochLine:
+        return self._advance(self._next)
+
+    def advance(self) -> EpochLine:
+        """``next``, for callers that ignore floating-point errors and are not the main thread."""
+        return self._advance(self._lines.__next__)
+
+    def _advance(self, following: Callable[[], EpochLine]) -> EpochLine:
         if self._has_ended:
             raise StopIteration
-        net = self.training.net
-        if not self._gave_way and net._epochs is not None and net._epochs() is self:
+        current = self.training.net._epochs
+        if not self._gave_way and current is not None and current() is self:
             try:
-                return self._next()
+                return following()
             except BaseException as error:
-                # A signal's handler may have raised when the fit had come to its yield.
-                self._end(error)
+                if self.is_running:  # another thread has called it
+                    raise
+                self._end_by(error)
                 if not self._gave_way:
                     raise
         self._has_ended = True
@@ -52,7 +60,12 @@ class Epochs(Iterator[EpochLine]):
 
     @interrupts.deferred
     @np.errstate(all="ignore")
-    def _end(self, error: BaseException) -> None:
+    def _end_by(self, error: BaseException) -> None:
+        """End the fit, if it is not that from which the exception came.
+
+        Ctrl-C after the last check of an epoch, and handlers of other signals, raise when the fit
+        has come to its yield.
+        """
         self._has_ended = True
         with contextlib.suppress(type(error)):
             self._lines.throw(error)  # type: ignore[attr-defined]

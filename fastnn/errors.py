@@ -42,3 +42,52 @@ class CheckpointError(ValueError):
 
 class EngineError(RuntimeError):
     """A compiled kernel returned a status that no correct plan can cause."""
+
+
+class TrainManyError(ExceptionGroup):
+    """Some networks of :func:`fastnn.train_many` failed; the others are trained.
+
+    Attributes
+    ----------
+    networks : list of Sequential
+        All networks; what a failed one keeps is what the error of its fit says.
+    failed : dict of int to Exception
+        What failed networks raised, by their positions in `specs`.
+    """
+
+    networks: list
+    failed: dict[int, Exception]
+
+    def __new__(cls, message, exceptions, networks=(), failed=()):
+        """An error of these networks; without them it is a plain group."""
+        found = super().__new__(cls, message, exceptions)
+        found.networks, found.failed = list(networks), dict(failed)
+        return found
+
+    def derive(self, exceptions):
+        """A group of some of the errors, for ``except*``."""
+        return type(self)(self.message, exceptions, self.networks, self.failed)
+
+    def __reduce__(self):
+        return type(self), (self.message, self.exceptions, self.networks, self.failed)
+
+
+class TrainManyInterrupt(KeyboardInterrupt):
+    """Ctrl-C during :func:`fastnn.train_many`, which keeps what has been trained.
+
+    Attributes
+    ----------
+    networks : list of Sequential
+        All networks: finished ones, those that have a part of their epochs, with the history of
+        it, and those that were not begun.
+    failed : dict of int to Exception
+        What failed networks raised, by their positions in `specs`.
+    """
+
+    def __init__(self, message: str, networks=(), failed=()):
+        super().__init__(message)
+        self.networks: list = list(networks)
+        self.failed: dict[int, Exception] = dict(failed)
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.networks, self.failed)

@@ -17,12 +17,14 @@ no section is running; it then restores Python's own handler and raises Keyboard
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
 from _signal import SIGINT, default_int_handler, getsignal, signal
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
@@ -31,6 +33,9 @@ _R = TypeVar("_R")
 
 #: Whether a SIGINT is recorded and not yet raised. Only the main thread changes it.
 _pending = False
+
+#: Set when the runs of a context have to end, in whatever thread they are.
+_ending: ContextVar[threading.Event | None] = ContextVar("fastnn_ending", default=None)
 
 
 def deferred(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -100,11 +105,34 @@ def came() -> bool:
 
 
 def check() -> None:
-    """Raise the pending KeyboardInterrupt, if there is one and this is the main thread."""
-    global _pending
-    if came():
-        _pending = False
+    """Raise the pending KeyboardInterrupt, if there is one and this is the main thread.
+
+    In a context of :func:`ended_by` it is also raised once its event is set.
+    """
+    if take():
         raise KeyboardInterrupt
+    ending = _ending.get()
+    if ending is not None and ending.is_set():
+        raise KeyboardInterrupt
+
+
+def take() -> bool:
+    """Whether a SIGINT is pending for this thread; it is then pending no longer."""
+    global _pending
+    if not came():
+        return False
+    _pending = False
+    return True
+
+
+@contextlib.contextmanager
+def ended_by(event: threading.Event) -> Iterator[None]:
+    """Context whose runs end like those of Ctrl-C when the event is set, in any thread."""
+    token = _ending.set(event)
+    try:
+        yield
+    finally:
+        _ending.reset(token)
 
 
 def _note(_signum, frame) -> None:

@@ -384,13 +384,14 @@ class MLflowLogger(Callback):
         self._resumed_id: str | None = None
         self._client: Any = None
         self._waiting: list = []
+        self._last: dict[str, int] = {}  # the last step that a continued run has
         self._sent = 0.0
 
     def on_fit_begin(self, training: Training) -> None:
         """Begin a run, or continue that of a fit that is resumed."""
         from mlflow.entities import Param
 
-        self._waiting, self.run_id = [], None
+        self._waiting, self._last, self.run_id = [], {}, None
         client = self._connect()
         if training.resumed and self._resumed_id is not None:
             self._continue(client, self._resumed_id)
@@ -401,16 +402,13 @@ class MLflowLogger(Callback):
             client.log_batch(self.run_id, params=params)
         self._client = client
         if training.resumed:
-            last = {
-                name: max((metric.step for metric in past), default=-1)
-                for name in training.history
-                for past in [client.get_metric_history(self.run_id, _name(name))]
-            }
+            for name in training.history:
+                past = client.get_metric_history(self.run_id, _name(name))
+                self._last[name] = max((metric.step for metric in past), default=-1)
             for values in _epochs(training):
                 epoch = int(values.pop("epoch"))
                 for name, value in values.items():
-                    if epoch > last[name]:
-                        self._log(name, value, epoch)
+                    self._log(name, value, epoch)
 
     def on_epoch_end(self, training: Training) -> None:
         """Log the values of the epoch, not more than once a second."""
@@ -480,7 +478,8 @@ class MLflowLogger(Callback):
     def _log(self, name: str, value: float, epoch: int) -> None:
         from mlflow.entities import Metric
 
-        self._waiting.append(Metric(_name(name), float(value), int(1000 * time.time()), epoch))
+        if epoch > self._last.get(name, -1):
+            self._waiting.append(Metric(_name(name), float(value), int(1000 * time.time()), epoch))
 
     def _send(self) -> None:
         while self._waiting:

@@ -32,16 +32,8 @@ def powers(beta, steps: np.ndarray) -> np.ndarray:
     steps : ndarray of int, shape (n,)
         At least 1.
 
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        It may be read-only.
     """
     if np.ndim(beta):
-        first, last = (int(steps[0]), int(steps[-1])) if len(steps) else (0, -1)
-        block = first // _BLOCK
-        if last - first == len(steps) - 1 and last // _BLOCK == block and (beta == beta[0]).all():
-            return _kept(float(beta[0]), block)[first % _BLOCK : last % _BLOCK + 1]
         return _of_each(beta, steps)
     if beta == 0:
         return np.zeros(len(steps))
@@ -52,6 +44,19 @@ def powers(beta, steps: np.ndarray) -> np.ndarray:
         if last >> digit * _BITS:
             found *= _table(beta, digit)[steps >> digit * _BITS & (1 << _BITS) - 1]
     return found
+
+
+def consecutive_powers(beta: float, first: int, count: int, squared: bool = False) -> np.ndarray:
+    """:func:`powers` of one beta in the steps first, ..., first + count - 1; it may be read-only.
+
+    `squared` gives the bits of an array of equal betas.
+    """
+    block, at = divmod(first, _BLOCK)
+    if at + count <= _BLOCK:
+        return _kept(beta, block, squared)[at : at + count]
+    last = (first + count - 1) // _BLOCK
+    kept = [_kept(beta, number, squared) for number in range(block, last + 1)]
+    return np.concatenate(kept)[at : at + count]
 
 
 def _most(beta: float) -> int:
@@ -76,10 +81,10 @@ def _table(beta: float, digit: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _kept(beta: float, block: int) -> np.ndarray:
-    """Those of :func:`_of_each` of the steps in a block, for one rate."""
+def _kept(beta: float, block: int, squared: bool) -> np.ndarray:
+    """Those of the steps in a block."""
     steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
-    found = _of_each(np.full(_BLOCK, beta), steps)
+    found = powers(np.full(_BLOCK, beta) if squared else beta, steps)
     found.flags.writeable = False
     return found
 

@@ -18,6 +18,7 @@ from .errors import ShapeError
 from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
+from .plan import Plan
 from .progress import ProgressBar
 from .run import Fit
 from .scheduling import Progress
@@ -25,6 +26,7 @@ from .settings import Settings
 from .streams import Converter, Source, StreamTraining
 from .targets import Target, make_data
 from .training import Training
+from .update import Update
 from .validation import Validation, split
 from .weights import weights_of_rows
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from .model import Sequential
 
 
-class _Targets(NamedTuple):
+class Targets(NamedTuple):
     """What the targets of the training rows say."""
 
     loss: LossFunction
@@ -40,6 +42,25 @@ class _Targets(NamedTuple):
     data: Data
     valid: Data | None
     valid_y: Any
+
+
+class Checked(NamedTuple):
+    """A fit for which nothing has been allocated yet.
+
+    `directions` are the names of the values of an epoch and whether "min" or "max" is better;
+    `converter` is that of a fit on batches.
+    """
+
+    net: Sequential
+    settings: Settings
+    X: np.ndarray
+    targets: Targets
+    plan: Plan
+    update: Update
+    validation: Validation | None
+    directions: dict[str, str]
+    watch: Watch | None
+    converter: Converter | None
 
 
 def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = None) -> Training:
@@ -52,18 +73,25 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
     ShapeError, ValueError, TypeError
         If an argument is invalid.
     """
-    optimizer, engine = settings.optimizer, engines.current()
-    converter = None if source is None else Converter(net, source, settings)
+    if source is not None:
+        converter = Converter(net, source, settings)
+        targets = _of_batches(net, converter, settings)
+        return ready(check(net, targets.data.X, targets, settings, converter))
+    X = net._features(X, net.n_inputs)
+    return ready(check(net, X, targets_of(net, X, y, settings), settings))
+
+
+def check(
+    net: Sequential, X: np.ndarray, targets: Targets, settings: Settings,
+    converter: Converter | None = None,
+) -> Checked:  # fmt: skip
+    """What can be checked of a fit without arrays; X and the targets have been checked."""
+    loss, target, data, valid, valid_y = targets
     if converter is None:
-        X = net._features(X, net.n_inputs)
-        loss, target, data, valid, valid_y = _targets(net, X, y, settings)
         batch_size = settings.rows_of_batch(data.n_rows)
         data.batch_size = min(batch_size * settings.accumulate, data.n_rows)
-    else:
-        loss, target, data, valid, valid_y = _of_batches(net, converter, settings)
-        X, batch_size = data.X, data.n_rows
     plan = net.lower(loss, X.shape[1])
-    if optimizer.full_batch:
+    if settings.optimizer.full_batch:
         full_batch.check(plan, settings)
     measures = metrics.get(settings.metrics, target, loss, net.n_outputs)
     if measures and valid is None:
@@ -71,23 +99,36 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
             "metrics are those of validation rows: give validation_data or validation_split, or "
             "call evaluate(X, y, metrics=...) after the fit"
         )
+    validation, averages = None, settings.average is not None
+    if valid is not None:
+        engine = engines.current()
+        validation = Validation(engine, plan, valid, valid_y, target, loss, measures)
+    names = _value_names(data, validation, averages)
+    watch = _watch(settings.early_stopping, names, measures)
+    update = Update.of(plan, settings.optimizer, settings.freeze, averages)
+    directions = {name: metrics.direction(name, measures) for name in names}
+    return Checked(
+        net, settings, X, targets, plan, update, validation, directions, watch, converter
+    )
 
+
+def ready(checked: Checked) -> Training:
+    """The fit with its arrays, its kernels compiled and bound."""
+    net, settings, X, targets, plan, update, validation, directions, watch, converter = checked
+    loss, target, data, valid, _ = targets
+    source = None if converter is None else converter.source
+    optimizer, engine = settings.optimizer, engines.current()
+    batch_size = settings.rows_of_batch(data.n_rows) if source is None else data.n_rows
     params, statistics = net._params, net._statistics
     if params is None:
         params, statistics = net._initial(plan)
-    validation = None
-    if valid is not None:
-        validation = Validation(engine, plan, valid, valid_y, target, loss, measures)
-    names = _value_names(data, validation, settings.average is not None)
-    watch = _watch(settings.early_stopping, names, measures)
     small = run.small_batches(plan, batch_size, settings.accumulate)
     data.separate = small is not None
     resumes = checkpoints.resumes(settings)
     last, state = (None, None) if resumes else (net._prepared, net._state)
     fit = run.prepare(
-        last, state, engine, plan, params, statistics, optimizer,
-        data.batch_size if source is None else source.most_rows, settings.freeze, small,
-        settings.average is not None,
+        last, state, engine, plan, params, statistics, optimizer, update,
+        data.batch_size if source is None else source.most_rows, small,
     )  # fmt: skip
     n_batches, n_rows = data.n_batches, data.n_rows
     if source is not None and converter is not None:
@@ -104,12 +145,12 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
     _start_with_epoch(settings, fit, n_batches)
     keeper = None
     if settings.checkpoint is not None:
+        names = list(directions)
         about = describe(net, settings, fit, data, names, target, loss, valid)
         keeper = Keeper(Expected(about, settings, fit, data, n_steps, names, n_batches))
     bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
     with bar.preparing():
         shuffles = settings.shuffle and not optimizer.full_batch
-        directions = {name: metrics.direction(name, measures) for name in names}
         fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions, n_batches)
         average, validation_ws = None, None
         if validation is not None:
@@ -161,7 +202,7 @@ def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:
         fit.state.progress = Progress(schedule, 0, 0)
 
 
-def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
+def targets_of(net: Sequential, X: np.ndarray, y, settings: Settings) -> Targets:
     """The loss, the form of the targets, and the data of training and validation."""
     weight, rows = settings.sample_weight, _rows(settings.rows, len(X))
     if rows is not None:
@@ -188,10 +229,10 @@ def _targets(net: Sequential, X: np.ndarray, y, settings: Settings) -> _Targets:
         _ = data.weight_sum  # of the rows in their first order, whatever the epoch
     if settings.validation_data is not None:
         valid, valid_y = _validation_data(net, settings.validation_data, X.shape[1], target, loss)
-    return _Targets(loss, target, data, valid, valid_y)
+    return Targets(loss, target, data, valid, valid_y)
 
 
-def _of_batches(net: Sequential, converter: Converter, settings: Settings) -> _Targets:
+def _of_batches(net: Sequential, converter: Converter, settings: Settings) -> Targets:
     """What the first batch says, and the data of validation."""
     if settings.optimizer.full_batch:
         raise ValueError(
@@ -203,7 +244,7 @@ def _of_batches(net: Sequential, converter: Converter, settings: Settings) -> _T
     if settings.validation_data is not None:
         n_inputs = data.X.shape[1]
         valid, valid_y = _validation_data(net, settings.validation_data, n_inputs, target, loss)
-    return _Targets(loss, target, data, valid, valid_y)
+    return Targets(loss, target, data, valid, valid_y)
 
 
 def _rows(rows, n: int) -> np.ndarray | None:

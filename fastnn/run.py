@@ -255,7 +255,6 @@ class Fit:
     def resume(self, steps: int, results: np.ndarray, rate: float, lr_factor: float) -> None:
         """Go on after so many steps of a fit; `results` are those of an epoch under way."""
         self.steps_done, self.rate, self.lr_factor = steps, rate, lr_factor
-        self.state.progress = self.scheduled.progress
         if len(results) > len(self.results):  # an epoch of batches whose number is not known
             self.results = np.zeros((2 * len(results), 2))
         self.results[: len(results)] = results
@@ -323,8 +322,7 @@ class Fit:
     @property
     def is_finite(self) -> bool:
         """Whether all parameters, statistics, averages and slots are finite."""
-        arrays = (*self._trained, self.ws.slots.reshape(-1))
-        return all(is_finite(array) for array in arrays)
+        return all(is_finite(array) for array in (*self._trained, *self.ws.slots) if array.size)
 
     @property
     def _trained(self) -> tuple[np.ndarray, ...]:
@@ -445,8 +443,8 @@ def _last_rate(rates: np.ndarray, completed: int) -> float:
 
 def prepare(
     last: Fit | None, state: TrainingState | None, engine: Engine, plan, params: np.ndarray,
-    statistics: np.ndarray, optimizer: Optimizer, batch_size: int, freeze=(),
-    small: int | None = None, averages: bool = False,
+    statistics: np.ndarray, optimizer: Optimizer, update: Update, batch_size: int,
+    small: int | None = None,
 ) -> Fit:  # fmt: skip
     """A fit ready to begin.
 
@@ -461,17 +459,14 @@ def prepare(
     params, statistics : ndarray
         The flat vectors, trained in place.
     optimizer : Optimizer
+    update : Update
+        What a step of it does.
     batch_size : int
         Rows of a step.
-    freeze : iterable of str or int
-        Layers and parameters that stay as they are.
     small : int, optional
         Rows of the small batches of which it consists.
-    averages : bool
-        Whether the weights are averaged.
     """
     rows = piece_rows(plan, batch_size) if small is None else min(small, batch_size)
-    update = Update.of(plan, optimizer, freeze, averages)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
@@ -488,7 +483,7 @@ def prepare(
     if state is not None and continues:
         ws.slots[:] = state.slots
         new.step, new.optimizer_epoch = state.step, state.optimizer_epoch
-        new.average = state.average if averages else None
+        new.average = state.average if update.averages else None
     else:
         optimizer.reset(ws.slots)
     return Fit(engine, ws, new)

@@ -219,6 +219,7 @@ class Converter:
 
     Attributes
     ----------
+    source : Source
     loss : LossFunction
     target : Target
         The form of the targets, which the first batch decides on if no fit has.
@@ -232,7 +233,7 @@ class Converter:
     """
 
     def __init__(self, net: Sequential, source: Source, settings: Settings):
-        self._net, self._source, self._n_inputs = net, source, net.n_inputs
+        self._net, self.source, self._n_inputs = net, source, net.n_inputs
         self._class_weight = settings.class_weight
         self._of_class: np.ndarray | None = None
         self._dtype: np.dtype | None = None
@@ -265,13 +266,13 @@ class Converter:
         )
         if plan.mean or not penalises:
             return
-        if self._source.n_rows is None:
+        if self.source.n_rows is None:
             raise ValueError(
                 "a loss that is a sum divides the penalties l1 and l2 among the batches by their "
                 "rows, but how many rows there are is not known: give a list of batches, or take "
                 "a loss that is a mean, such as mse"
             )
-        self._epoch_rows = self.first.epoch_rows = self._source.n_rows
+        self._epoch_rows = self.first.epoch_rows = self.source.n_rows
 
     def data(self, parts: tuple[Any, Any, Any], epoch: int, batch: int) -> Data:
         """The data of a batch.

@@ -281,10 +281,11 @@ class Training:
             self._is_steady = False
             line = self._epoch(next(orders))
             self._is_steady = True
-            if line is not None:
-                yield line
-                if self._keeper is not None:
-                    self._keeper.between_epochs(self)
+            if line is None:
+                continue
+            yield line
+            if self._keeper is not None:
+                self._keeper.between_epochs(self)
 
     @property
     def _is_unfinished(self) -> bool:
@@ -308,6 +309,7 @@ class Training:
 
     def _epoch(self, order: np.ndarray | None) -> EpochLine | None:
         """Train one epoch, unless a callback stops the fit at its beginning."""
+        fit = self.fit
         if not self._in_epoch:  # one that goes on has begun for the callbacks, too
             self._calls.epoch_begin(self)
             if self.stopped is not None:
@@ -316,7 +318,7 @@ class Training:
         self._bar.begin_epoch()
         self._begin_epoch(order)
         self._in_epoch, self._epoch_start = True, None
-        done, fit = self._steps(), self.fit
+        done = self._steps()
         if not fit.is_finite:
             what = "a parameter, a running statistic or the optimizer's state is"
             self._diverged(done - 1, what)
@@ -324,11 +326,10 @@ class Training:
         return self.complete_epoch(self._values(done), seconds, self._rows_of(done))
 
     def _begin_epoch(self, order: np.ndarray | None) -> None:
-        fit, first = self.fit, self.batches or 0
-        end = fit.data.n_batches
+        end, first = self.fit.data.n_batches, self.batches or 0
         if self.n_steps is not None:
             end = min(end, self.n_steps - self.step + first)
-        fit.begin_epoch(order, first, end, self._epoch_start)
+        self.fit.begin_epoch(order, first, end, self._epoch_start)
 
     def _steps(self) -> int:
         """Run the steps of the present epoch; returns how many batches of it are done."""

@@ -39,13 +39,13 @@ def contents(path):
 
 
 class Slower(Callback):
-    """A callback with a state of its own, which changes the rates and reads the random order."""
+    """A callback with a state of its own, which changes the rates."""
 
     def __init__(self, every=3):
         self.every, self.seen, self.lowest = every, [], float("inf")
 
     def on_steps(self, training):
-        self.seen.append(training.step)
+        self.seen += [training.step, training.values.get("loss")]
         if training.step % 4 == 0:
             training.lr_factor = 0.5 + 1 / (1 + len(self.seen))
 
@@ -114,6 +114,10 @@ def arguments(draw, X, y):
             schedules.Sequence([
                 (schedules.Linear(0.5, 1, 2), 2),
                 (schedules.ReduceOnPlateau(patience=0, factor=0.5, threshold=0.1), None),
+            ]),
+            schedules.Sequence([
+                (schedules.ReduceOnPlateau(patience=0, factor=0.5, threshold=0.1), 9),
+                (schedules.Linear(1, 0.5), None),
             ]),
             lambda step: 1 / (1 + step),
         ])  # fmt: skip

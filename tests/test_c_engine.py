@@ -61,8 +61,9 @@ def test_the_c_codes_are_those_of_the_tables():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_both_compiled_engines_have_the_same_functions(dtype):
     jit = pytest.importorskip("fastnn.engines.jit")
-    assert native.names() == jit.names()
-    for name in native.names():
+    # Without the C module, NumPy draws the normals of initial weights.
+    assert [name for name in native.names() if name != "normals"] == jit.names()
+    for name in jit.names():
         assert native.address(name, dtype) > 0
 
 

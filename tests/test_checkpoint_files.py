@@ -215,6 +215,18 @@ def test_checksums_find_every_changed_byte(tmp_path, good):
         assert "is damaged: its tensor" in refused(tmp_path / "run.ckpt")
 
 
+def test_a_checksum_finds_a_changed_number(tmp_path, good):
+    """The description would be a good one, of a fit with another learning rate."""
+    tensors, about = copy.deepcopy(good["whole"])
+    write(tmp_path / "run.ckpt", tensors, about)
+    content = (tmp_path / "run.ckpt").read_bytes()
+    rate = json.dumps(about["numbers"]["rate"]).encode()
+    changed = rate[:-1] + (b"1" if rate[-1:] != b"1" else b"2")
+    assert content.count(b'rate\\": ' + rate) == 1
+    (tmp_path / "run.ckpt").write_bytes(content.replace(rate, changed))
+    assert "description is not the one that was written" in refused(tmp_path / "run.ckpt")
+
+
 def test_random_bytes(tmp_path, good, without_sync):
     """One to four bytes of a file changed, or its end cut off: never anything but an error."""
     path = tmp_path / "run.ckpt"

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from fastnn.powers import powers
+from fastnn.powers import consecutive_powers, powers
 
 STEPS = np.array([1, 2, 3, 9, 100, 2047, 2048, 2049, 5000, 2**22 - 1, 2**22, 10**8, 2**31 - 1])
 BETAS = [0.9, 0.95, 0.99, 0.999, 0.9999, 0.9999999, 1 - 2**-53, 0.5, 1e-3, 1e-300]
@@ -40,12 +40,15 @@ def test_rates_that_change_have_powers_of_their_own():
     assert (powers(np.zeros(3), np.arange(1, 4)) == 0).all()
 
 
-def test_powers_of_one_rate_are_kept_and_are_those_of_each():
-    steps = np.arange(1, 5000)
-    each = powers(np.append(np.full(len(steps) - 1, 0.9), 0.8), steps)  # two rates: none is kept
-    for begin, end in ((0, 1), (0, 1023), (1023, 1030), (1000, 1100), (3000, 4998)):
-        rates = np.full(end - begin, 0.9)
-        assert np.array_equal(powers(rates, steps[begin:end]), each[begin:end])
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.999, 1e-300])
+@pytest.mark.parametrize(
+    ("first", "count"), [(1, 1), (1, 5000), (1023, 1), (1023, 2), (1024, 3000)]
+)
+def test_powers_that_are_kept_are_the_same(beta, first, count):
+    steps = np.arange(first, first + count)
+    assert np.array_equal(consecutive_powers(beta, first, count), powers(beta, steps))
+    squared = consecutive_powers(beta, first, count, squared=True)
+    assert np.array_equal(squared, powers(np.full(count, beta), steps))
 
 
 def test_no_power_of_a_long_training_underflows():

@@ -1,14 +1,19 @@
 """Our own random numbers: known answers, distributions, independence of what was drawn before."""
 
+import ctypes
 import hashlib
+import itertools
 
 import naive_layers
 import naive_random
 import numpy as np
 import pytest
+from conftest import COMPILED, DTYPES
 from scipy import stats
 
 from fastnn import random
+from fastnn.engines import native
+from fastnn.errors import EngineError
 from fastnn.random import Stream
 
 # Published with Random123 (kat_vectors, philox4x32 of 10 rounds).
@@ -166,3 +171,38 @@ def test_seeds():
     assert random.check_seed(np.int64(3)) == 3
     assert random.check_seed(2**64 - 1) == 2**64 - 1
     assert random.check_seed(None) != random.check_seed(None)
+
+
+@pytest.mark.skipif("c" not in COMPILED, reason="no C engine")
+def test_the_c_function_gives_our_normals_at_every_level():
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * 4)
+    sizes = [*range(1, 70), 127, 1000, random._PIECE, random._PIECE + 1, 200_001]
+    for level, dtype in itertools.product(native._module.levels(), DTYPES):
+        function = kind(native._module.addresses(level, dtype)["normals"])
+        for count, n in enumerate(sizes):
+            seed, index = [0, 5, 2**64 - 1][count % 3], [0, 7, 2**32 - 1][count % 3]
+            out = np.full(n + 8, 7.0)
+            signed = ctypes.c_int64(seed).value
+            assert function(out[4:].ctypes.data, signed, Stream.INITIAL, index, n) == 0
+            args = np.float64, seed, Stream.INITIAL, index, n
+            expected = random._in_pieces(random._normal, *args)
+            np.testing.assert_array_equal(out[4:-4].view(np.uint64), expected.view(np.uint64))
+            assert (out[:4] == 7).all()
+            assert (out[-4:] == 7).all()
+            found = random.normal(seed, Stream.INITIAL, index, n)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_without_the_c_module_numpy_draws_normals(monkeypatch):
+    expected = random.normal(3, Stream.INITIAL, 1, 1000)
+    monkeypatch.setattr(random, "_compiled_normals", lambda: None)
+    np.testing.assert_array_equal(random.normal(3, Stream.INITIAL, 1, 1000), expected)
+
+
+@pytest.mark.skipif("c" not in COMPILED, reason="no C engine")
+def test_a_module_of_older_sources_draws_no_normals(monkeypatch):
+    def missing(name, dtype):
+        raise EngineError(name)
+
+    monkeypatch.setattr(native, "address", missing)
+    assert random._compiled_normals.__wrapped__() is None

@@ -186,7 +186,6 @@ def test_a_length_that_is_wrong():
         {"callbacks": lambda training: 1 / 0}, {"class_weight": {0: 1, 1: 1, 2: np.inf}},
         {"loss": "nonsense"}, {"freeze": ["7"]}, {"metrics": ["accuracy"]},
     ],
-    ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("once", [False, True])
 def test_generators_are_closed_when_the_fit_ends(options, once):

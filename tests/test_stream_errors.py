@@ -123,7 +123,6 @@ def test_a_missing_y_is_named():
         {"batch_size": 32}, {"batch_size": None}, {"rows": [1, 2]}, {"sample_weight": W},
         {"validation_split": 0.1}, {"accumulate": 2},
     ],
-    ids=str,
 )  # fmt: skip
 def test_arguments_that_belong_to_arrays_are_refused(option):
     (name,) = option

@@ -1,13 +1,16 @@
 """Threads: each walks the whole program, and they meet where data cross."""
 
+import contextvars
 import itertools
 import json
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from unittest import mock
 
 import digests
 import numpy as np
@@ -429,3 +432,51 @@ def test_layers_whose_weights_outweigh_their_values_are_split_by_columns():
     assert splits(2, 64) == [Split.rows, Split.columns, Split.rows]
     assert splits(2, 16) == [Split.columns, Split.columns, Split.rows]
     assert splits(2, 2000) == [Split.rows] * 3
+
+
+def test_a_limit_holds_in_its_context_alone():
+    everywhere = threads.get_num_threads()
+    with mock.patch.object(threads, "_chosen", 6):
+        with threads.limited(2):
+            assert threads.get_num_threads() == 2
+            with threads.limited(9):
+                assert threads.get_num_threads() == 6
+            found = []
+            other = threading.Thread(target=lambda: found.append(threads.get_num_threads()))
+            other.start()
+            other.join()
+            assert found == [6]
+            carried = contextvars.copy_context()
+        assert threads.get_num_threads() == 6
+        assert carried.run(threads.get_num_threads) == 2
+    assert threads.get_num_threads() == everywhere
+
+
+def test_a_limit_can_change_while_it_holds():
+    now = [1]
+    with mock.patch.object(threads, "_chosen", 6), threads.limited(lambda: now[0]):
+        assert threads.get_num_threads() == 1
+        now[0] = 4
+        assert threads.get_num_threads() == 4
+        now[0] = 0
+        assert threads.get_num_threads() == 1
+
+
+def test_a_limit_is_a_share_already():
+    inside, leave = threading.Event(), threading.Event()
+
+    def work():
+        with threads.Sharing():
+            inside.set()
+            leave.wait(60)
+
+    other = threading.Thread(target=work)
+    with mock.patch.object(threads, "_chosen", 8), threads.Sharing():
+        other.start()
+        assert inside.wait(60)
+        with threads.limited(3):
+            assert [threads.share_of(n) for n in (3, 1)] == [3, 1]
+        with threads.limited(6):
+            assert threads.share_of(6) == 4
+        leave.set()
+        other.join()

@@ -89,14 +89,14 @@ def level() -> str:
 
 
 @functools.cache
-def _addresses(dtype: str) -> dict[str, int]:
-    return _module.addresses(level(), dtype)
+def _addresses(dtype) -> dict[str, int]:
+    return _module.addresses(level(), np.dtype(dtype).name)
 
 
 def address(name: str, dtype) -> int:
     """The address of a compiled function for float32 or float64 networks."""
     try:
-        return _addresses(np.dtype(dtype).name)[name]
+        return _addresses(dtype)[name]
     except KeyError:
         raise EngineError(
             f"the C engine was compiled from sources without {name}: install fastnn again"

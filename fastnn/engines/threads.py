@@ -9,6 +9,8 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ _pool_started = False
 _pool_trouble: str | None = None
 _lock = threading.RLock()
 _sharing: set[int] = set()  # Python threads inside of Sharing()
+_limit: ContextVar[Callable[[], int] | None] = ContextVar("fastnn_threads", default=None)
 
 
 def cpu_count() -> int:
@@ -54,7 +57,7 @@ def get_num_threads() -> int:
 
     The number of :func:`set_num_threads`, else of ``FASTNN_NUM_THREADS``, else all cores of the
     process, but at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``, with which joblib limits its
-    workers.
+    workers. A network that :func:`fastnn.train_many` trains has its share of them.
 
     Raises
     ------
@@ -67,6 +70,12 @@ def get_num_threads() -> int:
     >>> fastnn.get_num_threads() >= 1
     True
     """
+    limit, count = _limit.get(), _count()
+    return count if limit is None else max(1, min(limit(), count))
+
+
+def _count() -> int:
+    """The threads that all fits together may use."""
     if _chosen is not None:
         return _chosen
     named = os.environ.get("FASTNN_NUM_THREADS")
@@ -110,6 +119,25 @@ def set_num_threads(n: int | None) -> None:
     _chosen = n
 
 
+@contextlib.contextmanager
+def limited(limit: int | Callable[[], int]) -> Iterator[None]:
+    """Context in which runs of this thread or task have at most so many threads.
+
+    A function is asked before every run, so the limit of a fit may change while it runs.
+
+    Examples
+    --------
+    >>> with limited(1):
+    ...     get_num_threads()
+    1
+    """
+    token = _limit.set(limit if callable(limit) else lambda: limit)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
 def _check(value, what: str) -> int:
     if isinstance(value, str):
         value = value.strip()
@@ -139,8 +167,12 @@ def share_of(limit: int) -> int:
     """The share of so many threads that each of the current runs may use.
 
     Otherwise each of two fits at once would find two threads faster than one, at the other's cost.
+    A limit of :func:`limited` is a share already.
     """
-    return max(1, limit // max(1, len(_sharing)))
+    runs = max(1, len(_sharing))
+    if _limit.get() is not None:
+        return max(1, min(limit, _count() // runs))
+    return max(1, limit // runs)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,21 @@ def aligned_zeros(size: int, dtype, alignment: int = _ALIGNMENT) -> np.ndarray:
     raw = np.zeros(size * dtype.itemsize + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
     return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+class _Packs(threading.local):
+    """The packing buffers of a Python thread, which hold nothing from one run to the next."""
+
+    def __init__(self):
+        self.array = aligned_zeros(0, np.uint8)
+        self.address = 0
+
+    def grow(self, parts: int) -> None:
+        self.array = aligned_zeros(parts * PACK_BYTES, np.uint8)
+        self.address = self.array.ctypes.data
+
+
+_packs = _Packs()
 
 
 class Workspace:
@@ -112,7 +128,8 @@ class Workspace:
         self.row_loss = aligned_zeros(self.capacity, np.float64)
         self.row_correct = aligned_zeros(self.capacity, np.float64)
         self.pack = aligned_zeros(0, np.uint8)
-        self._pack_address = 0
+        # A loss in Python may run another network in the middle of a run of this one.
+        self._packs = _packs if plan.user_loss is None else _Packs()
         self.ran = np.zeros(MOST_PARTS, np.int64)
         self.team = aligned_zeros(TEAM_WORDS, np.int64, 8 * TEAM_STEP)
         self.ran_on = np.full(MOST_PARTS, -1, np.int64)
@@ -125,11 +142,12 @@ class Workspace:
         return self.plan is plan and self.params is params and self.state is state
 
     def pack_for(self, parts: int) -> int:
-        """The address of the packing buffers for `parts` parts; they grow if necessary."""
-        if self.pack.size < parts * PACK_BYTES:
-            self.pack = aligned_zeros(parts * PACK_BYTES, np.uint8)
-            self._pack_address = self.pack.ctypes.data
-        return self._pack_address
+        """The address of this thread's packing buffers for `parts` parts, for the next run."""
+        packs = self._packs
+        if packs.array.size < parts * PACK_BYTES:
+            packs.grow(parts)
+        self.pack = packs.array
+        return packs.address
 
     def buffer(self, offset: int, m: int, columns: int) -> np.ndarray:
         """The first m rows of the per-sample buffer at an offset, as a view (m, columns)."""

@@ -40,6 +40,7 @@ typedef double number_d;
 #include "update.h"
 #include "muon.h"
 #include "shuffle.h"
+#include "normals.h"
 #include "driver.h"
 
 static const struct symbol symbols[] = {
@@ -54,6 +55,7 @@ static const struct symbol symbols[] = {
     UPDATE_SYMBOLS
     MUON_SYMBOLS
     SHUFFLE_SYMBOLS
+    NORMALS_SYMBOLS
     {NULL, NULL},
 };
 

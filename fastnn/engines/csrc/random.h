@@ -141,8 +141,9 @@ INLINE vec_d radius_of(vec_d x)
     return sqrt_d(set_d(-2) * log);
 }
 
-/* The cosine and the sine of (word + 1/2) 2^-32 turns: reduced to [-1/8, 1/8] turns. */
-INLINE void circle_of(bits_d word, vec_d *cosine, vec_d *sine)
+/* The cosine and the sine of some turns, of which `quarter`, 0 to 4, is the nearest number of
+   quarters: reduced to [-1/8, 1/8] turns. */
+INLINE void circle_of_turns(vec_d turns, bits_d quarter, vec_d *cosine, vec_d *sine)
 {
     static const double sines[] = {
         2.8114572543455206e-15, -7.647163731819816e-13, 1.6059043836821613e-10,
@@ -154,16 +155,20 @@ INLINE void circle_of(bits_d word, vec_d *cosine, vec_d *sine)
         2.08767569878681e-09, -2.755731922398589e-07, 2.48015873015873e-05,
         -0.001388888888888889, 0.041666666666666664, -0.5, 1.0,
     };
-    const bits_d quarter = (word + (1 << 29)) >> 30; /* the nearest: 0 to 4 */
     const vec_d quarters = (vec_d)(quarter | 0x4330000000000000) - set_d(0x1p52);
-    const vec_d turns = centre_of(word) * set_d(0x1p-32) - quarters * set_d(0.25);
-    const vec_d x = turns * set_d(6.283185307179586);
+    const vec_d x = (turns - quarters * set_d(0.25)) * set_d(6.283185307179586);
     const vec_d z = x * x;
     const bits_d s = (bits_d)(x * unfused_polynomial(sines, 9, z));
     const bits_d c = (bits_d)unfused_polynomial(cosines, 10, z);
     const bits_d swapped = -(quarter & 1);
     *cosine = (vec_d)(((s & swapped) | (c & ~swapped)) ^ ((quarter + 1) >> 1 << 63));
     *sine = (vec_d)(((c & swapped) | (s & ~swapped)) ^ (quarter >> 1 << 63));
+}
+
+/* The cosine and the sine of (word + 1/2) 2^-32 turns. */
+INLINE void circle_of(bits_d word, vec_d *cosine, vec_d *sine)
+{
+    circle_of_turns(centre_of(word) * set_d(0x1p-32), (word + (1 << 29)) >> 30, cosine, sine);
 }
 
 /* normals (groups * GROUP,): those that words (groups * GROUP,) give, two from two words of a

@@ -6,6 +6,7 @@ for one element type on first use, or loads it from the cache. So only what a pl
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 
@@ -98,6 +99,12 @@ def names() -> list[str]:
     return sorted(_functions)
 
 
+@functools.cache
+def _name_of(dtype) -> str:
+    """np.dtype(dtype).name, which takes longer than the rest of :func:`address`."""
+    return np.dtype(dtype).name
+
+
 def address(name: str, dtype) -> int:
     """The address of a compiled function for float32 or float64 networks.
 
@@ -113,7 +120,7 @@ def address(name: str, dtype) -> int:
     int
         0 for the parallel one where Numba's pool cannot be had.
     """
-    key = (name, np.dtype(dtype).name)
+    key = (name, _name_of(dtype))
     known = _addresses.get(key)
     if known is not None:
         return known
