@@ -15,8 +15,9 @@ import numpy as np
 
 from .checks import real_number, true_or_false, whole_number
 from .engines.workspace import Workspace, aligned_zeros
-from .run import Fit, TrainingState
+from .run import Fit
 from .scheduling import ENDLESS
+from .training_state import TrainingState
 from .validation import Validation
 
 _KEPT = ("average", "last", "best")

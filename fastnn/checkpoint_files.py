@@ -128,6 +128,8 @@ class Expected:
         How many it takes; None if only time ends it.
     values : list of str
         The names of the values of an epoch.
+    n_batches : int
+        Batches of an epoch; 0 if their number is not known.
     """
 
     about: dict[str, Any]
@@ -136,6 +138,7 @@ class Expected:
     data: Data
     n_steps: int | None
     values: list[str]
+    n_batches: int
 
 
 def write(path: Path, about: dict, n_steps: int | None, reached: Reached) -> bool:
@@ -337,8 +340,10 @@ def _check_counters(found: dict, expected: Expected) -> None:
     for name, count in (*counters.items(), *found["threads_used"].items()):
         whole_number(count, shown(name), least=0, most=_MOST)
     steps, epochs = counters["steps_done"], counters["epochs_done"]
-    n_batches = expected.data.n_batches
-    if batches is None:
+    n_batches = expected.n_batches
+    if not n_batches:
+        right = steps >= epochs + (batches or 0) and (batches or 0) >= 0
+    elif batches is None:
         right = (epochs - 1) * n_batches < steps <= epochs * n_batches or epochs == steps == 0
     else:
         right = 0 <= batches <= n_batches and steps == epochs * n_batches + batches

@@ -15,8 +15,9 @@ from .epochs import Epochs
 from .history import History
 from .inference import Inference
 from .preparation import prepare
-from .run import Fit, TrainingState
+from .run import Fit
 from .settings import Settings
+from .training_state import TrainingState
 
 
 class Sequential(Inference):

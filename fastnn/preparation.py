@@ -147,7 +147,7 @@ def ready(checked: Checked) -> Training:
     if settings.checkpoint is not None:
         names = list(directions)
         about = describe(net, settings, fit, data, names, target, loss, valid)
-        keeper = Keeper(Expected(about, settings, fit, data, n_steps, names))
+        keeper = Keeper(Expected(about, settings, fit, data, n_steps, names, n_batches))
     bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
     with bar.preparing():
         shuffles = settings.shuffle and not optimizer.full_batch
@@ -168,11 +168,13 @@ def ready(checked: Checked) -> Training:
         net._params, net._statistics, net.history = params, statistics, history
         net.set_fitted(loss, target)
 
-    parts = net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt
+    parts = (
+        net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt, keeper
+    )  # fmt: skip
     if source is None or converter is None:
-        return Training(*parts, keeper)
+        return Training(*parts)
     history.n_rows = source.n_rows or 0
-    return StreamTraining(*parts, None, source=source, converter=converter)
+    return StreamTraining(*parts, source=source, converter=converter)
 
 
 def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:

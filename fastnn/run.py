@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from .engines.protocol import Engine
 from .engines.workspace import Data, Steps, Workspace
 from .optimizer import Optimizer
 from .schedules import Schedule
-from .scheduling import Progress, Scheduled
+from .scheduling import Scheduled
 from .tables import COMMON, HYPER, KC
+from .training_state import TrainingState
 from .update import Update
 
 if TYPE_CHECKING:
-    from .averages import AverageState
+    pass
 
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
@@ -162,43 +163,6 @@ def loss_and_grad(
     return loss, n_correct
 
 
-@dataclass
-class TrainingState:
-    """What training keeps from step to step besides the parameters.
-
-    A later fit that starts from it and the parameters equals an uninterrupted one, bit for bit.
-
-    Attributes
-    ----------
-    optimizer : Optimizer
-    slots : ndarray, shape (n_slots, n_params)
-        State of the optimizer.
-    state : ndarray, shape (n_state,)
-        Running statistics.
-    step : int
-        Number of completed steps of the optimizer, whose state they have made.
-    total_steps, epoch : int
-        Number of completed steps, whatever the optimizer, and of epochs: they choose masks, noise,
-        scheduled rates and the orders of rows.
-    optimizer_epoch : int
-        Number of completed epochs at which the state of the optimizer began.
-    progress : Progress or None
-        How far the schedule has got that was given to the last fit.
-    average : AverageState or None
-        The average of the weights, if the last fit had one.
-    """
-
-    optimizer: Optimizer
-    slots: np.ndarray
-    state: np.ndarray
-    step: int = 0
-    total_steps: int = 0
-    epoch: int = 0
-    optimizer_epoch: int = 0
-    progress: Progress | None = None
-    average: AverageState | None = None
-
-
 class Fit:
     """A prepared fit.
 
@@ -291,6 +255,8 @@ class Fit:
     def resume(self, steps: int, results: np.ndarray, rate: float, lr_factor: float) -> None:
         """Go on after so many steps of a fit; `results` are those of an epoch under way."""
         self.steps_done, self.rate, self.lr_factor = steps, rate, lr_factor
+        if len(results) > len(self.results):  # an epoch of batches whose number is not known
+            self.results = np.zeros((2 * len(results), 2))
         self.results[: len(results)] = results
         self._total_steps = self.state.total_steps - len(results)
 

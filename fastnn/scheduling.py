@@ -15,7 +15,7 @@ from .schedules.compositions import has_epochs
 from .schedules.plateau import Plateau
 
 if TYPE_CHECKING:
-    from .run import TrainingState
+    from .training_state import TrainingState
 
 #: Steps of a fit that ends after some time.
 ENDLESS = 1 << 60

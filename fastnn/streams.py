@@ -33,7 +33,7 @@ END = object()
 #: Arguments of fit that belong to arrays, and what means that they are not given.
 _OF_ARRAYS = {
     "batch_size": "auto", "rows": None, "sample_weight": None, "validation_split": 0.0,
-    "accumulate": 1, "checkpoint": None,
+    "accumulate": 1,
 }  # fmt: skip
 
 
@@ -342,6 +342,9 @@ class StreamTraining(Training):
         self.n_epochs, self.n_steps = self.settings.length(self._source.n_batches)
 
     def _finish(self) -> None:
+        history = self.history
+        if not history.n_rows and self.epochs_done:  # resumed after the last epoch
+            history.n_rows = history.rows_trained // self.epochs_done
         try:
             super()._finish()
         finally:
@@ -353,47 +356,72 @@ class StreamTraining(Training):
         return has_epochs and super()._is_unfinished
 
     def _begin_epoch(self, order) -> None:
-        fit, results = self.fit, self.fit.results
-        n_batches = self._source.n_batches
-        left = None if self.n_steps is None else self.n_steps - self.step
-        known = [n for n in (n_batches, left) if n is not None]
-        if n_batches is None:
-            self._end = left
-            fit.begin_epoch(None, 0, _PLANNED if left is None else min(left, _PLANNED))
-        else:
-            self._end = min(known)
-            fit.begin_epoch(None, 0, self._end)
+        fit, source, first = self.fit, self._source, self.batches or 0
+        left = None if self.n_steps is None else self.n_steps - self.step + first
+        known = [n for n in (source.n_batches, left) if n is not None]
+        self._end = min(known, default=None)
+        end = self._end
+        if source.n_batches is None:
+            end = first + _PLANNED if end is None else min(end, first + _PLANNED)
+        fit.begin_epoch(None, first, end, self._epoch_start)
         self._planned = fit.epoch_batches
         # The number of the last one: an average may begin or end with it.
         fit.epoch_batches = -1 if self._end is None else self._end
-        if len(results) < self._planned:
-            fit.results = np.zeros((self._planned, 2))
+        if len(fit.results) < self._planned:
+            fit.results = np.concatenate([
+                fit.results[:first], np.zeros((self._planned - first, 2)),
+            ])  # fmt: skip
         self._weight, self._n_rows_done = 0.0, 0
+        source.open()
+        for batch in range(first):  # where the epoch goes on from a checkpoint
+            item = source.pull()
+            if item is END:
+                raise ValueError(
+                    f"the checkpoint is that of {first} batches of an epoch, but the iterable has "
+                    f"only {batch}: give the batches of that fit"
+                )
+            self._count(self._next_data(item, batch))
 
     def _steps(self) -> int:
         """Run the steps of the present epoch; returns how many batches of it are done."""
-        source, bar = self._source, self._bar
-        source.open()
+        source, bar, keeper = self._source, self._bar, self._keeper
         shown, rows = time.perf_counter(), 0
-        for batch in count():
-            if self.stopped is not None or batch == self._end != self._source.n_batches:
+        for batch in count(self.fit.epoch_first):
+            self._is_steady = self.stopped is None
+            if self.stopped is not None or batch == self._end != source.n_batches:
                 break
             item = source.pull()
-            if item is END or batch == self._source.n_batches:
+            if item is END or batch == source.n_batches:
                 self._end_epoch(batch, item)
                 break
             rows += self._step(item, batch)
             if time.perf_counter() > shown + SLICE_SECONDS / 2:
                 bar.advance(rows)
                 shown, rows = time.perf_counter(), 0
+            self._is_steady = self.stopped is None
             interrupts.check()
+            if keeper is not None and self._is_steady:
+                keeper.between_steps(self)
+        self._is_steady = False
         bar.advance(rows)
         return batch
 
+    def _next_data(self, item, batch: int) -> Data:
+        epoch = self.epochs_done
+        return self._converter.data(parts_of(item, epoch, batch), epoch, batch)
+
+    def _count(self, data: Data) -> None:
+        """Count the rows of a batch, and their weights."""
+        self._n_rows_done += len(data.X)
+        if data.weights is None:
+            self._weight += len(data.X)
+        else:  # in one chain over the rows of the epoch, as where they are one array
+            chain = np.add.accumulate(np.concatenate([[self._weight], data.weights]))
+            self._weight = float(chain[-1])
+
     def _step(self, item, batch: int) -> int:
         """Train on a batch; returns its rows."""
-        fit, calls, epoch = self.fit, self._calls, self.epochs_done
-        data = self._converter.data(parts_of(item, epoch, batch), epoch, batch)
+        fit, calls, data = self.fit, self._calls, self._next_data(item, batch)
         if self._must_know_last and self._source.n_batches is None:
             self._look_ahead(batch)
         n_rows = len(data.X)
@@ -404,15 +432,10 @@ class StreamTraining(Training):
             self._planned += _PLANNED
         if batch == len(fit.results):
             fit.results = np.concatenate([fit.results, np.zeros_like(fit.results)])
-        fit.data = data
+        fit.data, self._is_steady = data, False
         if not fit.steps(0, 1, batch):
             self._diverged(batch)
-        self._n_rows_done += n_rows
-        if data.weights is None:
-            self._weight += n_rows
-        else:  # in one chain over the rows of the epoch, as where they are one array
-            chain = np.add.accumulate(np.concatenate([[self._weight], data.weights]))
-            self._weight = float(chain[-1])
+        self._count(data)
         if calls.follow_steps:
             calls.after_steps(self)
         self._check_time()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import full_batch, interrupts
+from . import full_batch
 from .averages import Averaging
 from .callbacks import Calls
 from .checkpoints import Keeper
@@ -379,7 +379,6 @@ class Training:
             self.watch.observe(self)
         self._bar.finish_epoch(self.epoch, values)
         self._calls.epoch_end(self)
-        interrupts.check()  # so that on_fit_end sees a Ctrl-C of a callback
         return EpochLine(values, self)
 
     def begin_iteration(self) -> None:

@@ -369,7 +369,7 @@ def test_a_fit_that_cannot_write_is_refused(tmp_path, monkeypatch, stage, is_fit
     with pytest.raises(OSError, match="No space"):
         fit(net, path, resume=False, callbacks=[Ending()], ema=EMA(0.9))
     assert ended == [OSError]
-    caches = {"_epochs", "_idle"}
+    caches = {"_epochs", "_idle", "_preparing"}
     assert net.__dict__.keys() - caches == before.keys() - caches
     for name in before.keys() - caches:
         assert net.__dict__[name] is before[name], name

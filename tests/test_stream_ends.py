@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 from conftest import table
 
-from fastnn import SWA, BatchNorm, Callback, Dense, Dropout, GaussianNoise, Sequential
+from fastnn import (
+    SWA,
+    BatchNorm,
+    Callback,
+    Dense,
+    Dropout,
+    EarlyStopping,
+    GaussianNoise,
+    Sequential,
+    safe_writes,
+)
+from fastnn.errors import CheckpointError
 
 X, y = table(150, n_inputs=5)
 W = np.random.default_rng(1).uniform(0.1, 2.0, 150)
@@ -319,3 +330,55 @@ def test_a_fit_on_batches_in_a_thread():
     other.fit(batches(), progress=False)
     thread.join()
     assert_same(net, other)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["list", "loader", "generators"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_same_bits_from_every_checkpoint(engine, tmp_path, monkeypatch, source, weighted):
+    """Also within an epoch, whose first batches are read again and not trained on."""
+    copies, replace = [], safe_writes.replace
+
+    def keep(path, parts):
+        replace(path, parts)
+        copies.append(path.read_bytes())
+
+    monkeypatch.setattr(safe_writes, "replace", keep)
+    monkeypatch.setattr(safe_writes.os, "fsync", lambda handle: None)
+    items = batches(X, y, W) if weighted else batches()
+    options = {
+        "epochs": 3, "ema": 0.9, "early_stopping": EarlyStopping(None, "loss"),
+        "checkpoint": tmp_path / "run.ckpt", "checkpoint_every": "0.000001s", "progress": False,
+    }  # fmt: skip
+    net = rich()
+    net.fit(SOURCES[source](items), **options)
+    assert len(copies) > 12
+    for copy in copies[::3] + copies[-1:]:
+        (tmp_path / "run.ckpt").write_bytes(copy)
+        other = rich()
+        other.fit(SOURCES[source](items), resume=True, **options)
+        assert_same(net, other)
+
+
+def test_an_iterator_goes_on_from_a_checkpoint_that_ctrl_c_has_left(tmp_path):
+    options = {"checkpoint": tmp_path / "run.ckpt", "progress": False}
+
+    def interrupted():
+        yield from batches()[:3]
+        signal.raise_signal(signal.SIGINT)
+
+    net, other = rich(), rich()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(interrupted(), **options)
+    net = rich()
+    net.fit(iter(batches()), resume=True, **options)
+    other.fit(iter(batches()), progress=False)
+    assert_same(net, other)
+    with pytest.raises(KeyboardInterrupt):
+        rich().fit(interrupted(), **options)
+    with pytest.raises(ValueError, match=r"checkpoint is that of 3 batches.*has only 2"):
+        rich().fit(iter(batches()[:2]), resume=True, **options)
+    with pytest.raises(CheckpointError, match=r"values of X|rows of X"):
+        rich().fit(batches(-X), epochs=1, resume=True, **options)
