@@ -288,6 +288,8 @@ class Averaging:
     length : tuple of (int or None, int or None)
         Epochs and steps of the fit, where they are known.
     validation : Validation, optional
+    is_resumed : bool
+        Whether the average in the state of training is that of this very fit.
 
     Raises
     ------
@@ -297,15 +299,16 @@ class Averaging:
 
     def __init__(
         self, rule: Average, fit: Fit, length: tuple[int | None, int | None],
-        validation: Validation | None,
+        validation: Validation | None, is_resumed: bool = False,
     ):  # fmt: skip
         if rule.keep == "best" and validation is None:
             raise ValueError("keep='best' compares validation losses: give validation_data")
         self._fit, self._rule, self._validation = fit, rule, validation
         self._before = fit.state.average
-        self._continues = self._is_continued()
+        self._continues, self._is_resumed = self._is_continued(), is_resumed
         n_epochs, n_steps = length
-        self._now = self._begun(n_epochs)
+        resumed = self._before if is_resumed else None
+        self._now = self._begun(n_epochs) if resumed is None else resumed
         if n_epochs is not None and n_steps is not None:
             self._now.check_length(fit.state, n_epochs, n_steps)
         self._is_open = False
@@ -359,7 +362,9 @@ class Averaging:
         """Go on from the last weights, or begin a new average."""
         self._is_open = True
         vector, old = self._now.vector, self._before
-        if self._continues:
+        if self._is_resumed:
+            pass  # the checkpoint has it all
+        elif self._continues:
             assert old is not None
             assert old.last is not None
             if old.vector is not vector:
@@ -370,6 +375,19 @@ class Averaging:
         else:
             vector.fill(0)
         self._fit.state.average = self._now
+
+    def reached(self) -> tuple[dict[str, int | float], np.ndarray | None]:
+        """What a checkpoint holds of it besides the average: counters, and the best weights."""
+        now = self._now
+        counters = {
+            "first": now.first, "first_step": now.first_step, "first_epoch": now.first_epoch,
+            "lowest": self._lowest,
+        }  # fmt: skip
+        return counters, self._best
+
+    def restore(self, lowest: float, best: np.ndarray | None) -> None:
+        """Go on with the best weights of earlier epochs, and their validation loss."""
+        self._lowest, self._best = lowest, best
 
     def cancel(self) -> None:
         """Undo :meth:`begin`, if no step has been taken since."""

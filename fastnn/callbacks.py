@@ -62,7 +62,10 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` returned, in a fit that is resumed."""
+        """Continue from what :meth:`state_dict` returned, in a fit that is resumed.
+
+        It is called before :meth:`on_fit_begin`, which finds ``training.resumed`` True.
+        """
 
 
 class _EpochEnd(Callback):
@@ -108,7 +111,9 @@ class Calls:
         self._all = callbacks
         self._begun: list[Callback] = []
         self._after_steps = [
-            one for one in callbacks if type(one).on_steps is not Callback.on_steps
+            one
+            for one in callbacks
+            if getattr(one.on_steps, "__func__", None) is not Callback.on_steps
         ]
 
     def fit_begin(self, training: Training) -> None:

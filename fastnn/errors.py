@@ -36,6 +36,10 @@ class ModelFileError(ValueError):
     """A model file is truncated, damaged, or was not written by fastnn."""
 
 
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or is that of another fit."""
+
+
 class EngineError(RuntimeError):
     """A compiled kernel returned a status that no correct plan can cause."""
 

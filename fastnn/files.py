@@ -1,29 +1,62 @@
-"""Model files: safetensors with a JSON description in the header, written whole or not at all.
+"""Model files: safetensors with a JSON description in the header.
 
 Files may come from an untrusted source. The safetensors library checks that the tensors lie within
 the file and cover it. This module bounds the description before it parses it, and reads only
 float32 and float64, so that memory stays within a small multiple of the file's size. Labels are
-read exactly as they were written or not at all. :mod:`fastnn.loading` checks the rest.
+read exactly as they were written or not at all. :mod:`fastnn.loading` checks the rest, and
+:mod:`fastnn.checkpoint_files` that of checkpoints, which are read by the same means.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import reprlib
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from . import safe_writes
 from .checks import is_finite
-from .errors import ModelFileError
+from .errors import CheckpointError, ModelFileError
 
-#: Version of the description; incremented when older fastnn can no longer read it.
-FORMAT = 1
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of files.
+
+    Attributes
+    ----------
+    key : str
+        Where the metadata of safetensors hold the description.
+    name, is_for : str
+        What it is, and what reads it.
+    error : type
+        What a file raises that is not an intact one of this kind.
+    advice : str
+        What to do then.
+    format : int
+        Version of the description; incremented when older fastnn can no longer read it.
+    """
+
+    key: str
+    name: str
+    is_for: str
+    error: type[ValueError]
+    advice: str
+    format: int
+
+
+MODEL = Kind("fastnn", "model", "fastnn.load", ModelFileError, "save the model again", 1)
+CHECKPOINT = Kind(
+    "fastnn checkpoint", "checkpoint", "fit(..., checkpoint=..., resume=True)", CheckpointError,
+    "begin anew with resume=False, which replaces it", 1,
+)  # fmt: skip
 
 #: Bounds of a description: its characters, how deep lists and objects nest (32 nested layers take
 #: about 70), and its brackets and colons (a Dense layer has up to 23).
@@ -47,7 +80,7 @@ _MAX_LABEL, _LABEL_BYTES = 10_000, 1 << 20
 
 
 def write(path, tensors: dict[str, np.ndarray], description: dict) -> None:
-    """Write tensors and description to a file; an old file is replaced once all is on disk.
+    """Write a model to a file; an old file is replaced once all is on disk.
 
     Raises
     ------
@@ -56,90 +89,134 @@ def write(path, tensors: dict[str, np.ndarray], description: dict) -> None:
     ValueError
         If `read` would refuse the file: a tensor is not finite, or the description too large.
     """
-    from safetensors.numpy import save
-
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise ValueError(
                 f"{name} has elements that are infinite or not a number, and such a model cannot "
                 "be loaded: set them, or fit again with a smaller learning rate"
             )
-    text = json.dumps({"format": FORMAT, **description}, allow_nan=False)
+    text = described(MODEL, description)
+    safe_writes.replace(Path(path), serialized(tensors, {MODEL.key: text}))
+
+
+def described(kind: Kind, description: dict) -> str:
+    """The text of a description, which :func:`parse` reads.
+
+    Raises
+    ------
+    ValueError
+        If it would not.
+    """
+    text = json.dumps({"format": kind.format, **description}, allow_nan=False)
     parse(text)
-    content = save({n: np.ascontiguousarray(t) for n, t in tensors.items()}, {"fastnn": text})
-    path = Path(path)
-    temporary = path.parent / f".{path.name}-{os.urandom(6).hex()}"
-    with open(temporary, "xb") as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()  # Windows cannot rename an open file
-            os.replace(temporary, path)
-        except BaseException:
-            file.close()
-            os.unlink(temporary)
-            raise
+    return text
 
 
-def read(path) -> tuple[dict[str, np.ndarray], dict]:
-    """The tensors and the description of a model file.
+def serialized(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> list:
+    """The parts of a safetensors file, one after another; tensors are not copied."""
+    header: dict[str, dict] = {"__metadata__": dict(metadata)}
+    parts, end = [], 0
+    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
+        array = np.ascontiguousarray(tensors[name])
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        begin, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": f"F{8 * array.itemsize}",
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+        parts.append(array.reshape(-1).view(np.uint8).data)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *parts]
+
+
+def read(
+    path, kind: Kind = MODEL, look: Callable[[dict, dict, dict], None] | None = None
+) -> tuple[dict[str, np.ndarray], dict]:
+    """The tensors and the description of a file.
+
+    Parameters
+    ----------
+    path : str or path
+    kind : Kind
+    look : callable, optional
+        ``look(description, metadata, shapes)`` is called before any tensor is read; `shapes` has
+        the type and the shape of each by name.
 
     Raises
     ------
     FileNotFoundError, OSError
         If there is no such file, or it cannot be read.
-    ModelFileError
-        If it is truncated, damaged or not a model of fastnn.
+    ModelFileError, CheckpointError
+        If it is truncated, damaged or not of this kind.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a directory, not a model file")
+        raise IsADirectoryError(f"{str(path)!r} is a directory, not a {kind.name} file")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {str(path)!r}")
+        raise FileNotFoundError(f"there is no {kind.name} file {str(path)!r}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            description = parse(metadata["fastnn"]) if "fastnn" in metadata else None
+            _check_kind(path, kind, metadata)
+            description = parse(metadata[kind.key])
             names = file.keys()
             if len(names) > MAX_TENSORS:
                 raise ValueError(f"it has {len(names):,} tensors, more than {MAX_TENSORS:,}")
-            tensors = {name: _tensor(file, name) for name in names}
+            version = description.pop("format", None)
+            _check_version(path, kind, version)
+            shapes = {name: _type_and_shape(file, name) for name in names}
+            if look is not None:
+                look(description, metadata, shapes)
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ModelFileError(
-            f"{str(path)!r} is no intact safetensors file ({printable(error)}): "
-            "save the model again"
+        raise kind.error(
+            f"{str(path)!r} is no intact safetensors file ({printable(error)}): {kind.advice}"
         ) from None
+    except kind.error:
+        raise
     except ValueError as error:
-        raise ModelFileError(f"{str(path)!r} is damaged: {error}; save the model again") from None
-    if description is None:
-        raise ModelFileError(f"{str(path)!r} is a safetensors file, but no model of fastnn")
-    version = description.pop("format", None)
-    if type(version) is not int or version < 1:
-        raise ModelFileError(
-            f"{str(path)!r} is damaged: its format is {shown(version)}, which is no version; "
-            "save the model again"
-        )
-    if version > FORMAT:
-        raise ModelFileError(
-            f"{str(path)!r} has format {version}, but this fastnn reads format {FORMAT}: "
-            "install a newer fastnn"
-        )
+        raise kind.error(f"{str(path)!r} is damaged: {error}; {kind.advice}") from None
     return tensors, description
 
 
-def _tensor(file, name: str) -> np.ndarray:
-    """One tensor; type and shape are checked before it is read."""
-    part = file.get_slice(name)
-    if part.get_dtype() not in _TYPES:
-        raise ValueError(f"the tensor {shown(name)} is {part.get_dtype()}, not F32 or F64")
-    if 0 in part.get_shape():
-        raise ValueError(
-            f"the tensor {shown(name)} is empty: its shape is {shown(part.get_shape())}"
+def _check_kind(path: Path, kind: Kind, metadata: dict) -> None:
+    if kind.key in metadata:
+        return
+    for other in (MODEL, CHECKPOINT):
+        if other.key in metadata:
+            raise kind.error(
+                f"{str(path)!r} is a {other.name} of fastnn, no {kind.name}: it is for "
+                f"{other.is_for}"
+            )
+    raise kind.error(f"{str(path)!r} is a safetensors file, but no {kind.name} of fastnn")
+
+
+def _check_version(path: Path, kind: Kind, version) -> None:
+    if type(version) is not int or version < 1:
+        raise kind.error(
+            f"{str(path)!r} is damaged: its format is {shown(version)}, which is no version; "
+            f"{kind.advice}"
         )
-    return file.get_tensor(name)
+    if version > kind.format:
+        raise kind.error(
+            f"{str(path)!r} has format {version}, but this fastnn reads format {kind.format}: "
+            "install a newer fastnn"
+        )
+
+
+def _type_and_shape(file, name: str) -> tuple[str, tuple[int, ...]]:
+    """Type and shape of a tensor, checked before it is read."""
+    part = file.get_slice(name)
+    kind, shape = part.get_dtype(), part.get_shape()
+    if kind not in _TYPES:
+        raise ValueError(f"the tensor {shown(name)} is {kind}, not F32 or F64")
+    if 0 in shape:
+        raise ValueError(f"the tensor {shown(name)} is empty: its shape is {shown(shape)}")
+    return kind, tuple(shape)
 
 
 def parse(text: str) -> dict:

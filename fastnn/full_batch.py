@@ -41,6 +41,11 @@ def check(plan, settings: Settings) -> None:
     ValueError
     """
     average, accumulate = settings.average, settings.accumulate
+    if settings.checkpoint is not None:
+        raise ValueError(
+            "LBFGS keeps its curvature inside SciPy, which no checkpoint can hold: leave out "
+            "checkpoint, or save the network in a callback"
+        )
     if settings.schedule is not None:
         raise ValueError("LBFGS has no learning rate that a schedule could change: leave it out")
     if average is not None or accumulate > 1:
@@ -186,7 +191,7 @@ class Objective:
 
     def accept(self, x: np.ndarray) -> None:
         """Keep a point, at which an iteration ended, with the statistics of its batch."""
-        if not self._last or not np.array_equal(x, self._last[0]):
+        if not self._last or (x != self._last[0]).any():
             self(x)
         self._point, self.loss, self.n_correct, self._gradient = self._last
         self._kept[:] = self.ws.params

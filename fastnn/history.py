@@ -59,6 +59,15 @@ class History(Mapping):
             self._lists.setdefault(name, []).append(float(value))
         self._rows_trained += n_rows
 
+    def restore(self, lists: Mapping[str, list[float]], rows_trained: int) -> None:
+        """Go on with the values of earlier epochs, which took so many rows."""
+        self._lists, self._rows_trained = dict(lists), rows_trained
+
+    @property
+    def rows_trained(self) -> int:
+        """Rows of all epochs together."""
+        return self._rows_trained
+
     def __getitem__(self, name: str) -> list[float]:
         return self._lists[name]
 

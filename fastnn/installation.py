@@ -25,6 +25,8 @@ _OPTIONAL = {
     "safetensors": ("model files", "safetensors"),
     "matplotlib": ("pictures of learning curves", "'fastnn[plot]'"),
     "tqdm": ("progress bars", "'fastnn[cli]'"),
+    "tensorboard": ("TensorBoardLogger", "'fastnn[loggers]'"),
+    "mlflow-skinny": ("MLflowLogger", "'fastnn[loggers]'"),
     "sklearn": ("metrics such as f1 and roc_auc", "scikit-learn"),
 }
 #: Networks and batch sizes that the report measures, and for how long each.
@@ -153,8 +155,8 @@ def _packages():
     for name, (purpose, requirement) in _OPTIONAL.items():
         distribution = "scikit-learn" if name == "sklearn" else name
         try:
-            yield f"{distribution:13}{importlib.metadata.version(distribution)}"
+            yield f"{distribution:14}{importlib.metadata.version(distribution)}"
         except importlib.metadata.PackageNotFoundError:
-            yield f"{distribution:13}MISSING, for {purpose}: pip install {requirement}"
+            yield f"{distribution:14}MISSING, for {purpose}: pip install {requirement}"
     if sys.maxsize < 2**32:
         yield "a 32-bit Python: the compiled engines need 64 bits"

@@ -16,62 +16,60 @@ from . import files, layers, losses
 from .checks import is_finite
 from .custom_loss import Custom
 from .errors import ModelFileError
+from .fields import (
+    BOOL,
+    INT,
+    INT_OR_NULL,
+    LIST,
+    LIST_OR_NULL,
+    NUMBER,
+    NUMBER_OR_NULL,
+    NUMBER_OR_OBJECT,
+    OBJECT,
+    OBJECT_OR_NULL,
+    STR,
+    STR_OR_NULL,
+    STR_OR_OBJECT,
+    check_fields,
+)  # fmt: skip
 from .files import printable, shown
 from .losses import LossFunction
 from .model import Sequential
 from .tables import Loss
 from .targets import CLASSES, LABELS, SIGNS, VALUES, Target
 
-#: Types that a value may have. They are exact: a boolean is not a number.
-_NULL = type(None)
-_BOOL, _INT, _NUMBER, _STR, _LIST = (bool,), (int,), (int, float), (str,), (list,)
-_STR_OR_OBJECT, _OBJECT_OR_NULL = (str, dict), (dict, _NULL)
-_NUMBER_OR_OBJECT = (int, float, dict)
-_STR_OR_NULL, _LIST_OR_NULL = (str, _NULL), (list, _NULL)
-_INT_OR_NULL, _NUMBER_OR_NULL, _OBJECT = (int, _NULL), (int, float, _NULL), (dict,)
-_EXPECTED = {
-    _BOOL: "true or false", _INT: "a whole number", _NUMBER: "a number", _STR: "text",
-    _LIST: "a list", _STR_OR_OBJECT: "text or an object", _OBJECT_OR_NULL: "an object or null",
-    _STR_OR_NULL: "text or null", _LIST_OR_NULL: "a list or null",
-    _NUMBER_OR_OBJECT: "a number or an object", _INT_OR_NULL: "a whole number or null",
-    _NUMBER_OR_NULL: "a number or null", _OBJECT: "an object",
-}  # fmt: skip
-
 #: Types of the values of a description, by key.
 _NETWORK = {
-    "layers": _LIST, "n_inputs": _INT, "seed": _INT, "dtype": _STR, "l1": _NUMBER, "l2": _NUMBER,
-    "input_scale": _NUMBER, "loss": _OBJECT_OR_NULL, "target": _OBJECT_OR_NULL,
+    "layers": LIST, "n_inputs": INT, "seed": INT, "dtype": STR, "l1": NUMBER, "l2": NUMBER,
+    "input_scale": NUMBER, "loss": OBJECT_OR_NULL, "target": OBJECT_OR_NULL,
 }  # fmt: skip
-_LOSS = {"name": _STR, "label_smoothing": _NUMBER, "delta": _NUMBER, "gamma": _NUMBER, "q": _LIST}
-_CUSTOM_LOSS = {"name": _STR, "function": _STR}
-_TARGET = {"kind": _STR, "vector": _BOOL, "classes": _LIST_OR_NULL, "classes_dtype": _STR_OR_NULL}
+_LOSS = {"name": STR, "label_smoothing": NUMBER, "delta": NUMBER, "gamma": NUMBER, "q": LIST}
+_CUSTOM_LOSS = {"name": STR, "function": STR}
+_TARGET = {"kind": STR, "vector": BOOL, "classes": LIST_OR_NULL, "classes_dtype": STR_OR_NULL}
 #: The same for layers, activations and initialisers, and for schedules. Enter every new argument
 #: that is written to files here.
 _LAYER = {
-    "layer": _STR, "layers": _LIST, "units": _INT, "activation": _STR_OR_OBJECT,
-    "init": _STR_OR_OBJECT, "bias_init": _STR_OR_OBJECT, "l1": _NUMBER, "l2": _NUMBER,
-    "shared": _BOOL, "max_norm": _NUMBER, "columns": _LIST, "pieces": _INT, "bias": _BOOL,
-    "rate": _NUMBER_OR_OBJECT, "scale_at": _STR,
-    "momentum": _NUMBER, "epsilon": _NUMBER, "affine": _BOOL, "groups": _INT,
-    "name": _STR, "slope": _NUMBER, "alpha": _NUMBER,
-    "initializer": _STR, "value": _NUMBER, "std": _NUMBER, "low": _NUMBER, "high": _NUMBER,
-    "gain": _NUMBER, "uniform": _BOOL, "mode": _STR,
+    "layer": STR, "layers": LIST, "units": INT, "activation": STR_OR_OBJECT,
+    "init": STR_OR_OBJECT, "bias_init": STR_OR_OBJECT, "l1": NUMBER, "l2": NUMBER,
+    "shared": BOOL, "max_norm": NUMBER, "columns": LIST, "pieces": INT, "bias": BOOL,
+    "rate": NUMBER_OR_OBJECT, "scale_at": STR,
+    "momentum": NUMBER, "epsilon": NUMBER, "affine": BOOL, "groups": INT,
+    "name": STR, "slope": NUMBER, "alpha": NUMBER,
+    "initializer": STR, "value": NUMBER, "std": NUMBER, "low": NUMBER, "high": NUMBER,
+    "gain": NUMBER, "uniform": BOOL, "mode": STR,
 }  # fmt: skip
 _SCHEDULE = {
-    "schedule": _STR, "start": _NUMBER, "end": _NUMBER, "peak": _NUMBER, "steps": _INT_OR_NULL,
-    "power": _NUMBER, "decay": _NUMBER, "compound": _BOOL, "factor": _NUMBER, "every": _INT,
-    "rate": _NUMBER, "numbers": _LIST, "flat": _NUMBER, "T_0": _INT, "T_mult": _INT, "up": _INT,
-    "down": _INT_OR_NULL, "mode": _STR, "gamma": _NUMBER, "pct_start": _NUMBER, "div": _NUMBER,
-    "final_div": _NUMBER, "strategy": _STR, "inner": _OBJECT, "start_factor": _NUMBER_OR_NULL,
-    "parts": _LIST,
+    "schedule": STR, "start": NUMBER, "end": NUMBER, "peak": NUMBER, "steps": INT_OR_NULL,
+    "power": NUMBER, "decay": NUMBER, "compound": BOOL, "factor": NUMBER, "every": INT,
+    "rate": NUMBER, "numbers": LIST, "flat": NUMBER, "T_0": INT, "T_mult": INT, "up": INT,
+    "down": INT_OR_NULL, "mode": STR, "gamma": NUMBER, "pct_start": NUMBER, "div": NUMBER,
+    "final_div": NUMBER, "strategy": STR, "inner": OBJECT, "start_factor": NUMBER_OR_NULL,
+    "parts": LIST,
 }  # fmt: skip
-_PART = {"of": _OBJECT, "steps": _INT_OR_NULL}
+_PART = {"of": OBJECT, "steps": INT_OR_NULL}
 
 #: Values of the keys that files of the first versions lack.
 _DEFAULTS = {"l1": 0.0, "l2": 0.0, "input_scale": 1.0}
-
-#: Most characters of a name in a description.
-_MAX_NAME = 100
 
 
 def load(path) -> Sequential:
@@ -115,7 +113,7 @@ def load(path) -> Sequential:
 
 def _network(description: dict, tensors: dict[str, np.ndarray]) -> Sequential:
     description = _DEFAULTS | description
-    _check_fields(description, _NETWORK, "the description")
+    check_fields(description, _NETWORK, "the description")
     loss, target = description.pop("loss"), description.pop("target")
     if (loss is None) != (target is None):
         raise ValueError("it has a loss without targets, or targets without a loss")
@@ -168,7 +166,7 @@ def _check_layers(configs: list, place: str) -> None:
 
 def _check_arguments(config: dict, place: str) -> None:
     """Check the types of a layer's arguments, and of what they are made of."""
-    _check_fields(config, _LAYER, place, complete=False)
+    check_fields(config, _LAYER, place, complete=False)
     for key, value in config.items():
         if type(value) is dict and key == "rate":
             _check_schedule(value, f"{place}, {key}")
@@ -189,16 +187,16 @@ def _check_whole_numbers(rows: list, place: str) -> None:
 
 def _check_schedule(config: dict, place: str) -> None:
     """Check the types of a schedule's arguments, and of the schedules that it is made of."""
-    _check_fields(config, _SCHEDULE, place, complete=False)
+    check_fields(config, _SCHEDULE, place, complete=False)
     if "inner" in config:
         _check_schedule(config["inner"], f"{place}, inner")
     for index, part in enumerate(config.get("parts", ())):
         if type(part) is not dict:
             raise ValueError(f"{place}: part {index} must be an object, not {shown(part)}")
-        _check_fields(part, _PART, f"{place}, part {index}")
+        check_fields(part, _PART, f"{place}, part {index}")
         _check_schedule(part["of"], f"{place}, part {index}")
     for number in config.get("numbers", ()):
-        if type(number) not in _NUMBER:
+        if type(number) not in NUMBER:
             raise ValueError(f"{place}: numbers holds {shown(number)}, not a number")
 
 
@@ -215,20 +213,6 @@ def _check_complete(given: dict, full: dict, place: str) -> None:
                 _check_complete(inner, outer, f"{place}.{index}")
         elif value != expected:
             raise ValueError(f"{place}: {key} must be {shown(expected)}, not {shown(value)}")
-
-
-def _check_fields(given: dict, types: dict[str, tuple], place: str, complete=True) -> None:
-    """Refuse unknown keys, values of another type, long names, and missing keys."""
-    for key, value in given.items():
-        if key not in types:
-            raise ValueError(f"{place} has the key {shown(key)}, which this fastnn does not know")
-        if type(value) not in types[key]:
-            raise ValueError(f"{place}: {key} must be {_EXPECTED[types[key]]}, not {shown(value)}")
-        if type(value) is str and len(value) > _MAX_NAME:
-            raise ValueError(f"{place}: {key} has {len(value)} characters, more than {_MAX_NAME}")
-    missing = sorted(types.keys() - given.keys())
-    if complete and missing:
-        raise ValueError(f"{place} lacks {', '.join(missing)}")
 
 
 def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
@@ -257,9 +241,9 @@ def _check_tensors(net: Sequential, tensors: dict[str, np.ndarray]) -> None:
 
 def _read_loss(config: dict) -> LossFunction:
     if config.get("name") == Loss.custom.name:
-        _check_fields(config, _CUSTOM_LOSS, "the entry loss")
+        check_fields(config, _CUSTOM_LOSS, "the entry loss")
         return Custom.without_function(config["function"])
-    _check_fields(config, _LOSS, "the entry loss", complete=False)
+    check_fields(config, _LOSS, "the entry loss", complete=False)
     for number in config.get("q", ()):
         if type(number) is not float:
             raise ValueError(f"the entry loss: q holds {shown(number)}, not a fraction")
@@ -275,7 +259,7 @@ def read_targets(about: dict, loss: Loss, n_outputs: int) -> Target:
     ValueError, TypeError
         If they do not match the loss or the outputs.
     """
-    _check_fields(about, _TARGET, "the entry target")
+    check_fields(about, _TARGET, "the entry target")
     kind, vector, classes = about["kind"], about["vector"], about["classes"]
     wide = n_outputs > 1
     possible = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 
 import numpy as np
 
@@ -67,7 +68,8 @@ class Sequential(Inference):
     history: History | None = None
     _state: TrainingState | None = None
     _prepared: Fit | None = None
-    _epochs: Epochs | None = None
+    # Weak, so that a loop that is left ends its fit at once.
+    _epochs: weakref.ref[Epochs] | None = None
 
     @property
     def training_state(self) -> TrainingState | None:
@@ -198,12 +200,20 @@ class Sequential(Inference):
             unless the last fit had an equal one, whose steps are counted on; one that lasts a
             fit, such as ``Cosine()``, begins with each.
         checkpoint : str or path, optional
-            A file that is written every `checkpoint_every`, and that :obj:`resume` reads.
+            A file that is written before the first step, then every `checkpoint_every`, at the end
+            and after Ctrl-C. A file that exists is replaced, whole or not at all. If it cannot be
+            written before the first step, the fit is refused; later a RuntimeWarning says so, and
+            the last checkpoint stays. Not for :class:`fastnn.LBFGS`.
         checkpoint_every : int or str, default 1
-            Epochs, or seconds as in "60s".
+            Epochs, or seconds as in "60s": then also in the middle of an epoch.
         resume : bool, default False
-            Whether to go on from the checkpoint, if the file exists: the result has the same bits
-            as if the fit had never been interrupted.
+            Whether to go on from the checkpoint, if the file exists. The same call on a new network
+            of the same layers then ends with the same bits as if nothing had interrupted it:
+            parameters, optimizer, averages, early stopping, and the history but for its seconds. If
+            the fit of the file is complete, its result is returned at once. Only `epochs`,
+            `seconds`, `checkpoint_every`, `progress` and callbacks without a state may be others,
+            and `epochs` only if nothing depends on their number, as ``Cosine()`` does. Functions
+            are known by their names alone, and X by a thousand of its rows.
         initial_epoch : int, default 0
             The number of the first epoch; `epochs` counts from 0.
         progress : bool or "auto"
@@ -217,6 +227,11 @@ class Sequential(Inference):
         ------
         ShapeError, ValueError, TypeError
             If an argument is invalid; the network is then unchanged.
+        CheckpointError
+            If a checkpoint is damaged, or that of another fit; the network is then unchanged.
+        OSError
+            If no checkpoint can be read or, before the first step, written; the network is then
+            unchanged.
         DivergedError
             If a loss, parameter or optimizer slot becomes infinite or NaN.
         Exception
@@ -294,7 +309,7 @@ class Sequential(Inference):
     def _start(self, X, y=None, **options) -> Epochs:
         """Prepare a fit; another one that waits between two epochs is ended."""
         settings = Settings(**options)
-        other = self._epochs
+        other = self._epochs_that_run
         if other is not None and other.is_running:
             raise RuntimeError(
                 "the network is being trained, by a callback's own fit or in another thread: a "
@@ -303,8 +318,14 @@ class Sequential(Inference):
         if other is not None:
             other.give_way()
         self._epochs = None
-        self._epochs = Epochs(prepare(self, X, y, settings))
-        return self._epochs
+        epochs = Epochs(prepare(self, X, y, settings))
+        self._epochs = weakref.ref(epochs)
+        return epochs
+
+    @property
+    def _epochs_that_run(self) -> Epochs | None:
+        """The epochs of the present fit, if there is one that has not ended."""
+        return None if self._epochs is None else self._epochs()
 
     def __getstate__(self):
         # A prepared fit holds addresses of this process.

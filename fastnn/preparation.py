@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import engines, full_batch, metrics, run
+from . import checkpoints, engines, full_batch, metrics, run
 from .averages import Averaging
+from .checkpoint_files import Expected
+from .checkpoints import Keeper
 from .early_stopping import EarlyStopping, Watch
 from .engines.workspace import Data
 from .errors import ShapeError
+from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
 from .plan import Plan
@@ -95,7 +98,7 @@ def check(net: Sequential, X: np.ndarray, targets: Targets, settings: Settings) 
 
 def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
-    net, settings, X, (loss, target, data, *_), plan, update, validation, *_ = checked
+    net, settings, X, (loss, target, data, valid, _), plan, update, validation, *_ = checked
     optimizer, engine = settings.optimizer, engines.current()
     batch_size = settings.rows_of_batch(data.n_rows)
     params, statistics = net._params, net._statistics
@@ -103,9 +106,10 @@ def ready(checked: Checked) -> Training:
         params, statistics = net._initial(plan)
     small = run.small_batches(plan, batch_size, settings.accumulate)
     data.separate = small is not None
+    resumes = checkpoints.resumes(settings)
+    last, state = (None, None) if resumes else (net._prepared, net._state)
     fit = run.prepare(
-        net._prepared, net._state, engine, plan, params, statistics, optimizer, update,
-        data.batch_size, small,
+        last, state, engine, plan, params, statistics, optimizer, update, data.batch_size, small
     )  # fmt: skip
     length = settings.length(data.n_batches)
     n_epochs, n_steps = length
@@ -113,9 +117,14 @@ def ready(checked: Checked) -> Training:
     if n_steps is not None and n_epochs is not None:
         total = min(n_steps * data.batch_size, n_epochs * data.n_rows)
         n_epochs += settings.initial_epoch
-    bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
     _start_with_epoch(settings.initial_epoch, fit.state, data.n_batches)
-    with _closed_on_error(bar):
+    keeper = None
+    if settings.checkpoint is not None:
+        names = list(checked.directions)
+        about = describe(net, settings, fit, data, names, target, loss, valid)
+        keeper = Keeper(Expected(about, settings, fit, data, n_steps, names))
+    bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
+    with bar.preparing():
         shuffles = settings.shuffle and not optimizer.full_batch
         fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, checked.directions)
         average, validation_ws = None, None
@@ -123,7 +132,7 @@ def ready(checked: Checked) -> Training:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
             validation.bind(validation_ws)
         if settings.average is not None:
-            average = Averaging(settings.average, fit, length, validation)
+            average = Averaging(settings.average, fit, length, validation, resumes)
     history = History(loss.name, engine.name, engines.get_num_threads(), data.n_rows)
     tells_loss = settings.loss == "auto" and settings.progress is not False and net._loss is None
 
@@ -135,7 +144,17 @@ def ready(checked: Checked) -> Training:
         net.set_fitted(loss, target)
 
     return Training(
-        net, settings, fit, history, validation, validation_ws, average, checked.watch, bar, adopt
+        net,
+        settings,
+        fit,
+        history,
+        validation,
+        validation_ws,
+        average,
+        checked.watch,
+        bar,
+        adopt,
+        keeper,
     )
 
 
@@ -143,20 +162,6 @@ def _start_with_epoch(epoch: int, state: TrainingState, n_batches: int) -> None:
     """Take the orders, masks and noise of an epoch and of those after it, if it is to come."""
     if epoch > state.epoch:
         state.epoch, state.total_steps = epoch, epoch * n_batches
-
-
-class _closed_on_error:
-    """Context that opens a progress bar, and closes it if it does not end well."""
-
-    def __init__(self, bar: ProgressBar):
-        self._bar = bar
-
-    def __enter__(self) -> None:
-        self._bar.__enter__()
-
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is not None:
-            self._bar.close()
 
 
 def targets_of(net: Sequential, X: np.ndarray, y, settings: Settings) -> Targets:

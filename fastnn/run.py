@@ -282,10 +282,21 @@ class Fit:
         """Forget the rows, which belong to the caller."""
         self.data, self.results = Data(np.empty((0, 0))), np.empty((0, 2))
 
-    def begin_epoch(self, order: np.ndarray | None, first: int = 0, end: int | None = None) -> None:
+    def resume(self, steps: int, results: np.ndarray, rate: float, lr_factor: float) -> None:
+        """Go on after so many steps of a fit; `results` are those of an epoch under way."""
+        self.steps_done, self.rate, self.lr_factor = steps, rate, lr_factor
+        self.state.progress = self.scheduled.progress
+        self.results[: len(results)] = results
+        self._total_steps = self.state.total_steps - len(results)
+
+    def begin_epoch(
+        self, order: np.ndarray | None, first: int = 0, end: int | None = None,
+        start: tuple[np.ndarray, ...] | None = None,
+    ) -> None:  # fmt: skip
         """Save what :meth:`roll_back` restores, and set the order of the rows.
 
-        Its batches are `first`, ..., ``end - 1``; those before have been run already.
+        Its batches are `first`, ..., ``end - 1``; those before have been run already, and `start`
+        is what :attr:`epoch_start` was.
 
         Raises
         ------
@@ -300,9 +311,19 @@ class Fit:
             self.ws.plan, np.empty((count, 0)), self.state.total_steps, self.scheduled.operations
         )
         self._rates = self.scheduled.begin_epoch(self.state, count)
-        self._total_steps = self.state.total_steps
-        for kept, array in zip(self._start, self._trained, strict=True):
+        self._total_steps = self.state.total_steps - first
+        for kept, array in zip(self._start, start or self._trained, strict=True):
             kept[:] = array
+
+    @property
+    def epoch_start(self) -> tuple[np.ndarray, ...]:
+        """Parameters, state and average as they were at the start of the epoch."""
+        return self._start
+
+    @property
+    def batches_done(self) -> int:
+        """Completed steps of the epoch."""
+        return self.state.total_steps - self._total_steps
 
     def roll_back(self) -> None:
         """Restore parameters, state and average of the epoch's start, and reset the slots."""

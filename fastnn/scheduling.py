@@ -114,6 +114,12 @@ class Scheduled:
         self._span = Span(first, first + n_steps, batches, state.epoch - last.epoch, 0)
         self._follow_plateau()
 
+    def resume(self, plateau: Plateau | None) -> None:
+        """Go on with what a :class:`ReduceOnPlateau` has seen."""
+        if self.progress is not None:
+            self.progress = replace(self.progress, plateau=plateau)
+            self._follow_plateau()
+
     def _follow_plateau(self) -> None:
         assert self.progress is not None
         span = replace(self._span, plateau=self.progress.plateau)

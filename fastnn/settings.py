@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from . import averages, callbacks, early_stopping, optimizers, schedules
-from .checks import real_number, whole_number
+from . import averages, callbacks, checkpoints, early_stopping, optimizers, schedules
+from .checks import real_number, true_or_false, whole_number
 
 #: Epochs of a fit, if the user limits it in no way.
 _EPOCHS = 10
@@ -73,10 +73,19 @@ class Settings:
         self._set(early_stopping=early_stopping.get(self.early_stopping))
         self._set(callbacks=callbacks.get(self.callbacks))
         averages.get(self.ema, self.swa)
+        self._check_checkpoint()
 
     def _set(self, **values) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def _check_checkpoint(self) -> None:
+        true_or_false(self.resume, "resume")
+        checkpoints.period(self.checkpoint_every)
+        if self.checkpoint is not None:
+            self._set(checkpoint=checkpoints.path_of(self.checkpoint))
+        elif self.resume:
+            raise ValueError("resume=True needs the file to go on from: give checkpoint=path, too")
 
     def _check_length(self) -> None:
         initial = whole_number(self.initial_epoch, "initial_epoch", least=0)

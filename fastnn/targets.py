@@ -389,9 +389,10 @@ def check_weights(weights, n_rows: int) -> np.ndarray | None:
 def _are_positions(labels: np.ndarray, classes: np.ndarray) -> bool:
     """Whether the classes are 0, 1, ... and all labels are among them; then none is searched."""
     whole = labels.dtype.kind in "iu" and classes.dtype.kind in "iu" and labels.size > 0
+    # Not np.array_equal, which turns an exception of a signal handler into False.
     return (
         whole
-        and np.array_equal(classes, np.arange(len(classes)))
+        and bool((classes == np.arange(len(classes))).all())
         and labels.min() >= 0
         and labels.max() < len(classes)
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,6 +15,7 @@ import numpy as np
 from . import full_batch, interrupts
 from .averages import Averaging
 from .callbacks import Calls
+from .checkpoints import Keeper
 from .checks import real_number
 from .early_stopping import Watch
 from .engines.workspace import Workspace
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 _SHUFFLED_ROWS = 1 << 13
 
 log = logging.getLogger("fastnn")
+log.addHandler(logging.NullHandler())  # what is shown, and where, is up to the program
 
 
 class EpochLine(dict):
@@ -67,6 +71,8 @@ class Training:
         Early stopping.
     n_epochs, n_steps : int or None
         How many epochs and steps the fit has, from its first on; None if only time ends it.
+    epochs_done : int
+        Completed epochs of this fit.
     values : dict
         Those of the last epoch; empty before.
     resumed : bool
@@ -81,24 +87,34 @@ class Training:
         self, net: Sequential, settings: Settings, fit: Fit, history: History,
         validation: Validation | None, validation_ws: Workspace | None, average: Averaging | None,
         watch: Watch | None, bar: ProgressBar, adopt: Callable[[Training], None],
+        keeper: Keeper | None = None,
     ):  # fmt: skip
         self.net, self.settings, self.fit, self.history = net, settings, fit, history
         self.validation, self._validation_ws = validation, validation_ws
         self.average, self.watch, self._bar, self._adopt = average, watch, bar, adopt
+        self._keeper, self._is_steady = keeper, False
         self.n_epochs, self.n_steps = settings.length(fit.data.n_batches)
         self.values: dict[str, float] = {}
         self.resumed = False
         self.stopped: str | None = None
         self.error: BaseException | None = None
         self._rows = fit.data.order  # the numbers of the rows to train on, or None for all of X
-        self._done_epochs = 0
+        self.epochs_done = 0
         self._calls = Calls(settings.callbacks)
-        self._ends_at = 0.0
+        self._began, self._ends_at = 0.0, 0.0
+        #: Of the epoch under way: when it began, and what a checkpoint has of its start.
+        self._in_epoch, self._epoch_began = False, 0.0
+        self._epoch_start: tuple[np.ndarray, ...] | None = None
 
     @property
     def epoch(self) -> int:
         """Completed epochs, counted from ``initial_epoch``."""
-        return self.settings.initial_epoch + self._done_epochs
+        return self.settings.initial_epoch + self.epochs_done
+
+    @property
+    def batches(self) -> int | None:
+        """Completed steps of the epoch under way; None between two epochs."""
+        return self.fit.batches_done if self._in_epoch else None
 
     @property
     def step(self) -> int:
@@ -154,12 +170,16 @@ class Training:
         self._adopt(self)
         try:
             self._begin()
+            self._is_steady = True
             if self.settings.optimizer.full_batch:
                 full_batch.train(self)
             else:
                 yield from self._epochs()
+            if self._keeper is not None:
+                self._keeper.end(self)
         except BaseException as error:
             self.error = error
+            self._keep_interrupted(error)
             kept = isinstance(error, DivergedError | KeyboardInterrupt | GeneratorExit)
             if not kept and not self.fit.steps_done:
                 if self.average is not None:
@@ -181,10 +201,41 @@ class Training:
         )  # fmt: skip
         if self.average is not None:
             self.average.begin()
+        self._began = time.perf_counter()
+        if self._keeper is not None:
+            self._keeper.restore(self)
         self._calls.fit_begin(self)
-        self._bar.begin(self._done_epochs * fit.data.n_rows, self.epoch)
+        done_rows = self.epochs_done * fit.data.n_rows + self._rows_of(self.batches or 0)
+        self._bar.begin(done_rows, self.epoch)
+        if self._keeper is not None:
+            self._keeper.begin(self)
         if settings.seconds is not None:
-            self._ends_at = time.perf_counter() + settings.seconds
+            self._ends_at = self._began + settings.seconds
+
+    def resume(
+        self, epochs: int, start: tuple[np.ndarray, ...] | None, stopped: str | None,
+        elapsed: float, epoch_seconds: float,
+    ) -> None:  # fmt: skip
+        """Go on after so many epochs, and in one under way if `start` is what that began with.
+
+        `elapsed` and `epoch_seconds` are what the fit and that epoch have taken.
+        """
+        now = time.perf_counter()
+        self.resumed, self.stopped, self.epochs_done = True, stopped, epochs
+        self.values = {name: values[-1] for name, values in self.history.items()}
+        self._began, self._epoch_began = now - elapsed, now - epoch_seconds
+        self._in_epoch, self._epoch_start = start is not None, start
+
+    def seconds_so_far(self) -> tuple[float, float]:
+        """How long the fit and the epoch under way have taken."""
+        now = time.perf_counter()
+        return now - self._began, now - self._epoch_began if self._in_epoch else 0.0
+
+    def _keep_interrupted(self, error: BaseException) -> None:
+        """Write a checkpoint if the fit can go on from where the error came: between two steps."""
+        waits = isinstance(error, KeyboardInterrupt | GeneratorExit) and not sys.is_finalizing()
+        if self._keeper is not None and waits and self._is_steady and self.stopped is None:
+            self._keeper.end(self)
 
     def _finish(self) -> None:
         """Give the network what it keeps, and let go of the rows."""
@@ -198,7 +249,8 @@ class Training:
         if self.watch is not None:
             history.best_epoch = self.watch.best_epoch
         fit.release()
-        self._bar.close()
+        # After Ctrl-C the line says how far the fit came; an error erases it.
+        self._bar.close(keep=not isinstance(self.error, Exception))
         if self._validation_ws is not None:
             self.net._idle.put_back(self._validation_ws)
         log.info("fit: ended after %d steps%s", fit.steps_done, _because(self.stopped, self.error))
@@ -215,8 +267,13 @@ class Training:
 
     def _epochs(self) -> Iterator[EpochLine]:
         orders = self._orders()
-        while self.stopped is None and self._is_unfinished:
-            yield self._epoch(next(orders))
+        while self._in_epoch or (self.stopped is None and self._is_unfinished):
+            self._is_steady = False
+            line = self._epoch(next(orders))
+            self._is_steady = True
+            yield line
+            if self._keeper is not None:
+                self._keeper.between_epochs(self)
 
     @property
     def _is_unfinished(self) -> bool:
@@ -229,26 +286,32 @@ class Training:
             while True:
                 yield rows
         n_rows, first = fit.data.n_rows, fit.state.epoch
+        left = None if self.n_epochs is None else self.n_epochs - self.epochs_done
         at_once = max(1, _SHUFFLED_ROWS // n_rows)
         for done in count(step=at_once):
-            n_orders = at_once if self.n_epochs is None else min(at_once, self.n_epochs - done)
+            n_orders = at_once if left is None else min(at_once, left - done)
             for order in fit.engine.permutations(
                 fit.seed, Stream.SHUFFLE, first + done, n_orders, n_rows
             ):
                 yield order if rows is None else rows[order]
 
     def _epoch(self, order: np.ndarray | None) -> EpochLine:
-        fit, calls = self.fit, self._calls
-        calls.epoch_begin(self)
-        began = time.perf_counter()
+        fit, first = self.fit, self.batches or 0
+        if not self._in_epoch:  # one that goes on has begun for the callbacks, too
+            self._calls.epoch_begin(self)
+            self._epoch_began = time.perf_counter()
+        self._bar.begin_epoch()
         n_batches = fit.data.n_batches
-        end = n_batches if self.n_steps is None else min(n_batches, self.n_steps - self.step)
-        fit.begin_epoch(order, 0, end)
+        end = n_batches
+        if self.n_steps is not None:
+            end = min(n_batches, self.n_steps - self.step + first)
+        fit.begin_epoch(order, first, end, self._epoch_start)
+        self._in_epoch, self._epoch_start = True, None
         done = self._steps()
         if not fit.is_finite:
             what = "a parameter, a running statistic or the optimizer's state is"
             self._diverged(done - 1, what)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - self._epoch_began
         return self.complete_epoch(self._values(done), seconds, self._rows_of(done))
 
     def _steps(self) -> int:
@@ -256,8 +319,9 @@ class Training:
         fit, n_rows = self.fit, self.fit.data.n_rows
         size, calls = fit.data.batch_size, self._calls
         cut = self._next_cut if calls.follow_steps else None
-        done = fit.epoch_first
+        done, keeper = fit.epoch_first, self._keeper
         for first, last in fit.slices(cut):
+            self._is_steady = False
             done = first + fit.steps(first, last)
             if done < last:
                 self._diverged(done)
@@ -267,6 +331,10 @@ class Training:
             self._check_time()
             if self.stopped is not None:
                 break
+            self._is_steady = True
+            if keeper is not None:
+                keeper.between_steps(self)
+        self._is_steady = False
         return done
 
     def _next_cut(self, batch: int) -> int:
@@ -275,8 +343,9 @@ class Training:
     def complete_epoch(self, values: dict[str, float], seconds: float, n_rows: int) -> EpochLine:
         """Count an epoch of these values; validate it, and let all others see it."""
         fit = self.fit
+        self._in_epoch = False
         fit.state.epoch += 1
-        self._done_epochs += 1
+        self.epochs_done += 1
         if self.validation is not None:
             assert self._validation_ws is not None
             measured = self.validation.values(self._validation_ws)
@@ -325,7 +394,7 @@ class Training:
         return values
 
     def _diverged(self, batch: int, what: str = "the loss is") -> None:
-        fit, epoch = self.fit, self._done_epochs
+        fit, epoch = self.fit, self.epochs_done
         fit.roll_back()
         user_loss = fit.ws.plan.user_loss
         suspect = "" if user_loss is None else f", or the loss function {user_loss.name} gave it"
@@ -352,9 +421,20 @@ class Epochs(Iterator[EpochLine]):
         self._lines = training.lines()
         self._has_ended = False
 
+    def __next__(self) -> EpochLine:
+        try:
+            return self._next()
+        except BaseException as error:
+            # Ctrl-C after the last check of the epoch is raised when the fit has come to its yield.
+            if not self._has_ended and self.training.net._epochs_that_run is self:
+                self._has_ended, self.training.net._epochs = True, None
+                with contextlib.suppress(type(error)):
+                    self._lines.throw(error)  # type: ignore[attr-defined]
+            raise
+
     @interrupts.deferred
     @np.errstate(all="ignore")
-    def __next__(self) -> EpochLine:
+    def _next(self) -> EpochLine:
         return self.advance()
 
     def advance(self) -> EpochLine:
@@ -362,7 +442,7 @@ class Epochs(Iterator[EpochLine]):
         net = self.training.net
         if self._has_ended:
             raise StopIteration
-        if net._epochs is not self:
+        if net._epochs_that_run is not self:
             raise RuntimeError(
                 "another fit of this network has begun since, so these epochs cannot go on"
             )

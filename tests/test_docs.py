@@ -13,7 +13,8 @@ MODULES = [
     "embeddings", "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs",
     "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
-    "schedules.plateau", "stochastic", "training",
+    "schedules.plateau", "stochastic", "best_model", "callbacks", "early_stopping", "history",
+    "loggers", "progress",
 ]  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def test_saving_replaces_whole_files_or_nothing(tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fastnn.files.os.replace", full)
+    monkeypatch.setattr("fastnn.safe_writes.os.replace", full)
     net.flat_params[:] = 0
     with pytest.raises(OSError, match="No space"):
         net.save(path)

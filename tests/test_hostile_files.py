@@ -10,13 +10,12 @@ import json
 import os
 import random
 import struct
-import sys
-import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 from conftest import ENGINES, table
+from hostile import NORMAL, damage, drop, put, refusal, tensor, with_element
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
@@ -44,14 +43,8 @@ from fastnn.losses import BinaryCrossEntropy, Quantile
 from fastnn.schedules import Cosine, Cyclic, Linear, PerEpoch, Warmup
 from fastnn.schedules import Sequence as InTurn
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
-
 RANDOM_FILES = int(os.environ.get("FASTNN_DAMAGED_FILES", "300"))
 X, Y = table(40)
-MOST_MEMORY = 50 << 20
 
 #: The engine without bounds checks on its arrays, where there is one: it must find nothing amiss.
 ENGINE = "c" if "c" in ENGINES else "numpy"
@@ -113,71 +106,9 @@ def write(path, tensors, description):
     path.write_bytes(to_bytes(tensors, {"fastnn": text}))
 
 
-def peak_memory():
-    """The most memory that the process has had, in bytes: Rust's allocations included."""
-    if resource is None:
-        return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most << 10
-
-
 def refused(path):
     """Loading raises ModelFileError with a readable message, and takes little memory."""
-    before = peak_memory()
-    tracemalloc.start()
-    try:
-        with pytest.raises(ModelFileError) as caught:
-            fastnn.load(path)
-        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
-    finally:
-        tracemalloc.stop()
-    assert peak_memory() - before < MOST_MEMORY
-    message = str(caught.value)
-    assert caught.type is ModelFileError
-    assert repr(str(path)) in message
-    assert len(message) < 800 + len(str(path))
-    assert message.isprintable()
-    for internal in ("NoneType", "object is not", "has no attribute", "unhashable"):
-        assert internal not in message
-    return message
-
-
-def put(*place, to):
-    """A change that sets one value of the description."""
-
-    def change(tensors, about):
-        for key in place[:-1]:
-            about = about[key]
-        about[place[-1]] = to
-
-    return change
-
-
-def drop(*place):
-    """A change that leaves one value of the description out."""
-
-    def change(tensors, about):
-        for key in place[:-1]:
-            about = about[key]
-        del about[place[-1]]
-
-    return change
-
-
-def tensor(name, to):
-    """A change of one tensor."""
-    return lambda tensors, about: tensors.update({name: to(tensors[name])})
-
-
-def with_element(value):
-    """The tensor with its last element changed."""
-
-    def change(array):
-        array = array.copy()
-        array.flat[-1] = value
-        return array
-
-    return change
+    return refusal(path, ModelFileError, lambda: fastnn.load(path))
 
 
 def targets(**changes):
@@ -204,7 +135,6 @@ def warmed(inner, _):
 FIRST, INNER = ("layers", 0), ("layers", 0, "layers", 0)
 GROUPED = ("layers", 3, "layers", 0)
 IN_TURN, CYCLIC = ("layers", 0, "rate"), ("layers", 2, "rate")
-NORMAL = {"initializer": "Normal", "std": 0.3}
 
 #: Single damages: of which network, and what is changed.
 DAMAGES = {
@@ -700,7 +630,7 @@ def faithful(folder):
 @pytest.fixture
 def without_sync(monkeypatch):
     """Files go to the cache alone: what a crash of the machine leaves is not the subject."""
-    monkeypatch.setattr("fastnn.files.os.fsync", lambda handle: None)
+    monkeypatch.setattr("fastnn.safe_writes.os.fsync", lambda handle: None)
 
 
 def test_random_bytes(tmp_path, good, without_sync):
@@ -715,39 +645,6 @@ def test_random_bytes(tmp_path, good, without_sync):
         (tmp_path / "m").write_bytes(damaged)
         loaded += faithful(tmp_path)
     assert 0 < loaded < RANDOM_FILES
-
-
-HOSTILE = [
-    None, True, False, 0, 1, 2, 3, -1, 5.0, 0.5, -0.0, 1e308, 5e-324, 2**31 - 1, 2**31, 2**63,
-    -(2**63), "", "a", "Dense", "relu", "mse", "labels", "float64", "|O", ">U3", "<U9999",
-    "x" * 200, "\ud800", [], [0], [[]], ["a", "b", "c"], [1, 2, 3], {}, {"name": "elu"},
-    {"layer": "Dense"}, NORMAL,
-]  # fmt: skip
-
-
-def places(value):
-    """Every container of a description with each of its keys."""
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield value, key
-            yield from places(value[key])
-
-
-def damage(about, draw):
-    """Change a description at one place."""
-    container, key = draw.choice(list(places(about)))
-    other, where = draw.choice(list(places(about)))
-    match draw.choice(["set", "set", "set", "drop", "copy", "rename", "repeat"]):
-        case "set":
-            container[key] = copy.deepcopy(draw.choice(HOSTILE))
-        case "drop":
-            del container[key]
-        case "copy":
-            container[key] = copy.deepcopy(other[where])
-        case "rename" if isinstance(container, dict):
-            container[str(where)] = container.pop(key)
-        case _ if isinstance(container, list):
-            container.insert(draw.randrange(len(container) + 1), copy.deepcopy(container[key]))
 
 
 def test_random_descriptions(tmp_path, good, without_sync):

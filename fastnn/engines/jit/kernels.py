@@ -14,7 +14,7 @@ import numpy as np
 from numba.core import types
 
 from ... import interrupts
-from .. import threads
+from .. import compilation, threads
 from . import cache, isa
 from .memory import Pointer, context_type, op_type
 
@@ -133,6 +133,7 @@ def address(name: str, dtype) -> int:
             if compiled is None:
                 interrupts.check()  # compiling takes seconds: Ctrl-C need not wait for all kernels
                 announce_compilation()
+                compilation.announce(name)
                 library, symbol = compile_function(name, key[1])
                 cache.store(f"{key[0]}-{key[1]}", library, symbol)
                 compiled = library, symbol
