@@ -211,6 +211,11 @@ class _Job:
             raise
 
     @property
+    def has_begun(self) -> bool:
+        """Whether its kernels have been compiled, or it has ended already."""
+        return self.training is not None or not self.is_unfinished
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether there is more to train."""
         return not self.has_ended and self.error is None
@@ -347,6 +352,15 @@ class _Race:
                 f"{rung.keep} go on"
             )
 
+    def best(self) -> dict[str, float]:
+        """The least loss of a network that has ended, of validation if there is one."""
+        found: dict[str, float] = {}
+        for job in self.jobs:
+            name = "val_loss" if "val_loss" in job.values else "loss"
+            if job.has_ended and job.values:
+                found[f"best {name}"] = min(job.values[name], found.get(f"best {name}", math.inf))
+        return found
+
     def rows_done(self) -> int:
         """Rows that all networks together have trained on."""
         still = []
@@ -375,14 +389,15 @@ class _Race:
 
 
 class _Bar:
-    """One progress bar over all networks."""
+    """One progress bar over all networks, which the caller's thread draws."""
 
     def __init__(self, show, race: _Race):
-        self._race, self._done, self._ended = race, 0, -1
-        self._shows = show is not False
+        self._race, self._shows = race, show is not False
+        self._begun, self._done, self._ended = False, 0, 0
+        self._total = race.rows_expected() if self._shows else None
         self._bar = ProgressBar(
-            show, total=race.rows_expected() if self._shows else None, n_epochs=len(race.jobs)
-        )
+            show, total=self._total, n_epochs=len(race.jobs), counted="network"
+        )  # fmt: skip
 
     def __enter__(self) -> _Bar:
         self._bar.__enter__()
@@ -395,16 +410,23 @@ class _Bar:
         """Show how far the networks are."""
         if not self._shows:
             return
-        done = self._race.rows_done()
-        if done and not self._done:
-            self._bar.begin()
+        jobs, done = self._race.jobs, self._race.rows_done()
+        if not self._begun:
+            if not any(job.has_begun for job in jobs):
+                return
+            self._bar.begin(done)
+            self._begun, self._done = True, done
         if done > self._done:
             self._bar.advance(done - self._done)
             self._done = done
-        ended = sum(not job.is_unfinished for job in self._race.jobs)
+        ended = sum(not job.is_unfinished for job in jobs)
         if ended > self._ended:
             self._ended = ended
-            # self._bar.label = f"{ended}/{len(self._race.jobs)} networks"
+            total = self._race.rows_expected()
+            if total is not None and total != self._total:
+                self._total = total
+                self._bar.expect(total)
+            self._bar.finish_epoch(ended, self._race.best())
 
 
 def _check_common(common: Mapping) -> None:

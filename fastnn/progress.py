@@ -52,6 +52,8 @@ class ProgressBar:
         A budget of time, which the bar counts too: what is nearer to its end is shown.
     label : str
         How the line begins; this attribute may be changed.
+    counted : str
+        What is called epoch here.
 
     Raises
     ------
@@ -71,9 +73,9 @@ class ProgressBar:
 
     def __init__(
         self, show, *, total: int | None = None, n_epochs: int | None = None,
-        seconds: float | None = None, label: str = "",
+        seconds: float | None = None, label: str = "", counted: str = "epoch",
     ):  # fmt: skip
-        self.label = label
+        self.label, self._counted = label, counted
         self._total, self._n_epochs, self._seconds = total, n_epochs, seconds
         self._make = _maker(show)
         self._bar: Any = None
@@ -143,6 +145,11 @@ class ProgressBar:
             self._pace.advance(now, rows)
             if now - self._shown >= _INTERVAL:
                 self._draw()
+
+    def expect(self, total: int) -> None:
+        """Change the total, where less is trained than was planned."""
+        with self._lock:
+            self._total = total
 
     def begin_epoch(self) -> None:
         """Continue with training: what came since the last epoch was something else."""
@@ -254,8 +261,8 @@ class ProgressBar:
         if size is not None:
             done = f"{math.floor(100 * self._position / size) if size else 100}%"
         texts = _Texts(
-            label, epoch, done, size is not None, _time(self._elapsed), _time(self._left),
-            _short(self._pace.rate),
+            label, f"{self._counted} {epoch}", done, size is not None, _time(self._elapsed),
+            _time(self._left), _short(self._pace.rate),
             [f"{n}={_value(v)}" for n, v in self._values.items() if n not in _HIDDEN],
         )  # fmt: skip
         return texts.wide(columns) or texts.narrow(columns)
@@ -315,7 +322,7 @@ class _Texts(NamedTuple):
 
     def wide(self, columns: int | None) -> str | None:
         """A line with a bar if the total is known; None if it does not fit."""
-        start = f"{self.label}epoch {self.epoch}: {self.done:>4}"
+        start = f"{self.label}{self.epoch}: {self.done:>4}"
         inside = [f"{self.elapsed}<{self.left}" if self.left else self.elapsed]
         inside += [f"{self.rate}row/s", *self.values[:1]]
         bar = 2 + _BAR if self.has_bar else 0
@@ -335,9 +342,9 @@ class _Texts(NamedTuple):
         """As much as fits, the most important first."""
         first = [self.done, f"{self.left} left" if self.left else self.elapsed, *self.values[:1]]
         first.append(f"{self.rate}/s")
-        head = f"{self.label}epoch {self.epoch}"
+        head = f"{self.label}{self.epoch}"
         if columns is not None and _width(" ".join([head, *first])) > columns:
-            head = f"{self.label}{self.epoch}"
+            head = f"{self.label}{self.epoch.split()[-1]}"
         return _literal(_joined([head, *first, *self.values[1:]], columns))
 
 

@@ -5,6 +5,8 @@ import os
 import random
 import sys
 import tempfile
+import threading
+import warnings
 from unittest import mock
 
 import numpy as np
@@ -134,6 +136,27 @@ def numbas_threads(monkeypatch):
     use_numbas_threads(monkeypatch)
     with only("numba"):
         yield
+
+
+@pytest.fixture
+def n_threads():
+    """A function that sets the number of threads, also above that of the cores, for one test."""
+
+    def choose(n):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fastnn.set_num_threads(n)
+
+    yield choose
+    fastnn.set_num_threads(None)
+
+
+@pytest.fixture
+def no_thread_is_left():
+    """Every test ends with the threads that it began with."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
 def threads_used(ws):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from conftest import table
 
-import fastnn
 from fastnn import LBFGS, SGD, Adam, Dense, EarlyStopping, Halving, Sequential, train_many
 from fastnn.errors import TrainManyError
 from fastnn.halving import Rung
@@ -24,8 +23,7 @@ def raced(halving, specs=SPECS, **arguments):
     return train_many(specs, X, Y, halving=halving, progress=False, **arguments)
 
 
-@pytest.mark.filterwarnings("ignore:.* threads were requested")
-def test_the_best_go_on_whatever_the_threads(engine):
+def test_the_best_go_on_whatever_the_threads(engine, n_threads):
     """All networks are trained alone in full, and their values say who must be ended when."""
     full = raced(None)
     values = np.array([net.history["val_loss"] for net in full])
@@ -36,9 +34,8 @@ def test_the_best_go_on_whatever_the_threads(engine):
         expected[index] = 3
     expected[after_9] = 12
     for n in (1, 2, 5):
-        fastnn.set_num_threads(n)
+        n_threads(n)
         nets = raced(Halving(3, every=1))
-        fastnn.set_num_threads(None)
         assert [net.history.n_epochs for net in nets] == expected
         np.testing.assert_array_equal(nets[after_9].flat_params, full[after_9].flat_params)
         for index, net in enumerate(nets):

@@ -2,124 +2,36 @@
 
 import contextlib
 import gc
-import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import ENGINES, only, table
+from conftest import ENGINES, only
+from many_cases import COMMON, HANGS, SPECS, X, Y, alone, layers, same
 
 import fastnn
 from fastnn import (
     LBFGS,
-    SGD,
-    SWA,
-    Adam,
-    AdamW,
-    BatchNorm,
     Callback,
     Dense,
-    Dropout,
-    EarlyStopping,
     Embedding,
-    GaussianNoise,
-    Maxout,
-    Muon,
-    Residual,
+    Halving,
     Sequential,
     engines,
     train_many,
 )
 from fastnn.engines import threads
-from fastnn.errors import DivergedError, ShapeError, TrainManyError
-from fastnn.schedules import Cosine, Exponential
 
-X, Y = table(150, 6)
-HANGS = 60
-
-
-def layers():
-    return [Dense(8, "relu"), Dense(3)]
-
-
-#: Networks of all kinds: shapes, layers, optimizers, dtypes, rows, schedules, averages.
-SPECS = [
-    {"seed": 1},
-    {"seed": 2, "batch_size": 7, "optimizer": SGD(0.1, momentum=0.9, nesterov=True)},
-    {"layers": [Dense(20, "tanh"), Dropout(0.3), Dense(3)], "dtype": "float64"},
-    {"layers": [Dense(9), BatchNorm(), GaussianNoise(0.1), Dense(3)], "accumulate": 2},
-    {"layers": [Residual([Dense(6, "gelu")]), Maxout(5), Dense(3)], "l2": 0.01},
-    {"optimizer": Muon(0.01), "epochs": 3, "layers": [Dense(8, "relu"), Dense(8), Dense(3)]},
-    {"optimizer": LBFGS(), "epochs": 6, "batch_size": "auto"},
-    {"rows": np.arange(0, 150, 2), "epochs": 5, "ema": 0.9},
-    {"rows": np.arange(150) % 5 != 0, "swa": SWA(2)},
-    {"schedule": Cosine(), "optimizer": AdamW(Exponential(0.01, rate=0.9))},
-    {"validation_split": 0.2, "early_stopping": EarlyStopping(1), "metrics": ["f1"]},
-    {"steps": 11, "freeze": ["0"], "shuffle": False},
-    {"sample_weight": np.linspace(0, 2, 150), "class_weight": "balanced", "batch_size": None},
-    {"y": Y[::-1].copy(), "loss": "cross_entropy", "optimizer": Adam(0.01, clip_norm=0.5)},
-    {"n_inputs": 6, "input_scale": 0.5, "initial_epoch": 1, "validation_data": (X[:40], Y[:40])},
-]  # fmt: skip
-COMMON = {"epochs": 4, "batch_size": 16}
-
-
-def alone(spec, common=COMMON):
-    """The network of a spec, trained by itself."""
-    arguments = {"layers": layers(), **common, **spec}
-    names = ("layers", "n_inputs", "seed", "dtype", "l1", "l2", "input_scale")
-    net = Sequential(**{name: arguments.pop(name) for name in names if name in arguments})
-    net.fit(X, arguments.pop("y", Y), progress=False, **arguments)
-    return net
-
-
-def same(one, other):
-    """All bits of two trained networks agree, and their histories but for the seconds."""
-    for a, b in (
-        (one.flat_params, other.flat_params),
-        (one._statistics, other._statistics),
-        (one.training_state.slots, other.training_state.slots),
-    ):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
-    assert list(one.history) == list(other.history)
-    for name in one.history:
-        if name != "seconds":
-            np.testing.assert_array_equal(one.history[name], other.history[name])
-    assert one.history.stopped == other.history.stopped
-    assert one.training_state.epoch == other.training_state.epoch
-
-
-@pytest.fixture
-def n_threads():
-    """A function that sets the number of threads, for one test."""
-
-    def choose(n):
-        with contextlib.suppress(UserWarning):
-            fastnn.set_num_threads(n)
-
-    yield choose
-    fastnn.set_num_threads(None)
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    """Every test ends with the threads that it began with."""
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 # -- the same bits --------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.* threads were requested")
 def test_each_network_equals_the_one_that_is_trained_alone(engine, n_threads):
     expected = [alone(spec) for spec in SPECS]
     for n in (1, 2, 5):
@@ -349,115 +261,6 @@ def test_callbacks_of_specs_and_functions_for_all():
     assert sorted(map(str, calls)) == ["0", "0", "1", "1", "all", "all", "mine", "mine"]
 
 
-# -- what is wrong --------------------------------------------------------------------------------
-
-WRONG = [
-    ([{"optimiser": "sgd"}], TypeError, r"specs\[0\]: unknown argument 'optimiser'.*'optimizer'"),
-    ([{}, {"epoch": 3}], TypeError, r"specs\[1\]: unknown argument 'epoch'.*'epochs'"),
-    ([{"seed": -1}], ValueError, r"specs\[0\]: seed"),
-    ([{}, {"layers": []}], ValueError, r"specs\[1\]: "),
-    ([{"layers": 3}], TypeError, r"specs\[0\]: "),
-    ([{"epochs": 0}], ValueError, r"specs\[0\]: epochs"),
-    ([{"batch_size": 2.5}], TypeError, r"specs\[0\]: batch_size"),
-    ([{"rows": [0, 999]}], ValueError, r"specs\[0\]: rows holds 999"),
-    ([{"sample_weight": [1.0]}], ShapeError, r"specs\[0\]: .*sample_weight"),
-    ([{"y": [1, 2]}], ShapeError, r"specs\[0\]: "),
-    ([{"n_inputs": 5}], ShapeError, r"specs\[0\]: X has 6 features, but the network takes 5"),
-    ([{"freeze": "7"}], ValueError, r"specs\[0\]: .*7"),
-    ([{"schedule": [1.0, 0.5]}], ValueError, r"specs\[0\]: .*2 steps"),
-    ([{"early_stopping": 3}], ValueError, r"specs\[0\]: early stopping follows 'val_loss'"),
-    ([{"metrics": ["f1"]}], ValueError, r"specs\[0\]: "),
-    ([{"optimizer": LBFGS(), "batch_size": 3}], ValueError, r"specs\[0\]: LBFGS"),
-    ([{"loss": "mse_typo"}], ValueError, r"specs\[0\]: "),
-    ([{"progress": True}], TypeError, r"specs\[0\]: .*give it to train_many"),
-    ([{"X": X}], TypeError, r"specs\[0\]: .*use rows"),
-    ([{}, 5], TypeError, r"specs\[1\]: a spec must be a dict"),
-    ({"seed": 1}, TypeError, "specs must be a list of dicts"),
-    (3, TypeError, "specs must be a list of dicts"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("specs", "kind", "message"), WRONG)
-def test_a_bad_spec_is_refused_before_anything_is_trained(specs, kind, message):
-    begun = []
-    with pytest.raises(kind, match=message):
-        train_many(
-            specs, X, Y, progress=False, callback=lambda *_: begun.append(1),
-            layers=layers(),
-        )  # fmt: skip
-    assert not begun
-
-
-def test_bad_arguments_for_all():
-    with pytest.raises(TypeError, match="a network needs layers"):
-        train_many([{}], X, Y)
-    with pytest.raises(TypeError, match="callback must be a function"):
-        train_many([{}], X, Y, layers=layers(), callback=3)
-    with pytest.raises(ValueError, match="progress must be"):
-        train_many([{}], X, Y, layers=layers(), progress="yes")
-    with pytest.raises(TypeError, match="halving must be"):
-        train_many([{}], X, Y, layers=layers(), halving=3)
-    with pytest.raises(TypeError, match="belongs to one fit"):
-        train_many([{}], X, Y, layers=layers(), callbacks=[Callback()])
-    with pytest.raises(ValueError, match="checkpoint of its own"):
-        train_many([{}], X, Y, layers=layers(), checkpoint="here")
-    with pytest.raises(ValueError, match=r"specs\[0\]: X\[0, 0\] is nan"):
-        train_many([{}], np.full((4, 2), np.nan), [0, 1, 0, 1], layers=layers())
-    assert train_many([], X, Y, layers=layers()) == []
-
-
-def test_the_others_finish_where_some_fail(engine):
-    specs = [{"seed": 1}, {"seed": 2, "optimizer": SGD(1e30)}, {"seed": 3}, {"seed": 4}]
-
-    def callback(index, training):
-        if index == 3 and training.epoch == 2:
-            raise ZeroDivisionError("of a callback")
-
-    with pytest.raises(TrainManyError) as caught:
-        train_many(specs, X, Y, layers=layers(), callback=callback, progress=False, **COMMON)
-    error = caught.value
-    assert sorted(error.failed) == [1, 3]
-    assert isinstance(error.failed[1], DivergedError)
-    assert isinstance(error.failed[3], ZeroDivisionError)
-    assert error.exceptions == (error.failed[1], error.failed[3])
-    message = str(error)
-    assert "2 of 4 networks failed" in message
-    assert "specs[1], {'seed': 2, 'optimizer': SGD(lr=1e+30" in message
-    assert "specs[3]" in message
-    assert error.failed[3].__traceback__ is not None
-    assert any("specs[3]" in note for note in error.failed[3].__notes__)
-    for index in (0, 2):
-        same(error.networks[index], alone(specs[index]))
-    assert error.networks[3].history.n_epochs == 2
-    assert error.networks[1].history.n_epochs < 4
-
-
-def test_errors_can_be_split_and_pickled():
-    specs = [{"seed": 1}, {"optimizer": SGD(1e30)}]
-    with pytest.raises(TrainManyError) as caught:
-        train_many(specs, X, Y, layers=layers(), progress=False)
-    error = caught.value
-    matching, rest = error.split(DivergedError)
-    assert rest is None
-    assert matching.networks == error.networks
-    again = pickle.loads(pickle.dumps(error))
-    assert sorted(again.failed) == [1]
-    np.testing.assert_array_equal(again.networks[0].flat_params, error.networks[0].flat_params)
-
-
-def test_what_is_no_exception_ends_all(n_threads):
-    n_threads(2)
-
-    def callback(index, training):
-        raise SystemExit(3)
-
-    with pytest.raises(SystemExit):
-        train_many(
-            [{"seed": i} for i in range(6)], X, Y, layers=layers(), epochs=10_000,
-            callback=callback, progress=False,
-        )  # fmt: skip
-
-
 # -- memory and progress --------------------------------------------------------------------------
 
 
@@ -496,22 +299,50 @@ def test_one_bar_counts_all_rows(monkeypatch):
         def __exit__(self, *_):
             pass
 
-        def begin(self, *_):
+        def begin(self, done_rows):
             self.begun += 1
+            self.rows = done_rows
+
+        def expect(self, total):
+            self.total = total
 
         def advance(self, rows):
             assert threading.current_thread() is threading.main_thread()
             self.rows += rows
 
         def finish_epoch(self, epoch, values):
-            pass
+            self.last = epoch, values
 
     monkeypatch.setattr(many, "ProgressBar", Bar)
     specs = [{"seed": 1}, {"rows": np.arange(50), "epochs": 7}, {"steps": 12}]
-    train_many(specs, X, Y, layers=layers(), epochs=4, batch_size=16)
+    nets = train_many(specs, X, Y, layers=layers(), epochs=4, batch_size=16)
     (bar,) = made
     assert bar.total == bar.rows == 4 * 150 + 7 * 50 + 150 + 2 * 16
     assert bar.begun == 1
+    assert bar.last == (3, {"best loss": min(net.history["loss"][-1] for net in nets)})
+
+
+def test_the_total_of_the_bar_is_what_halving_leaves_and_shrinks_where_networks_end(monkeypatch):
+    from fastnn import many
+
+    bars = []
+    original = many._Bar.__init__
+
+    def note(self, *args):
+        original(self, *args)
+        bars.append(self)
+
+    monkeypatch.setattr(many._Bar, "__init__", note)
+    halving = Halving(2, "loss", every=2)
+    arguments = {"layers": layers(), "epochs": 8, "batch_size": 16}
+    train_many([{"seed": i} for i in range(4)], X, Y, halving=halving, **arguments)
+    planned = 150 * (2 * 2 + 4 + 8)
+    assert bars[-1]._total == bars[-1]._done == planned
+    train_many(
+        [{"seed": i} for i in range(4)], X, Y, **arguments,
+        callback=lambda index, training: training.stop() if index == 1 else None,
+    )  # fmt: skip
+    assert bars[-1]._total == bars[-1]._done == 150 * (3 * 8 + 1)
 
 
 def test_it_says_once_which_loss_it_infers(capsys):
@@ -531,94 +362,3 @@ def test_it_is_not_slower_than_its_parts(n_threads):
     for spec in specs:
         alone(spec, {"epochs": 20})
     assert together < 3 * (time.perf_counter() - began)
-
-
-# -- Ctrl-C ---------------------------------------------------------------------------------------
-
-INTERRUPTED = """
-import os, signal, sys, threading, time
-import numpy as np
-import fastnn
-from fastnn import Dense, Halving, SGD
-from fastnn.errors import TrainManyInterrupt
-
-fastnn.set_engine(sys.argv[1])
-halving = Halving(2, "loss", every=3) if sys.argv[2] == "halving" else None
-rows = 200 if sys.argv[2] == "halving" else 60_000
-rng = np.random.default_rng(0)
-X = rng.standard_normal((rows, 14)).astype(np.float32)
-y = (X[:, 0] > 0).astype(int)
-layers = [Dense(64, "relu"), Dense(2)]
-fastnn.train_many([{}], X[:100], y[:100], layers=layers, epochs=1, progress=False)
-begun = threading.Event()
-
-def callback(index, training):
-    if (index, training.epoch) == (1, 2):
-        begun.set()
-
-def interrupt():
-    begun.wait()
-    global sent
-    sent = time.perf_counter()
-    signal.raise_signal(signal.SIGINT) if os.name == "nt" else os.kill(os.getpid(), signal.SIGINT)
-
-specs = [{"epochs": 1}, {"epochs": 100_000}, {"epochs": 100_000, "seed": 1}, {"epochs": 100_000}]
-specs += [{"optimizer": SGD(1e30), "epochs": 1}] if halving is None else []
-threading.Thread(target=interrupt, daemon=True).start()
-try:
-    fastnn.train_many(
-        specs, X, y, layers=layers, callback=callback, progress=False, halving=halving
-    )
-except KeyboardInterrupt as error:
-    took = time.perf_counter() - sent
-    nets = error.networks
-    assert isinstance(error, TrainManyInterrupt) and len(nets) == len(specs)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    print("networks are trained" in str(error), [type(e).__name__ for e in error.failed.values()])
-    print([0 if net.history is None else min(net.history.n_epochs, 2) for net in nets])
-    assert all(np.isfinite(net.flat_params).all() for net in nets if net.history is not None)
-    assert all(net._prepared is None for net in nets)
-    assert [t for t in threading.enumerate() if t.name == "fastnn"] == []
-    print("soon", took < 2.0)
-"""
-
-
-@pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.parametrize("kind", ["plain", "halving"])
-def test_ctrl_c_keeps_what_is_trained(name, kind):
-    environment = {**os.environ, "FASTNN_NUM_THREADS": "2"}
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, name, kind], env=environment, capture_output=True,
-        text=True, timeout=HANGS,
-    )  # fmt: skip
-    assert not done.stderr
-    found, epochs, soon = done.stdout.splitlines()
-    assert soon == "soon True"
-    epochs = json.loads(epochs)
-    assert epochs[1] == 2
-    if kind == "plain":
-        # The longest come first: the short one and the bad one were not begun.
-        assert found == "True []"
-        assert epochs[0] == epochs[4] == 0
-
-
-def test_an_exception_of_a_handler_ends_the_networks():
-    """As of a test runner's time limit; the networks are then lost, but no thread goes on."""
-
-    class Late(Exception):
-        pass
-
-    def late(*_):
-        raise Late
-
-    if not hasattr(signal, "setitimer"):
-        pytest.skip("needs setitimer")
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
-    try:
-        with pytest.raises(Late):
-            train_many([{"seed": i} for i in range(4)], X, Y, layers=layers(), epochs=10**6,
-                       progress=False)  # fmt: skip
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
