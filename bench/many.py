@@ -72,7 +72,10 @@ def contenders(engine: str) -> dict[str, tuple[str, tuple[str, ...], list[tuple]
 def start_workers(stack: Stack, engine: str, options) -> dict[str, list[Worker]]:
     """The processes of each peer that is installed, with the stack loaded."""
     found: dict[str, list[Worker]] = {}
+    wanted = None if options.peers is None else options.peers.lower().split(",")
     for name, (module, needs, ways) in contenders(engine).items():
+        if needs and wanted is not None and not {*name.lower().split(), *needs} & {*wanted}:
+            continue
         missing = [need for need in needs if find_spec(need) is None]
         if missing:
             print(f"left out: {name}, since {', '.join(missing)} is not installed")
@@ -157,7 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stack", action="append", choices=STACKS, help="only this one")
     parser.add_argument("--rows", type=int, help="rows of the data")
-    parser.add_argument("--turns", type=int, default=5, help="measured runs (default 5)")
+    parser.add_argument("--turns", type=int, default=7, help="measured runs (default 7)")
     add_common_options(parser)
     options = parser.parse_args()
     start(options)
