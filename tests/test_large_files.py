@@ -109,9 +109,9 @@ def test_a_file_larger_than_memory(tmp_path, name):
     dtypes = ["float32", "float16", "uint8"]
     for dtype in dtypes:
         with open(tmp_path / dtype, "wb") as file:
-            file.truncate(64 << 20)
+            file.truncate(112 << 20)
     environment = {**os.environ, "FASTNN_ENGINE": name, "FASTNN_NUM_THREADS": "2"}
-    command = [sys.executable, "-c", _LARGE, str(tmp_path), str(16 << 20), *dtypes]
+    command = [sys.executable, "-c", _LARGE, str(tmp_path), str(28 << 20), *dtypes]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
 
