@@ -42,6 +42,9 @@ from fastnn import (
 PHASES = "preparing", "steps", "writing", "completing", "between"
 phase = mmap.mmap(-1, 1)
 
+#: Most seconds before a kill, whatever a fit took on a busy machine.
+LONGEST = 0.4
+
 rng = np.random.default_rng(0)
 X = rng.normal(size=(1500, 20)).astype(np.float32)
 y = (X[:, 0] + X[:, 1] ** 2 + rng.normal(size=len(X)) > 1).astype(int)
@@ -141,7 +144,7 @@ def killed_run(config, folder, draw, most, found):
     while True:
         child = attempt(config, path, result)
         if kills < most:
-            time.sleep(draw.uniform(0, 0.6 * seconds))
+            time.sleep(draw.uniform(0, min(0.6 * seconds, LONGEST)))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status):
