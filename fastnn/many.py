@@ -340,7 +340,7 @@ class _Race:
         assert self.rule is not None
         name = self.rule.metric
         values = {
-            job.index: job.values[name]
+            job.index: job.values.get(name, math.nan)  # it may have been stopped before its first
             for job in self.jobs
             if job.index not in self.ended and job.error is None
         }
