@@ -318,6 +318,20 @@ def test_an_incomplete_epoch_has_the_values_of_its_rows():
     assert net.history.rows_per_second > 0
 
 
+def test_an_incomplete_epoch_of_rows_without_weight():
+    net, weights = network(), np.arange(len(X)) >= 80
+    fit(net, steps=2, sample_weight=weights, batch_size=40, shuffle=False)
+    assert np.isnan(net.history["loss"][0]) and net.history.n_steps == 2
+
+
+def test_a_split_that_leaves_no_weights_to_the_training_rows():
+    weights = np.zeros(len(X))
+    with pytest.raises(ValueError, match="validation_split has taken the others"):
+        for row in range(len(X)):
+            weights[row - 1], weights[row] = 0, 1
+            fit(network(), epochs=1, validation_split=0.5, sample_weight=weights)
+
+
 def test_a_resumed_incomplete_epoch_begins_a_new_one():
     net, other = network(), network()
     fit(net, steps=3)
