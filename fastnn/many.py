@@ -9,7 +9,7 @@ import math
 import reprlib
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,8 @@ def train_many(
         raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
     if isinstance(specs, Mapping | str) or not isinstance(specs, Iterable):
         raise TypeError(f"specs must be a list of dicts, not {reprlib.repr(specs)}")
+    # Each network reads them anew.
+    common = {k: tuple(v) if isinstance(v, Iterator) else v for k, v in common.items()}
     _check_common(common)
     shared = Shared(X, y)
     lock = threading.Lock()
