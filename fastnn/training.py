@@ -50,6 +50,10 @@ class EpochLine(dict):
         super().__init__(values)
         self.training = training
 
+    def __reduce__(self):
+        # A running fit holds addresses of this process, so that a copy has the values alone.
+        return dict, (dict(self),)
+
 
 class Training:
     """A fit, from its preparation to its end; callbacks get it.
