@@ -107,6 +107,7 @@ def train_many(
     shared = Shared(X, y)
     lock = threading.Lock()
     jobs = [_Job.of(i, spec, common, shared, callback, lock) for i, spec in enumerate(specs)]
+    _check_checkpoints(jobs)
     race = _Race(rule, jobs)
     del shared
     if progress is not False:
@@ -202,6 +203,8 @@ class _Job:
             if callback is not None:
                 each = _AfterEpoch(index, callback, lock)
                 of_fit["callbacks"] = (*callbacks.get(of_fit.get("callbacks", ())), each)
+            if y is None:
+                raise TypeError("y is missing: give it for all networks, or in each spec")
             net = Sequential(**of_network)
             settings = Settings(**of_fit, progress=False)
             return cls(index, dict(spec), net, settings, shared.check(net, y, settings))
@@ -442,6 +445,17 @@ def _check_common(common: Mapping) -> None:
         )
     if common.get("checkpoint") is not None:
         raise ValueError("each network needs a checkpoint of its own: put it into the specs")
+
+
+def _check_checkpoints(jobs: list[_Job]) -> None:
+    first: dict[Any, int] = {}
+    for job in jobs:
+        path = job.settings.checkpoint
+        if path is not None and first.setdefault(path, job.index) != job.index:
+            raise ValueError(
+                f"specs[{job.index}]: checkpoint is {str(path)!r}, as in specs[{first[path]}]: "
+                "give each network a file of its own"
+            )
 
 
 def _separated(arguments: Mapping) -> tuple[dict, dict]:
