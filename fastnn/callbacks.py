@@ -93,9 +93,11 @@ def get(given) -> tuple[Callback, ...]:
             raise TypeError(f"callbacks holds the class {one.__name__}: give {one.__name__}()")
         if not isinstance(one, Callback):
             if not callable(one):
+                # In other libraries it is a callback.
+                hint = ": give it as early_stopping="
                 raise TypeError(
                     "callbacks must hold objects of fastnn.Callback or functions of the training, "
-                    f"not {one!r}"
+                    f"not {one!r}{hint * (type(one).__name__ == 'EarlyStopping')}"
                 )
             one = _EpochEnd(one)
         whole_number(one.every, f"every of {type(one).__name__}")

@@ -63,6 +63,7 @@ _COUNTERS = dict.fromkeys(
         "steps_done",
         "epochs_done",
         "rows_trained",
+        "n_rows",
     ),
     INT,
 )

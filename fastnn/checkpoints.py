@@ -190,6 +190,7 @@ def capture(training: Training) -> Reached:
         "steps_done": fit.steps_done,
         "epochs_done": training.epochs_done,
         "rows_trained": history.rows_trained,
+        "n_rows": history.n_rows,
     }
     ws = fit.ws
     arrays = {"params": ws.params, "state": ws.state, "average": ws.average, "slots": ws.slots}
@@ -261,6 +262,7 @@ def _restore(training: Training, reached: Reached) -> None:
     ws.threads_used.update({int(n): count for n, count in reached.threads_used.items()})
     lists = [arrays[f"history.{at}"].tolist() for at in range(len(reached.history))]
     history.restore(dict(zip(reached.history, lists, strict=True)), counters["rows_trained"])
+    history.n_rows = max(history.n_rows, counters["n_rows"])  # of batches it may not be known yet
     if training.average is not None and reached.average is not None:
         training.average.restore(reached.average["lowest"], arrays.get("average.best"))
     watch = training.watch

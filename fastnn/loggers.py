@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import safe_writes
 from .callbacks import Callback
 from .checks import whole_number
 
@@ -114,14 +115,7 @@ class CSVLogger(Callback):
         self._close()
         self._names = list(dict.fromkeys(name for row in self._rows for name in row))
         lines = [self._names, *map(self._cells, self._rows)]
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
-        try:
-            with open(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(_csv(lines))
-            os.replace(temporary, self.path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        safe_writes.replace(self.path, [_csv(lines).encode()])
         self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
 
     def _cells(self, row: dict[str, float]) -> list:

@@ -9,7 +9,7 @@ import math
 import reprlib
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,10 +101,13 @@ def train_many(
         raise ValueError(f"progress must be True, False or 'auto', not {progress!r}")
     if isinstance(specs, Mapping | str) or not isinstance(specs, Iterable):
         raise TypeError(f"specs must be a list of dicts, not {reprlib.repr(specs)}")
+    # Each network reads them anew.
+    common = {k: tuple(v) if isinstance(v, Iterator) else v for k, v in common.items()}
     _check_common(common)
     shared = Shared(X, y)
     lock = threading.Lock()
     jobs = [_Job.of(i, spec, common, shared, callback, lock) for i, spec in enumerate(specs)]
+    _check_checkpoints(jobs)
     race = _Race(rule, jobs)
     del shared
     if progress is not False:
@@ -200,6 +203,8 @@ class _Job:
             if callback is not None:
                 each = _AfterEpoch(index, callback, lock)
                 of_fit["callbacks"] = (*callbacks.get(of_fit.get("callbacks", ())), each)
+            if y is None:
+                raise TypeError("y is missing: give it for all networks, or in each spec")
             net = Sequential(**of_network)
             settings = Settings(**of_fit, progress=False)
             return cls(index, dict(spec), net, settings, shared.check(net, y, settings))
@@ -340,7 +345,7 @@ class _Race:
         assert self.rule is not None
         name = self.rule.metric
         values = {
-            job.index: job.values[name]
+            job.index: job.values.get(name, math.nan)  # it may have been stopped before its first
             for job in self.jobs
             if job.index not in self.ended and job.error is None
         }
@@ -440,6 +445,17 @@ def _check_common(common: Mapping) -> None:
         )
     if common.get("checkpoint") is not None:
         raise ValueError("each network needs a checkpoint of its own: put it into the specs")
+
+
+def _check_checkpoints(jobs: list[_Job]) -> None:
+    first: dict[Any, int] = {}
+    for job in jobs:
+        path = job.settings.checkpoint
+        if path is not None and first.setdefault(path, job.index) != job.index:
+            raise ValueError(
+                f"specs[{job.index}]: checkpoint is {str(path)!r}, as in specs[{first[path]}]: "
+                "give each network a file of its own"
+            )
 
 
 def _separated(arguments: Mapping) -> tuple[dict, dict]:

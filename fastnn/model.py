@@ -220,10 +220,11 @@ class Sequential(Inference):
             Whether to go on from the checkpoint, if the file exists. The same call on a new network
             of the same layers then ends with the same bits as if nothing had interrupted it:
             parameters, optimizer, averages, early stopping, and the history but for its seconds. If
-            the fit of the file is complete, its result is returned at once. Only `epochs`,
-            `seconds`, `checkpoint_every`, `progress` and callbacks without a state may be others,
-            and `epochs` only if nothing depends on their number, as ``Cosine()`` does. Functions
-            are known by their names alone, and X by a thousand of its rows.
+            the fit of the file is complete, its result is returned at once; so it is if `seconds`,
+            early stopping or a callback has ended it, even if there is more time now. Only
+            `epochs`, `seconds`, `checkpoint_every`, `progress` and callbacks without a state may be
+            others, and `epochs` only if nothing depends on their number, as ``Cosine()`` does.
+            Functions are known by their names alone, and X by a thousand of its rows.
         initial_epoch : int, default 0
             The number of the first epoch; `epochs` counts from 0.
         progress : bool or "auto"

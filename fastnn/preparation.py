@@ -225,8 +225,12 @@ def targets_of(net: Sequential, X: np.ndarray, y, settings: Settings) -> Targets
             train_rows, valid_rows = rows[train_rows], rows[valid_rows]
         valid = replace(data, order=valid_rows, weights=None)
         data = replace(data, order=train_rows, some_rows=True)
-    if data.weights is not None:
-        _ = data.weight_sum  # of the rows in their first order, whatever the epoch
+    # The sum is that of the rows in their first order, whatever the epoch.
+    if data.weights is not None and not data.weight_sum > 0:
+        raise ValueError(
+            "the weights of all training rows are 0: validation_split has taken the others, so "
+            "give weights to more rows, or validation_data"
+        )
     if settings.validation_data is not None:
         valid, valid_y = _validation_data(net, settings.validation_data, X.shape[1], target, loss)
     return Targets(loss, target, data, valid, valid_y)

@@ -35,6 +35,16 @@ def replace(path: Path, parts: Iterable) -> None:
         If the folder does not exist or cannot be written, or the disk is full; an old file is then
         untouched.
     """
+    try:
+        _replace(path, parts)
+    except OSError as error:  # the user has never heard of the temporary file
+        if error.filename is not None:
+            error.filename = str(path)
+            del error.filename2
+        raise
+
+
+def _replace(path: Path, parts: Iterable) -> None:
     handle, temporary = _begin(path)
     try:
         for part in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,9 @@ class Settings:
             self._set(schedule=schedules.get(self.schedule))
         self._set(early_stopping=early_stopping.get(self.early_stopping))
         self._set(callbacks=callbacks.get(self.callbacks))
+        for name in ("metrics", "freeze"):  # which are read more than once
+            if isinstance(getattr(self, name), Iterator):
+                self._set(**{name: tuple(getattr(self, name))})
         averages.get(self.ema, self.swa)
         self._check_checkpoint()
 

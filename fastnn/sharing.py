@@ -54,7 +54,7 @@ class Shared:
         """The targets of some rows, which networks with the same arguments share."""
         given = (
             y, settings.loss, settings.rows, settings.sample_weight, settings.class_weight,
-            settings.validation_data,
+            settings.classes, settings.validation_data,
         )  # fmt: skip
         seed = net.seed if settings.validation_split else None
         key = (

@@ -342,9 +342,6 @@ class StreamTraining(Training):
         self.n_epochs, self.n_steps = self.settings.length(self._source.n_batches)
 
     def _finish(self) -> None:
-        history = self.history
-        if not history.n_rows and self.epochs_done:  # resumed after the last epoch
-            history.n_rows = history.rows_trained // self.epochs_done
         try:
             super()._finish()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,10 @@ class EpochLine(dict):
     def __init__(self, values, training: Training):
         super().__init__(values)
         self.training = training
+
+    def __reduce__(self):
+        # A running fit holds addresses of this process, so that a copy has the values alone.
+        return dict, (dict(self),)
 
 
 class Training:
@@ -411,7 +416,9 @@ class Training:
             if data.weights is not None:
                 rows = slice(n_rows) if data.order is None else data.order[:n_rows]
                 weight = float(np.add.accumulate(data.weights[rows])[-1])
-        values = {"loss": loss / weight if self.fit.ws.plan.mean else loss}
+        if self.fit.ws.plan.mean:  # an incomplete epoch may have had rows of weight 0 alone
+            loss = loss / weight if weight else math.nan
+        values = {"loss": loss}
         if data.metric:
             values["accuracy"] = n_correct / n_rows
         return values

@@ -422,3 +422,9 @@ def test_the_state_of_a_callback_is_empty_by_default():
     assert callback.state_dict() == {}
     callback.load_state_dict({})
     fit(network(), epochs=1, callbacks=callback)
+
+
+def test_early_stopping_is_no_callback():
+    net = fastnn.Sequential([fastnn.Dense(1)])
+    with pytest.raises(TypeError, match="give it as early_stopping="):
+        net.fit([[0.0]], [0.0], callbacks=[fastnn.EarlyStopping(3)], progress=False)

@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -500,3 +501,9 @@ def test_states_come_back_as_they_were(path):
     assert repr(odd.loaded) == repr(
         {**odd.state, "nan": [float("nan"), -0.0, 1 / 3], "numpy": 3, "tuple": [1, 2]}
     )
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    for path in (tmp_path / "missing" / "run.ckpt", tmp_path):
+        with pytest.raises(OSError, match=re.escape(f": {str(path)!r}") + "$"):
+            fit(checkpoint=path)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from conftest import table
 
-from fastnn import LBFGS, SGD, Adam, Dense, EarlyStopping, Halving, Sequential, train_many
+from fastnn import (
+    LBFGS,
+    SGD,
+    Adam,
+    Callback,
+    Dense,
+    EarlyStopping,
+    Halving,
+    Sequential,
+    train_many,
+)
 from fastnn.errors import TrainManyError
 from fastnn.halving import Rung
 
@@ -141,3 +151,14 @@ def test_bad_arguments():
             Halving(**arguments)
     with pytest.raises(TypeError, match="metric"):
         Halving(metric=3)
+
+
+def test_a_network_that_is_stopped_before_its_first_epoch_is_the_worst():
+    class Stop(Callback):
+        def on_fit_begin(self, training):
+            training.stop("never")
+
+    specs = [{"callbacks": [Stop()]}, {"seed": 1}, {"seed": 2}]
+    nets = raced(Halving(3, every=2), specs)
+    assert sorted(net.history.n_epochs for net in nets) == [0, 2, 12]
+    assert nets[0].history.stopped == "never"

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -170,11 +171,19 @@ def test_a_full_disk_keeps_the_old_file_and_ends_the_fit(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fastnn.loggers.os.replace", full)
+    monkeypatch.setattr("fastnn.safe_writes.os.replace", full)
     with pytest.raises(OSError, match="No space"):
         fit(CSVLogger(path))
     assert path.read_text() == "old"
     assert [found.name for found in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_the_file_has_the_usual_permissions(tmp_path):
+    usual, path = tmp_path / "usual", tmp_path / "log.csv"
+    usual.touch()
+    fit(CSVLogger(path))
+    assert path.stat().st_mode == usual.stat().st_mode
 
 
 def test_a_killed_process_leaves_whole_lines(tmp_path):

@@ -363,3 +363,10 @@ def test_it_is_not_slower_than_its_parts(n_threads):
     for spec in specs:
         alone(spec, {"epochs": 20})
     assert together < 3 * (time.perf_counter() - began)
+
+
+def test_networks_with_other_classes_do_not_share_targets():
+    specs = [{"classes": ["a", "b", "c"]}, {"classes": ["a", "b", "d"]}]
+    y = np.where(Y == 0, "a", "b")
+    nets = train_many(specs, X, y, layers=layers(), epochs=1, progress=False)
+    assert [net.classes_.tolist() for net in nets] == [spec["classes"] for spec in specs]

@@ -49,6 +49,9 @@ WRONG = [
     ([{"progress": True}], TypeError, r"specs\[0\]: .*give it to train_many"),
     ([{"X": X}], TypeError, r"specs\[0\]: .*use rows"),
     ([{}, 5], TypeError, r"specs\[1\]: a spec must be a dict"),
+    ([{}, {"y": None}], TypeError, r"specs\[1\]: y is missing"),
+    ([{"checkpoint": "a"}, {"checkpoint": "./a"}], ValueError,
+     r"specs\[1\]: checkpoint is .*as in specs\[0\]"),
     ({"seed": 1}, TypeError, "specs must be a list of dicts"),
     (3, TypeError, "specs must be a list of dicts"),
 ]  # fmt: skip

@@ -496,3 +496,12 @@ assert "sklearn" not in sys.modules
 """
     environment = {**os.environ, "FASTNN_ENGINE": "numpy"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_metrics_of_an_iterator_are_there_for_callbacks_too(tmp_path):
+    best = fastnn.BestModel(tmp_path / "best.safetensors", "val_f1")
+    history = Sequential([Dense(3)]).fit(
+        X, THREE, metrics=(name for name in ["f1"]), validation_split=0.3, callbacks=best,
+        progress=False,
+    )  # fmt: skip
+    assert best.best == max(history["val_f1"])

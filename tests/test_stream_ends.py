@@ -362,6 +362,26 @@ def test_the_same_bits_from_every_checkpoint(engine, tmp_path, monkeypatch, sour
         assert_same(net, other)
 
 
+def test_the_rows_of_an_epoch_are_those_of_the_first_also_after_resuming(tmp_path):
+    """The checkpoint is that of an epoch under way which is not completed."""
+
+    class Leave(Callback):
+        def on_steps(self, training):
+            if training.step == n + 2 and not training.resumed:
+                raise KeyboardInterrupt
+
+    n = len(batches())
+    options = {
+        "steps": n + 3, "checkpoint": tmp_path / "run.ckpt", "checkpoint_every": "0.000001s",
+        "callbacks": [Leave()], "resume": True, "progress": False,
+    }  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        rich().fit(SOURCES["generators"](batches()), **options)
+    for _ in range(2):  # it goes on, and is then complete
+        history = rich().fit(SOURCES["generators"](batches()), **options)
+        assert (history.n_steps, history.n_epochs, history.n_rows) == (n + 3, 2, len(X))
+
+
 def test_an_iterator_goes_on_from_a_checkpoint_that_ctrl_c_has_left(tmp_path):
     options = {"checkpoint": tmp_path / "run.ckpt", "progress": False}
 

@@ -318,6 +318,25 @@ def test_an_incomplete_epoch_has_the_values_of_its_rows():
     assert net.history.rows_per_second > 0
 
 
+def test_an_incomplete_epoch_of_rows_without_weight():
+    net, weights = network(), np.arange(len(X)) >= 80
+    fit(net, steps=2, sample_weight=weights, batch_size=40, shuffle=False)
+    np.testing.assert_array_equal(net.history["loss"], [np.nan])
+    assert net.history.n_steps == 2
+
+
+def test_a_split_that_leaves_no_weights_to_the_training_rows():
+    errors = []
+    for row in range(10):
+        weights = np.arange(len(X)) == row
+        try:
+            fit(network(), epochs=1, validation_split=0.5, sample_weight=weights)
+        except ValueError as error:
+            errors.append(str(error))
+    assert 0 < len(errors) < 10
+    assert all("validation_split has taken the others" in text for text in errors)
+
+
 def test_a_resumed_incomplete_epoch_begins_a_new_one():
     net, other = network(), network()
     fit(net, steps=3)
@@ -413,6 +432,11 @@ class _Raises(Callback):
 
 
 # -- copies ---------------------------------------------------------------------------------------
+
+
+def test_lines_can_be_pickled_and_copied():
+    lines = list(network().epochs(X, y, epochs=2, progress=False))
+    assert pickle.loads(pickle.dumps(lines)) == copy.deepcopy(lines) == lines
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
