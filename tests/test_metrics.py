@@ -386,9 +386,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("kind", "items", "error", "message"), REFUSED, ids=[str(r[:2]) for r in REFUSED]
-)
+@pytest.mark.parametrize(("kind", "items", "error", "message"), REFUSED)
 def test_refused_before_anything_is_computed(kind, items, error, message, monkeypatch):
     net, y = NETS[kind]()
     monkeypatch.setattr(fastnn.run, "evaluate", None)
