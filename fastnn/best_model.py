@@ -79,7 +79,7 @@ class BestModel(Callback):
         validation = training.validation
         name = self.metric or ("loss" if validation is None else "val_loss")
         averages = training.average is not None
-        names = preparation._value_names(training.fit.data, validation, averages)
+        names = preparation.value_names(training.fit.data, validation, averages)
         if name not in names:
             raise ValueError(
                 f"BestModel follows {name!r}, but the values of an epoch are "

@@ -134,11 +134,12 @@ class Watch:
             return
         self.waited += 1
         if rule.patience is not None and self.waited >= rule.patience:
-            training.stop(self._reason())
+            training.stop(self._reason(training))
 
-    def _reason(self) -> str:
+    def _reason(self, training: Training) -> str:
         rule = self.rule
-        text = f"early stopping: {rule.metric} has not improved for {self.waited} epochs"
+        epochs = "1 epoch" if self.waited == 1 else f"{self.waited} epochs"
+        text = f"early stopping: {rule.metric} has not improved for {epochs}"
         if self.best_epoch is None:
             return text + ("" if rule.baseline is None else f" on the baseline {rule.baseline:g}")
-        return text + f"; the best was {self.best:.6g} in epoch {self.best_epoch + 1}"
+        return text + f"; the best was {self.best:.6g} in epoch {training.epoch - self.waited}"

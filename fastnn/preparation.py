@@ -103,7 +103,7 @@ def check(
     if valid is not None:
         engine = engines.current()
         validation = Validation(engine, plan, valid, valid_y, target, loss, measures)
-    names = _value_names(data, validation, averages)
+    names = value_names(data, validation, averages)
     watch = _watch(settings.early_stopping, names, measures)
     update = Update.of(plan, settings.optimizer, settings.freeze, averages)
     directions = {name: metrics.direction(name, measures) for name in names}
@@ -258,10 +258,12 @@ def _rows(rows, n: int) -> np.ndarray | None:
     found = np.asarray(rows)
     if found.ndim == 1 and found.dtype == bool and len(found) == n:
         found = np.flatnonzero(found)
-    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
+    if found.ndim == 1 and not len(found):
+        raise ValueError("rows is empty: give at least one row to train on")
+    if found.ndim != 1 or found.dtype.kind not in "iu":
         raise TypeError(
             f"rows must be the numbers of rows of X, or True and False for each of the {n} rows, "
-            f"and hold at least one, not {rows!r}"
+            f"not {rows!r}"
         )
     found = found.astype(np.int64)
     if found.min() < 0 or found.max() >= n:
@@ -286,7 +288,7 @@ def _validation_data(net, given, n_inputs: int, target: Target, loss: LossFuncti
     return net._data(X, given[1], target, loss, "validation y"), given[1]
 
 
-def _value_names(data: Data, validation: Validation | None, averages: bool) -> list[str]:
+def value_names(data: Data, validation: Validation | None, averages: bool) -> list[str]:
     """The names of the values of an epoch that a schedule or early stopping can follow."""
     names = ["loss", "accuracy"] if data.metric else ["loss"]
     if validation is not None:

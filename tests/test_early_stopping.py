@@ -31,6 +31,10 @@ class Fake:
         self.stopped, self.values = None, {}
         self.history = SimpleNamespace(n_epochs=0)
 
+    @property
+    def epoch(self):
+        return self.history.n_epochs
+
     def stop(self, reason):
         self.stopped = reason
 
@@ -93,7 +97,7 @@ def test_the_reason():
     text = watched(EarlyStopping(2, "loss", baseline=1), [3, 2])[3]
     assert text == "early stopping: loss has not improved for 2 epochs on the baseline 1"
     text = watched(EarlyStopping(1, "loss"), [NAN])[3]
-    assert text == "early stopping: loss has not improved for 1 epochs"
+    assert text == "early stopping: loss has not improved for 1 epoch"
 
 
 @pytest.mark.parametrize(
