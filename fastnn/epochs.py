@@ -69,8 +69,9 @@ class Epochs(Iterator[EpochLine]):
         self._has_ended = True
         if not self._gave_way:
             self.training.net._epochs = None
-        with contextlib.suppress(type(error)):
-            self._lines.throw(error)  # type: ignore[attr-defined]
+        if self._lines.gi_frame is not None:  # type: ignore[attr-defined]
+            with contextlib.suppress(type(error)):
+                self._lines.throw(error)  # type: ignore[attr-defined]
 
     @interrupts.deferred
     @np.errstate(all="ignore")

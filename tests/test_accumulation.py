@@ -328,8 +328,8 @@ def test_ctrl_c_between_two_small_batches_undoes_the_first(engine, monkeypatch):
     before = net._statistics.copy()
     original = run.Slices.of
 
-    def one_by_one(self, n):
-        for first, last in original(self, n):
+    def one_by_one(self, *arguments):
+        for first, last in original(self, *arguments):
             for i in range(first, last):
                 yield i, i + 1
                 signal.raise_signal(signal.SIGINT)

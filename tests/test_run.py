@@ -114,7 +114,7 @@ def test_a_million_rows_take_bounded_memory(compiled, workspaces, monkeypatch):
     )
     data = Data(np.zeros((10**6, 784), np.uint8), labels=np.zeros(10**6, np.int32), batch_size=rows)
     engines.current().loss_and_grad(ws, data, np.zeros(2), 0, 1)
-    assert ws.nbytes < 64 * 2**20
+    assert ws.nbytes - ws.pack.nbytes < 64 * 2**20  # packing buffers are those of the thread
 
 
 def test_a_larger_batch_in_pieces_of_the_same_size_finds_room(compiled, monkeypatch):
