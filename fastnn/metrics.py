@@ -85,7 +85,7 @@ class _BuiltIn(Metric):
 
     def _of(self, form: Form, y: np.ndarray, predicted: np.ndarray) -> float:
         """The value of targets and predictions as :meth:`Form.coded` gives them."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define _of")
 
 
 class _Accuracy(_BuiltIn):

@@ -11,91 +11,15 @@ import weakref
 
 import numpy as np
 import pytest
-from conftest import table
+from stream_cases import SOURCES, Loader, W, X, assert_same, batches, plain, rich, y
 
 from fastnn import (
     SWA,
-    BatchNorm,
     Callback,
-    Dense,
-    Dropout,
     EarlyStopping,
-    GaussianNoise,
-    Sequential,
     safe_writes,
 )
 from fastnn.errors import CheckpointError
-
-X, y = table(150, n_inputs=5)
-W = np.random.default_rng(1).uniform(0.1, 2.0, 150)
-
-
-def batches(X=X, y=y, *more, size=32):
-    return [tuple(a[i : i + size] for a in (X, y, *more)) for i in range(0, len(X), size)]
-
-
-def network(*layers, **options):
-    return Sequential(layers or [Dense(8, "tanh"), Dense(3)], seed=3, **options)
-
-
-def plain():
-    return network()
-
-
-def rich():
-    return network(
-        Dense(8, "tanh", l2=1e-3), BatchNorm(), Dropout(0.2), GaussianNoise(0.1), Dense(3, l1=1e-4)
-    )
-
-
-class Loader:
-    """As other packages have them: it knows its length, and gives lists."""
-
-    def __init__(self, items):
-        self.items, self.opened = items, 0
-
-    def __len__(self):
-        return len(self.items)
-
-    def __iter__(self):
-        self.opened += 1
-        return (list(item) for item in self.items)
-
-
-SOURCES = {
-    "list": lambda items: items,
-    "loader": Loader,
-    "function": lambda items: lambda: iter(items),
-    "generators": lambda items: lambda: (item for item in items),
-}
-
-
-def assert_same(net, other):
-    """The whole training, but for what it took."""
-    assert np.array_equal(net.flat_params, other.flat_params)
-    for name, values in net.state_dict().items():
-        assert np.array_equal(values, other.state_dict()[name])
-    ours, theirs = net.training_state, other.training_state
-    assert np.array_equal(ours.slots, theirs.slots)
-    assert (ours.step, ours.total_steps, ours.epoch) == (
-        theirs.step, theirs.total_steps, theirs.epoch,
-    )  # fmt: skip
-    assert list(net.history) == list(other.history)
-    for name in set(net.history) - {"seconds"}:
-        assert net.history[name] == other.history[name], name
-    assert net.history.n_steps == other.history.n_steps
-    assert net.history.n_rows == other.history.n_rows or net.history.n_steps == 3
-    assert net.history.stopped == other.history.stopped
-
-
-def compare(make, source, array_options=None, data=(X, y), size=32, **options):
-    """Fit on arrays, and on the batches of a source."""
-    net, other = make(), make()
-    options = {"epochs": 3, "progress": False, **options}
-    net.fit(*data[:2], shuffle=False, batch_size=size, **(array_options or {}), **options)
-    other.fit(source(batches(*data, size=size)), **options)
-    assert_same(net, other)
-    return net, other
 
 
 class Generator:

@@ -2,32 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import table
+from stream_cases import W, X, batches, network, plain, rich, y
 
-from fastnn import LBFGS, SGD, BatchNorm, Dense, Dropout, GaussianNoise, Sequential
+from fastnn import LBFGS, SGD, Dense, Sequential
 from fastnn.errors import DivergedError, ShapeError
-
-X, y = table(150, n_inputs=5)
-W = np.random.default_rng(1).uniform(0.1, 2.0, 150)
-
-
-def batches(X=X, y=y, *more, size=32):
-    return [tuple(a[i : i + size] for a in (X, y, *more)) for i in range(0, len(X), size)]
-
-
-def network(*layers, **options):
-    return Sequential(layers or [Dense(8, "tanh"), Dense(3)], seed=3, **options)
-
-
-def plain():
-    return network()
-
-
-def rich():
-    return network(
-        Dense(8, "tanh", l2=1e-3), BatchNorm(), Dropout(0.2), GaussianNoise(0.1), Dense(3, l1=1e-4)
-    )
-
 
 SOURCES = {"list": lambda items: items, "function": lambda items: lambda: iter(items)}
 
