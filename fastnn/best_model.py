@@ -70,28 +70,16 @@ class BestModel(Callback):
 
     def on_fit_begin(self, training: Training) -> None:
         """Look for the metric, and forget another fit's best."""
-        from . import metrics, preparation
-
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"there is no directory {str(self.path.parent)!r} for the model {self.path.name}"
             )
-        validation = training.validation
-        name = self.metric or ("loss" if validation is None else "val_loss")
-        averages = training.average is not None
-        names = preparation.value_names(training.fit.data, validation, averages)
-        if name not in names:
-            raise ValueError(
-                f"BestModel follows {name!r}, but the values of an epoch are "
-                f"{', '.join(map(repr, names))}"
-            )
-        mode = self.mode
-        if mode == "auto":
-            mode = metrics.direction(name, training.settings.metrics)
+        name = self.metric or ("loss" if training.validation is None else "val_loss")
         loaded = self._loaded if training.resumed else {}
         self.best, self.best_epoch = loaded.get("best"), loaded.get("best_epoch")
-        rule = EarlyStopping(None, name, self.min_delta, self.best, restore_best=False)
-        self._watch, self._loaded = Watch(rule, mode == "max"), {}
+        rule = EarlyStopping(None, name, self.min_delta, self.best, False, self.mode)
+        directions = training.fit.scheduled.directions
+        self._watch, self._loaded = Watch.of(rule, directions, "BestModel"), {}
 
     def on_epoch_end(self, training: Training) -> None:
         """Save the network if this epoch is the best."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,25 @@ class Watch:
         self.best_epoch: int | None = None
         self.waited = 0
         self.weights: tuple[np.ndarray, ...] | None = None
+
+    @classmethod
+    def of(cls, rule: EarlyStopping, directions: Mapping[str, str], follower: str) -> Watch:
+        """The watch of a rule, among the values of an epoch and their directions.
+
+        Raises
+        ------
+        ValueError
+            If its metric is none of them; `follower` is the subject of the message.
+        """
+        if rule.metric not in directions:
+            validates = any(name.startswith("val_") for name in directions)
+            hint = "" if validates else "; give validation_data or validation_split"
+            raise ValueError(
+                f"{follower} follows {rule.metric!r}, but the values of an epoch are "
+                f"{', '.join(map(repr, directions))}{hint}"
+            )
+        mode = directions[rule.metric] if rule.mode == "auto" else rule.mode
+        return cls(rule, mode == "max")
 
     def observe(self, training: Training) -> None:
         """Look at an epoch that is complete; stop the training if its time has come."""

@@ -12,7 +12,7 @@ from . import checkpoints, engines, full_batch, metrics, run
 from .averages import Averaging
 from .checkpoint_files import Expected
 from .checkpoints import Keeper
-from .early_stopping import EarlyStopping, Watch
+from .early_stopping import Watch
 from .engines.workspace import Data
 from .errors import ShapeError
 from .fit_descriptions import describe
@@ -103,10 +103,11 @@ def check(
     if valid is not None:
         engine = engines.current()
         validation = Validation(engine, plan, valid, valid_y, target, loss, measures)
-    names = value_names(data, validation, averages)
-    watch = _watch(settings.early_stopping, names, measures)
+    names = _value_names(data, validation, averages)
     update = Update.of(plan, settings.optimizer, settings.freeze, averages)
     directions = {name: metrics.direction(name, measures) for name in names}
+    rule = settings.early_stopping
+    watch = None if rule is None else Watch.of(rule, directions, "early stopping")
     return Checked(
         net, settings, X, targets, plan, update, validation, directions, watch, converter
     )
@@ -288,27 +289,13 @@ def _validation_data(net, given, n_inputs: int, target: Target, loss: LossFuncti
     return net._data(X, given[1], target, loss, "validation y"), given[1]
 
 
-def value_names(data: Data, validation: Validation | None, averages: bool) -> list[str]:
+def _value_names(data: Data, validation: Validation | None, averages: bool) -> list[str]:
     """The names of the values of an epoch that a schedule or early stopping can follow."""
     names = ["loss", "accuracy"] if data.metric else ["loss"]
     if validation is not None:
         names += validation.names("val_")
         names += validation.names("average_val_") if averages else []
     return names
-
-
-def _watch(rule: EarlyStopping | None, names: list[str], measures) -> Watch | None:
-    if rule is None:
-        return None
-    if rule.metric not in names:
-        validates = any(name.startswith("val_") for name in names)
-        hint = "" if validates else "; give validation_data or validation_split"
-        raise ValueError(
-            f"early stopping follows {rule.metric!r}, but the values of an epoch are "
-            f"{', '.join(map(repr, names))}{hint}"
-        )
-    mode = metrics.direction(rule.metric, measures) if rule.mode == "auto" else rule.mode
-    return Watch(rule, mode == "max")
 
 
 def tell(message: str) -> None:

@@ -69,6 +69,8 @@ class Scheduled:
         The resolved schedules of the plan.
     progress : Progress or None
         How far `schedule` has got.
+    directions : dict of str to {"min", "max"}
+        The names of the values of an epoch, and in which direction they get better.
 
     Raises
     ------
@@ -92,7 +94,7 @@ class Scheduled:
             for rates in operations
         )
         self.progress: Progress | None = None
-        self._directions = dict(metrics or {})
+        self.directions = dict(metrics or {})
         if schedule is not None:
             self._begin(schedule, state, n_steps, batches, metrics)
         # The values of lr are checked in any case.
@@ -167,7 +169,7 @@ class Scheduled:
         leaf = self._factors.leaf_at(state.total_steps - self.progress.step - 1)
         if isinstance(leaf, ReduceOnPlateau):
             plateau = leaf.observe(
-                self.progress.plateau, values, self._directions.get(leaf.metric, "min")
+                self.progress.plateau, values, self.directions.get(leaf.metric, "min")
             )
             self.progress = replace(self.progress, plateau=plateau)
             state.progress = self.progress
