@@ -70,7 +70,8 @@ def describe(
         "seed": str(net.seed),
     }
     others: dict[str, Any] = {
-        "n_inputs": data.X.shape[1], "l1": net.l1, "l2": net.l2, "input_scale": net.input_scale,
+        "n_inputs": data.X.shape[1], "l1": net.l1, "l2": net.l2,
+        "penalties": net.penalties, "input_scale": net.input_scale,
         "loss": loss.config(), "optimizer": settings.optimizer, "batch_size": data.batch_size,
         "accumulate": settings.accumulate, "separate batches": data.separate,
         "steps": settings.steps, "initial_epoch": settings.initial_epoch,

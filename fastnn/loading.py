@@ -41,6 +41,7 @@ from .targets import CLASSES, LABELS, SIGNS, VALUES, Target
 #: Types of the values of a description, by key.
 _NETWORK = {
     "layers": LIST, "n_inputs": INT, "seed": INT, "dtype": STR, "l1": NUMBER, "l2": NUMBER,
+    "penalties": STR,
     "input_scale": NUMBER, "loss": OBJECT_OR_NULL, "target": OBJECT_OR_NULL,
 }  # fmt: skip
 _LOSS = {"name": STR, "label_smoothing": NUMBER, "delta": NUMBER, "gamma": NUMBER, "q": LIST}
@@ -69,7 +70,7 @@ _SCHEDULE = {
 _PART = {"of": OBJECT, "steps": INT_OR_NULL}
 
 #: Values of the keys that files of the first versions lack.
-_DEFAULTS = {"l1": 0.0, "l2": 0.0, "input_scale": 1.0}
+_DEFAULTS = {"l1": 0.0, "l2": 0.0, "penalties": "full", "input_scale": 1.0}
 
 
 def load(path) -> Sequential:

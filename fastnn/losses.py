@@ -5,6 +5,7 @@ name                        loss of m rows with targets y and outputs a
 ==========================  =====================================================
 ``mse``                     mean over rows and outputs of (a - y)^2
 ``sse``                     sum over rows and outputs of (a - y)^2
+``squared_error``           mean over rows of the sum over outputs of (a - y)^2 / 2
 ``mae``                     mean over rows and outputs of |a - y|
 ``huber``                   mean over rows and outputs of (a - y)^2 / 2 where
                             |a - y| <= delta, else delta (|a - y| - delta / 2)
@@ -23,9 +24,9 @@ name                        loss of m rows with targets y and outputs a
 ``Custom(function)``        mean over rows of a function of your own
 ==========================  =====================================================
 
-:class:`Huber`, :class:`Quantile`, :class:`Focal`, :class:`CrossEntropy` and
-:class:`BinaryCrossEntropy` take arguments; their names stand for delta 1, the median, gamma 2 and
-no label smoothing.
+:class:`Huber`, :class:`Quantile`, :class:`Focal`, :class:`SquaredError`, :class:`CrossEntropy` and
+:class:`BinaryCrossEntropy` take arguments; their names stand for delta 1, the median, gamma 2,
+factor 1 and no label smoothing.
 
 Some losses contain the output function, here applied to z or s, so the network ends without one.
 In training they work on the logits: the derivative of the cross entropies is then a - y, that of
@@ -36,7 +37,8 @@ returns the means and then the variances. ``poisson`` leaves out the constant lo
 
 Penalties (l1, l2) are added to the loss of every minibatch. ``sse`` is a sum over rows, so a
 minibatch of m of the fit's n rows counts m/n of the penalties, in loss and gradient: an epoch
-counts them once. The other losses are means over rows and count them in full.
+counts them once. The other losses are means over rows and count them in full. Networks with
+``penalties="per_row"`` count them like one more row of each minibatch.
 
 Examples
 --------
@@ -409,6 +411,45 @@ class Focal(LossFunction):
         return f"{self.name}(gamma={self.gamma:g})"
 
 
+class SquaredError(LossFunction):
+    """Half the squared error: the sum over outputs of (a - y)^2 / 2, mean over rows; dz = a - y.
+
+    Parameters
+    ----------
+    factor : float, default 1.0
+        Above 0. It multiplies the loss that is reported, and not the gradient: 1/n for n outputs
+        is what scikit-learn's MLPRegressor does.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is out of range or not a number.
+
+    Examples
+    --------
+    >>> from fastnn.losses import SquaredError
+    >>> SquaredError()([[1.0, 2.0]], [[2.0, 4.0]])
+    2.5
+    """
+
+    def __init__(self, factor=1.0):
+        super().__init__(Loss.squared_error, real_number(factor, "factor", positive=True))
+
+    @property
+    def factor(self) -> float:
+        """What the reported loss is multiplied by."""
+        return self.argument
+
+    def _arguments(self, n_outputs):
+        return (self.argument,)
+
+    def config(self):
+        return {"name": self.name, "factor": self.factor}
+
+    def __repr__(self) -> str:
+        return self.name + (f"(factor={self.factor:g})" if self.factor != 1 else "")
+
+
 def _quantile(value) -> float:
     return real_number(value, "q", below=1, positive=True)
 
@@ -418,6 +459,7 @@ mse = LossFunction(Loss.mse)
 sse = LossFunction(Loss.sse)
 binary_cross_entropy = BinaryCrossEntropy()
 cross_entropy = CrossEntropy()
+squared_error = SquaredError()
 mae = LossFunction(Loss.mae)
 huber = Huber()
 quantile = Quantile()
@@ -477,6 +519,7 @@ _CLASSES: dict[str, Any] = {
     "huber": Huber,
     "quantile": Quantile,
     "focal": Focal,
+    "squared_error": SquaredError,
 }
 
 

@@ -38,6 +38,10 @@ class Sequential(Inference):
     l1, l2 : float, default 0
         Penalties on the weights of all layers, l1 sum |W| + l2 sum W^2, in addition to those of
         single layers.
+    penalties : {"full", "per_row"}, default "full"
+        How a minibatch of m rows counts all penalties l1 and l2 beside the mean of its rows'
+        losses: in full, or divided by m (by the sum of the weights) as scikit-learn's MLP does,
+        which is one more row of weight 1.
     input_scale : float, default 1
         Factor of every element of X, applied as a batch is read, in training and prediction:
         with 1/255, images of bytes need neither a copy nor a conversion.
@@ -182,8 +186,10 @@ class Sequential(Inference):
         callbacks : Callback, callable or iterable of them, optional
             Code that the fit calls; a function gets the training after every epoch. See
             :class:`fastnn.Callback`.
-        shuffle : bool, default True
-            Whether every epoch takes the rows in a new order.
+        shuffle : bool or callable, default True
+            Whether every epoch takes the rows in a new order; or a function ``shuffle(epoch,
+            n_rows)`` that returns the order: the numbers 0 to n_rows - 1, each once, of the rows
+            that are trained on.
         freeze : iterable of int or str, optional
             What stays as it is in this fit: layers by number or name ("2.0" inside a Residual), or
             parameters ("4.W"). Frozen layers also keep their max-norm weights and the running

@@ -19,7 +19,7 @@ from .random import check_seed
 from .targets import Target, check_features
 
 #: Default values of arguments; the repr leaves these out.
-_DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "input_scale": 1}
+_DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "penalties": "full", "input_scale": 1}
 
 #: How many plans a network keeps: each new function of a user is a new loss.
 _MOST_PLANS = 32
@@ -30,13 +30,16 @@ class Network:
 
     def __init__(
         self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
-        input_scale=1.0,
+        penalties="full", input_scale=1.0,
     ):  # fmt: skip
         self.layers = check_network(layers)
         self.seed = check_seed(seed)
         self.dtype = check_dtype(dtype)
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
+        if not isinstance(penalties, str) or penalties not in ("full", "per_row"):
+            raise ValueError(f"penalties must be 'full' or 'per_row', not {penalties!r}")
+        self.penalties = penalties
         self.input_scale = check_scale(input_scale, self.dtype)
         if isinstance(self.layers[0], Embedding) and self.input_scale != 1:
             raise ValueError(
@@ -80,6 +83,7 @@ class Network:
             "dtype": self.dtype.name,
             "l1": self.l1,
             "l2": self.l2,
+            "penalties": self.penalties,
             "input_scale": self.input_scale,
         }
 
@@ -180,7 +184,7 @@ class Network:
         plan = self._plans.get(key)
         if plan is None:
             assert key[1] is not None
-            lowering = Lowering(key[1], self.l1, self.l2)
+            lowering = Lowering(key[1], self.l1, self.l2, self.penalties == "per_row")
             for index, layer in enumerate(self.layers):
                 layer.lower(lowering, str(index))
             if loss is None:

@@ -80,6 +80,8 @@ class Plan:
     loss : Loss or None
     mean : bool
         True if the loss is a mean over rows, False for a sum.
+    penalty_is_row : bool
+        Whether the penalties of a batch count like one more row of weight 1.
     constants : ndarray of float64
         The numbers of operations that do not fit their arguments; read-only.
     schedules : tuple
@@ -104,6 +106,7 @@ class Plan:
     output_layer: str
     loss: Loss | None
     mean: bool
+    penalty_is_row: bool
     constants: np.ndarray
     schedules: tuple[Any, ...] = ()
     whole_batches: bool = False
@@ -124,6 +127,8 @@ class Lowering:
         Columns of X.
     l1, l2 : float
         Penalties on the weights of every layer, in addition to its own.
+    penalty_is_row : bool
+        See :class:`Plan`.
 
     Attributes
     ----------
@@ -131,9 +136,11 @@ class Lowering:
         The value that the next layer reads.
     """
 
-    def __init__(self, n_inputs: int, l1: float = 0.0, l2: float = 0.0):
+    def __init__(
+        self, n_inputs: int, l1: float = 0.0, l2: float = 0.0, penalty_is_row: bool = False
+    ):
         self.n_inputs = n_inputs
-        self.l1, self.l2 = l1, l2
+        self.l1, self.l2, self.penalty_is_row = l1, l2, penalty_is_row
         self.top = INPUT
         self._nodes: list[Node] = []
         self._shared: set[int] = set()
@@ -289,6 +296,7 @@ class Lowering:
             output_layer=self._output_layer or nodes[top].activation_layer,
             loss=loss,
             mean=mean,
+            penalty_is_row=self.penalty_is_row,
             constants=_read_only(constants),
             schedules=tuple(self._schedules),
             whole_batches=any(node.home.needs_whole_batch for node in nodes),

@@ -151,7 +151,7 @@ def ready(checked: Checked) -> Training:
         keeper = Keeper(Expected(about, settings, fit, data, n_steps, names, n_batches))
     bar = ProgressBar(settings.progress, total=total, n_epochs=n_epochs, seconds=settings.seconds)
     with bar.preparing():
-        shuffles = settings.shuffle and not optimizer.full_batch
+        shuffles = settings.shuffle is not False and not optimizer.full_batch
         fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions, n_batches)
         average, validation_ws = None, None
         if validation is not None:

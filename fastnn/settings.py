@@ -43,7 +43,7 @@ class Settings:
     metrics: Any = ()
     early_stopping: Any = None
     callbacks: Any = ()
-    shuffle: bool = True
+    shuffle: Any = True
     freeze: Any = ()
     accumulate: int = 1
     ema: Any = None
@@ -61,9 +61,13 @@ class Settings:
         if self.batch_size is not None and not _is_auto(self.batch_size):
             self._set(batch_size=whole_number(self.batch_size, "batch_size"))
         self._set(accumulate=whole_number(self.accumulate, "accumulate"))
-        if not isinstance(self.shuffle, bool | np.bool_):
-            raise TypeError(f"shuffle must be True or False, not {self.shuffle!r}")
-        self._set(shuffle=bool(self.shuffle))
+        if not isinstance(self.shuffle, bool | np.bool_) and not callable(self.shuffle):
+            raise TypeError(
+                "shuffle must be True, False or a function of (epoch, n_rows) that returns the "
+                f"order of the rows, not {self.shuffle!r}"
+            )
+        if not callable(self.shuffle):
+            self._set(shuffle=bool(self.shuffle))
         if self.progress not in (True, False, "auto"):
             raise ValueError(f"progress must be True, False or 'auto', not {self.progress!r}")
         split = real_number(self.validation_split, "validation_split", least=0.0, below=1.0)

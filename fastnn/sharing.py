@@ -72,7 +72,7 @@ class Shared:
 def _architecture(net: Sequential) -> str:
     """Networks for which this is equal have the same plans."""
     try:
-        return repr(([layer.config() for layer in net.layers], net.l1, net.l2))
+        return repr(([layer.config() for layer in net.layers], net.l1, net.l2, net.penalties))
     except TypeError:  # a layer of the user that has none
         return f"network {id(net)}"
 

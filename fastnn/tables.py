@@ -46,6 +46,7 @@ class Loss(IntEnum):
     focal = 10
     gaussian_nll = 11
     custom = 12  # a user's function
+    squared_error = 13
 
 
 class Rule(IntEnum):
@@ -218,7 +219,7 @@ CONTEXT = np.dtype(
         ("m", "i8"),  # rows of the batch
         ("weight_sum", "f8"),  # sum of the batch's weights: m without weights
         ("scale", "f8"),  # factor of the gradient: 1 / weight_sum for means, 1 for sums
-        ("penalty_scale", "f8"),  # factor of the penalties: 1 for means, m / n_rows for sums
+        ("penalty_scale", "f8"),  # factor of the penalties in the gradient: see begin_batch
         # the model
         ("ops", "u8"),
         ("params", "u8"),
@@ -231,6 +232,7 @@ CONTEXT = np.dtype(
         ("n_inputs", "i8"),
         ("n_outputs", "i8"),
         ("mean", "i8"),  # 1: the loss is a mean over rows, 0: a sum
+        ("penalty_is_row", "i8"),  # 1: the penalties of a batch count like one more row of weight 1
         ("user_loss", "u8"),  # address of a user's loss (custom_loss.h), or 0
         # the optimizer
         ("groups", "u8"),  # entries of GROUP

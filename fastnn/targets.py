@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: which a positive output predicts a 1.
 VALUES = frozenset({
     Loss.mse, Loss.sse, Loss.mae, Loss.huber, Loss.quantile, Loss.poisson, Loss.gaussian_nll,
-    Loss.custom,
+    Loss.squared_error, Loss.custom,
 })  # fmt: skip
 CLASSES = frozenset({Loss.cross_entropy, Loss.focal})
 SIGNS = frozenset({Loss.binary_cross_entropy, Loss.hinge, Loss.squared_hinge})
@@ -32,7 +32,8 @@ ZERO_OR_ONE = frozenset({Loss.hinge, Loss.squared_hinge, Loss.focal})
 #: Losses that take labels, with one output and (True) with several.
 LABELS = {
     False: SIGNS | {Loss.focal, Loss.custom},
-    True: CLASSES | {Loss.mse, Loss.sse, Loss.binary_cross_entropy, Loss.custom},
+    True: CLASSES
+    | {Loss.mse, Loss.sse, Loss.squared_error, Loss.binary_cross_entropy, Loss.custom},
 }
 
 #: Elements. A smaller X is converted as a whole, which saves compiling a kernel.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -304,6 +305,10 @@ class Training:
             while True:
                 yield rows
         n_rows, first = fit.data.n_rows, fit.state.epoch
+        if callable(self.settings.shuffle):
+            for epoch in count(first):
+                order = _checked_order(self.settings.shuffle(epoch, n_rows), n_rows)
+                yield order if rows is None else rows[order]
         left = None if self.n_epochs is None else self.n_epochs - self.epochs_done
         at_once = max(1, _SHUFFLED_ROWS // n_rows)
         for done in count(step=at_once):
@@ -436,6 +441,26 @@ class Training:
             epoch,
             batch,
         )
+
+
+def _checked_order(order, n_rows: int) -> np.ndarray:
+    """What a function of the user's returned as the order of the rows of an epoch.
+
+    Raises
+    ------
+    ValueError
+        If it does not hold the number of each row once.
+    """
+    found = np.asarray(order)
+    if found.shape == (n_rows,) and found.dtype.kind in "iu":
+        found = np.ascontiguousarray(found, np.int64)
+        inside = found.min() >= 0 and found.max() < n_rows
+        if inside and np.bincount(found, minlength=n_rows).max() == 1:
+            return found
+    raise ValueError(
+        f"shuffle must return the numbers 0 to {n_rows - 1}, each once, as a vector of integers, "
+        f"not {reprlib.repr(order)}"
+    )
 
 
 def _restore_attributes(net: Sequential, before: dict[str, Any]) -> None:

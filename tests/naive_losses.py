@@ -60,6 +60,8 @@ def row_loss(loss, a, t):
     loss, argument = split(loss)
     if loss == "sse":
         return sum((a[j] - t[j]) ** 2 for j in range(n))
+    if loss == "squared_error":
+        return sum((a[j] - t[j]) ** 2 for j in range(n)) / 2
     if loss == "mse":
         return sum((a[j] - t[j]) ** 2 for j in range(n)) / n
     if loss == "mae":
@@ -101,6 +103,8 @@ def row_loss_derivative(loss, a, t):
     loss, argument = split(loss)
     if loss == "sse":
         return [2 * (a[j] - t[j]) for j in range(n)]
+    if loss == "squared_error":
+        return [a[j] - t[j] for j in range(n)]
     if loss == "mse":
         return [2 * (a[j] - t[j]) / n for j in range(n)]
     if loss == "mae":

@@ -52,7 +52,8 @@ def test_the_c_codes_are_those_of_the_tables():
     codes = native.layout()["codes"]
     expected = {f"STATUS_{status.name}": int(status) for status in Status}
     expected |= {f"SPLIT_{split.name}": int(split) for split in tables.Split}
-    expected |= {"LOSS_mse": int(tables.Loss.mse)}
+    for loss in (tables.Loss.mse, tables.Loss.squared_error):
+        expected[f"LOSS_{loss.name}"] = int(loss)
     expected |= {name: getattr(tables, name) for name in codes.keys() - expected.keys()}
     assert codes == expected
 

@@ -250,7 +250,7 @@ class CompiledEngine:
             batch=ws.batch, scratch=ws.scratch, row_loss=ws.row_loss,
             row_correct=ws.row_correct, ran=ws.ran, ran_on=ws.ran_on,
             n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
-            mean=int(ws.plan.mean), one=_ones[dtype], zeros=_zeros[dtype],
+            mean=int(ws.plan.mean), penalty_is_row=int(ws.plan.penalty_is_row), one=_ones[dtype], zeros=_zeros[dtype],
             product=self.address("product", dtype), transpose=self.address("transpose", dtype),
             product_upper=self.address("product_upper", dtype) if n_matrices else 0,
             walk=self.address("walk", dtype),

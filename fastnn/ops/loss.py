@@ -24,6 +24,7 @@ _SHORT, _FEW_ROWS = 16, 8
 _KERNELS = {
     Loss.mse: "squared_error",
     Loss.sse: "squared_error",
+    Loss.squared_error: "squared_error",
     Loss.mae: "absolute_error",
 }
 
@@ -34,8 +35,8 @@ _ARGUMENTS = {Loss.huber: "delta", Loss.quantile: "q", Loss.focal: "gamma"}
 class Head(Operation):
     """x is (m, n_in), the targets have as many columns; arg0 is the loss's argument.
 
-    That is the label smoothing, the delta of Huber, the gamma of focal, or a quantile; several
-    quantiles are constants, one for each column. The head starts the backward pass: its kernel
+    That is the label smoothing, the delta of Huber, the gamma of focal, the factor of the reported
+    squared error, or a quantile; several quantiles are constants, one for each column. The head starts the backward pass: its kernel
     writes dx.
     """
 
@@ -65,6 +66,8 @@ class Head(Operation):
 
     def label(self, op):
         label = Loss(op.code).name + (" in Python" if op.arg3 else "")
+        if op.code == Loss.squared_error:
+            return label + (f", reported times {op.arg0:g}" if op.arg0 != 1 else "")
         if op.code in _ARGUMENTS:
             return label if op.constants != NONE else f"{label}, {_ARGUMENTS[op.code]} {op.arg0:g}"
         return label + (f", smoothing {op.arg0:g}" if op.arg0 else "")

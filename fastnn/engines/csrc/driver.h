@@ -10,9 +10,10 @@ static void begin_batch(struct context *ctx, int64_t batch)
     ctx->m = smaller_of(ctx->batch_size, ctx->n_rows - ctx->start);
     ctx->weight_sum = ctx->accumulates ? ctx->total_weight : (double)ctx->m;
     ctx->scale = ctx->mean ? (ctx->weight_sum > 0.0 ? 1.0 / ctx->weight_sum : 0.0) : 1.0;
-    ctx->penalty_scale = ctx->accumulates ? ctx->total_penalty
-                         : ctx->mean      ? 1.0
-                                          : (double)ctx->m / (double)ctx->n_rows;
+    ctx->penalty_scale = ctx->penalty_is_row ? ctx->scale
+                         : ctx->accumulates  ? ctx->total_penalty
+                         : ctx->mean         ? 1.0
+                                             : (double)ctx->m / (double)ctx->n_rows;
     ctx->input = ctx->gathers ? (real *)ctx->work + ctx->gathered * ctx->capacity
                               : (real *)ctx->X + ctx->start * ctx->n_inputs;
 }

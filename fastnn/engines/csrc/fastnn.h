@@ -98,7 +98,7 @@ struct group {
     FIELD(int64_t, m)              /* rows of the batch */                                        \
     FIELD(double, weight_sum)      /* sum of the batch's weights: m without weights */            \
     FIELD(double, scale)           /* factor of the gradient: 1 / weight_sum for means, or 1 */   \
-    FIELD(double, penalty_scale)   /* of the penalties: 1 for means, m / n_rows for sums */       \
+    FIELD(double, penalty_scale)   /* of the penalties in the gradient: see begin_batch */        \
     /* the model */                                                                               \
     FIELD(const struct op *, ops)                                                                 \
     FIELD(void *, params)                                                                         \
@@ -111,6 +111,7 @@ struct group {
     FIELD(int64_t, n_inputs)                                                                      \
     FIELD(int64_t, n_outputs)                                                                     \
     FIELD(int64_t, mean)           /* 1: the loss is a mean over rows, 0: a sum */                \
+    FIELD(int64_t, penalty_is_row) /* 1: the penalties count like a row of weight 1 */            \
     FIELD(void *, user_loss)       /* a user's loss (custom_loss.h), or NULL */                   \
     /* the optimizer */                                                                           \
     FIELD(const struct group *, groups)                                                           \
@@ -200,6 +201,7 @@ struct context {
     CODE(SPLIT_alone, 3)                                                                          \
     CODE(SPLIT_each, 4)                                                                           \
     CODE(LOSS_mse, 0)                                                                             \
+    CODE(LOSS_squared_error, 13)                                                                  \
     CODE(STATUS_OK, 0)                                                                            \
     CODE(STATUS_NOT_FINITE, 1)                                                                    \
     CODE(STATUS_BAD_CALL, 2)                                                                      \

@@ -31,7 +31,9 @@ INLINE double weight_of(const struct context *ctx, int64_t i)
         return STATUS_OK;                                                                         \
     }
 
-/* l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out. */
+/* l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out, for squared_error by 2.
+
+   The factor arg0 of squared_error multiplies the loss alone, not its derivative. */
 static void squared_error_of_rows(const struct context *ctx, int64_t part, int64_t first,
                                   int64_t rows)
 {
@@ -40,7 +42,9 @@ static void squared_error_of_rows(const struct context *ctx, int64_t part, int64
     const real *a = buffer(ctx, op->x) + first * n, *t = buffer(ctx, ctx->targets) + first * n;
     real *da = buffer(ctx, op->dx) + first * n;
     double *loss = ctx->row_loss + first;
-    const double share_of_output = op->code == LOSS_mse ? 1.0 / (double)n : 1.0;
+    const bool halved = op->code == LOSS_squared_error;
+    const double share_of_output = op->code == LOSS_mse ? 1.0 / (double)n : halved ? 0.5 : 1.0;
+    const double factor_of_loss = halved ? op->arg0 : 1.0;
     (void)part;
     FOR_VECTORS(j, some, rows * n, put(da + j, take(a + j, some) - take(t + j, some), some););
     if (n == 1)
@@ -50,7 +54,7 @@ static void squared_error_of_rows(const struct context *ctx, int64_t part, int64
     for (int64_t i = 0; i < rows; i++) {
         const double weight = share_of_output * weight_of(ctx, first + i);
         const vec factor = set((real)(2.0 * ctx->scale * weight));
-        loss[i] = loss[i] * weight;
+        loss[i] = loss[i] * (weight * factor_of_loss);
         FOR_VECTORS(j, some, n, put(da + i * n + j, factor * take(da + i * n + j, some), some););
     }
 }

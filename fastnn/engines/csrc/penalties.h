@@ -41,7 +41,9 @@ static int64_t add_penalty(struct context *ctx, int64_t part, int64_t parts)
     const struct op *op = ctx->op;
     (void)part, (void)parts;
     if (!is_last_piece(ctx)) return STATUS_OK;
-    const double weight = ctx->mean ? ctx->weight_sum : ctx->penalty_scale;
+    const double weight = ctx->penalty_is_row ? 1.0
+                          : ctx->mean         ? ctx->weight_sum
+                                              : ctx->penalty_scale;
     ctx->result[0] = ctx->result[0] + weight * sum_in_blocks(0.0, ctx->batch + op->batch, op->n_in);
     return status_of_loss(ctx->result[0]);
 }

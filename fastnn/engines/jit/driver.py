@@ -92,7 +92,9 @@ def begin_batch(ctx, batch):
     if ctx.mean:
         ctx.scale = 1.0 / ctx.weight_sum if ctx.weight_sum > 0.0 else 0.0
     ctx.penalty_scale = 1.0 if ctx.mean else ctx.m / ctx.n_rows
-    if ctx.accumulates:
+    if ctx.penalty_is_row:
+        ctx.penalty_scale = ctx.scale
+    elif ctx.accumulates:
         ctx.penalty_scale = ctx.total_penalty
     if ctx.gathers:
         ctx.input = address_of(reals(ctx, ctx.work) + ctx.gathered * ctx.capacity)

@@ -39,7 +39,7 @@ from .memory import address_of, doubles, like, reals
 from .reductions import dot_of, maximum_of, sum_in_blocks, sum_of
 from .simd import hidden
 
-_MSE = int(Loss.mse)
+_MSE, _SQUARED_ERROR = int(Loss.mse), int(Loss.squared_error)
 _NOT_FINITE = int(Status.NOT_FINITE)
 #: Rows that a loss works on at a time.
 BLOCK_ROWS = 64
@@ -55,11 +55,16 @@ def weight_of(ctx, i):
 
 @subroutine
 def squared_error_of_rows(ctx, part, op, first, rows):
-    """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out; and da."""
+    """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out, squared_error by 2; and da.
+
+    The factor arg0 of squared_error multiplies the loss alone, not its derivative.
+    """
     n = op.n_in
     a, t = buffer(ctx, op.x) + first * n, buffer(ctx, ctx.targets) + first * n
     da, loss = buffer(ctx, op.dx) + first * n, doubles(ctx, ctx.row_loss) + first
-    share_of_output = 1.0 / n if op.code == _MSE else 1.0
+    halved = op.code == _SQUARED_ERROR
+    share_of_output = 1.0 / n if op.code == _MSE else 0.5 if halved else 1.0
+    factor_of_loss = op.arg0 if halved else 1.0
     for j in range(rows * n):
         da[j] = a[j] - t[j]
     if n == 1:
@@ -71,7 +76,7 @@ def squared_error_of_rows(ctx, part, op, first, rows):
     for i in range(rows):
         weight = share_of_output * weight_of(ctx, first + i)
         factor = like(a, 2.0 * ctx.scale * weight)
-        loss[i] = loss[i] * weight
+        loss[i] = loss[i] * (weight * factor_of_loss)
         for j in range(i * n, i * n + n):
             da[j] = factor * da[j]
 

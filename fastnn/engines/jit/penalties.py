@@ -39,7 +39,7 @@ def penalise(ctx, part, parts):
 
 @kernel
 def add_penalty(ctx, part, parts):
-    """result[0] += the penalty of an operation times weight_sum or penalty_scale; not split.
+    """result[0] += the penalty of an operation, weighted as the batch's rows; not split.
 
     For the last piece of a batch only.
     """
@@ -47,6 +47,8 @@ def add_penalty(ctx, part, parts):
         return 0
     op = op_of(ctx)
     weight = ctx.weight_sum if ctx.mean else ctx.penalty_scale
+    if ctx.penalty_is_row:
+        weight = 1.0
     result = doubles(ctx, ctx.result)
     penalties = doubles(ctx, ctx.batch) + op.batch
     result[0] = result[0] + weight * sum_in_blocks(0.0, penalties, op.n_in)

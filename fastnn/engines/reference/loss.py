@@ -22,6 +22,12 @@ def mse(a, t):
     return _mean(sse(a, t))
 
 
+def squared_error(a, t, factor=1.0):
+    """l = sum over outputs of (a - t)^2 / 2; `factor` multiplies the loss alone, not its gradient"""
+    error = a - t
+    return np.square(error, dtype=np.float64).sum(axis=1) * (factor / 2), error
+
+
 def _mean(of_sums):
     """The mean over outputs, from the sum and its gradient."""
     losses, gradient = of_sums
@@ -146,10 +152,11 @@ LOSSES: dict[Loss, Callable] = {
     Loss.squared_hinge: squared_hinge,
     Loss.focal: focal,
     Loss.gaussian_nll: gaussian_nll,
+    Loss.squared_error: squared_error,
 }
 
 #: Losses that take an argument besides outputs and targets.
-WITH_ARGUMENT = frozenset({Loss.huber, Loss.quantile, Loss.focal})
+WITH_ARGUMENT = frozenset({Loss.huber, Loss.quantile, Loss.focal, Loss.squared_error})
 
 
 def smooth(loss, t, smoothing):

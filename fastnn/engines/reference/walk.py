@@ -54,7 +54,7 @@ class Pass:
         `continued` is None for a batch of its own; for a piece of a batch it says whether another
         piece came before. What is differentiated is the weighted mean of the rows' losses, or for
         sse the sum, plus the penalties; sse counts m/n of them in each batch, and so once in an
-        epoch.
+        epoch. Where the penalties are a row, they are one of weight 1 in each batch.
         """
         plan = self.ws.plan
         self.targets = targets_of(data, rows, self.m, plan.n_outputs, self.x.dtype)
@@ -63,7 +63,9 @@ class Pass:
         self.continues = bool(continued)
         if plan.mean:
             self.scale = 1 / self.weight_sum if self.weight_sum > 0 else 0.0
-        else:
+        if plan.penalty_is_row:
+            self.penalty_scale = self.scale
+        elif not plan.mean:
             n_rows = data.epoch_rows or data.n_rows
             self.penalty_scale = self.m / n_rows if continued is None else data.share
 
@@ -85,7 +87,10 @@ class Pass:
         for index in range(self._n_body):
             op = self.ws.table[index]
             terms += getattr(_FORMULAS[op.kind], "loss_terms", _no_terms)(self, index, op)
-        return terms * (self.weight_sum if self.ws.plan.mean else self.penalty_scale)
+        plan = self.ws.plan
+        if plan.penalty_is_row:
+            return terms
+        return terms * (self.weight_sum if plan.mean else self.penalty_scale)
 
     def backward(self) -> None:
         """All operations that a gradient reaches, top to bottom."""
