@@ -397,7 +397,7 @@ class Perceptron(NetworkEstimator):
     def _callbacks(self) -> tuple:
         if self.callbacks is None:
             return ()
-        return tuple(self.callbacks) if isinstance(self.callbacks, list | tuple) else (self.callbacks,)
+        return self.callbacks if isinstance(self.callbacks, list | tuple) else (self.callbacks,)
 
     def _batch_rows(self, n_rows: int, optimizer: Optimizer) -> int | None:
         if optimizer.full_batch:
@@ -406,7 +406,8 @@ class Perceptron(NetworkEstimator):
             return min(200, n_rows)
         if self.batch_size > n_rows:
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
                 stacklevel=5,
             )
         return min(self.batch_size, n_rows)
