@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 #: The module of each public name.
 _MODULE_OF = {
     "Sequential": "model",
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
     "load": "loading",
     "train_many": "many",
     "Halving": "halving",
