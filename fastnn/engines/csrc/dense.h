@@ -40,8 +40,7 @@ static int64_t dense_forward(struct context *ctx, int64_t part, int64_t parts)
             const struct gemm g = {
                 .c = z + at, .c_row = n_out, .first = biases_at(ctx, j), .first_row = 0,
                 .a = x + i * n_in, .a_row = n_in, .a_col = 1, .b = w + j, .b_row = n_out,
-                .m = rows, .n = columns, .k = n_in, .adds = 0, .far = parts > 1,
-                .pack = pack_of(ctx, part),
+                .m = rows, .n = columns, .k = n_in, .adds = 0, .pack = pack_of(ctx, part),
             };
             product(&g);
             if (op->fold != NONE && op->arg3 == 0.0) normalise_block(ctx, z + at, rows, columns, j);
@@ -212,7 +211,7 @@ static int64_t dense_inputs(struct context *ctx, int64_t part, int64_t parts)
                 .c = dx + at, .c_row = n_in, .first = op->adds ? dx + at : (real *)ctx->zeros,
                 .first_row = op->adds ? n_in : 0, .a = dz + i * n_out, .a_row = n_out, .a_col = 1,
                 .b = wt + k, .b_row = n_in, .m = rows, .n = columns, .k = n_out, .adds = 0,
-                .far = parts > 1, .pack = pack_of(ctx, part),
+                .pack = pack_of(ctx, part),
             };
             product(&g);
             epilogue(ctx, z + at, a + at, dx + at, rows, columns, n_in, below);

@@ -23,16 +23,8 @@ struct gemm {
     int64_t b_row;
     int64_t m, n, k;
     int64_t adds; /* 1: the result is added to c */
-    int64_t far;  /* 1: c is not in this core's caches, or in the other ones' too */
     real *pack;   /* the packing buffers: for B, then for A */
 };
-
-/* Makes a cache line this core's own before it is written. GCC would prefetch it for reading. */
-#if defined(__x86_64__)
-#define PREFETCH_TO_WRITE(p) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(p)))
-#else
-#define PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
-#endif
 
 /* These hide the origin of a value from the compiler. It would otherwise keep one register for
    every row of a, more than there are, and load each vector of b again for every row of a. */

@@ -233,7 +233,7 @@ static void product(const struct gemm *g)
     real *a_pack = g->pack + KC * NC;
     const bool packs_a = g->n >= 4 * NR && g->a_col != 1;
     const bool packs_b = g->m >= PACKING_ROWS && g->b_row > NR && g->k * g->n > L1_ELEMENTS;
-    const bool far = g->far || (g->m * g->c_row > L2_ELEMENTS && g->k >= PREFETCH_K);
+    const bool far = g->m * g->c_row > L2_ELEMENTS && g->k >= PREFETCH_K;
     const int64_t kc = g->m <= PREFETCH_ROWS && !g->adds ? KC / 2 : KC;
     const real *first = g->first;
     int64_t first_row = g->first_row;

@@ -32,7 +32,7 @@ INLINE void TILE(micro_kernel)(const int mr, const int vectors, const bool maske
         for (int r = 0; r < mr; r++)
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v++)
-                PREFETCH_TO_WRITE(next_c + r * g->c_row + v * L);
+                __builtin_prefetch(next_c + r * g->c_row + v * L, 0, 2);
     /* In bytes, so that an address needs no scale of its own: rows 0 to 3, and 4 to 7. */
     int64_t once = g->a_row * (int64_t)sizeof(real), twice = 2 * once, thrice = 3 * once;
     const int64_t next_a = g->a_col * (int64_t)sizeof(real);

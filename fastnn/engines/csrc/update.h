@@ -48,8 +48,7 @@ INLINE struct range within(struct range some, const struct group *group)
             HYPER(coupled, step.coupled);                                                         \
             HYPER(decoupled, step.decoupled);                                                     \
             values;                                                                               \
-            FOR_VECTORS(i, n, mine.end - mine.begin, PREFETCH_TO_WRITE(w + i + 16 * LANES);                                        \
-                        vec weight = take(w + i, n);                 \
+            FOR_VECTORS(i, n, mine.end - mine.begin, vec weight = take(w + i, n);                 \
                         vec gradient = take(g + i, n);                                            \
                         if (step.coupled != 0) gradient = gradient + coupled * weight;            \
                         if (step.decoupled != 0) weight = weight - decoupled * weight;            \
