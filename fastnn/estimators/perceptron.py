@@ -42,6 +42,9 @@ _OUT_ACTIVATIONS = {"sigmoid": "logistic", "mean_variance": "identity"}
 #: Relative decrease of the loss at which SciPy's L-BFGS-B ends by default.
 _FTOL = 2.220446049250313e-09
 
+#: Frames from `_train` to the line that called `fit`, past scikit-learn's decorator.
+_STACK = 5
+
 _NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
@@ -393,7 +396,7 @@ class Perceptron(NetworkEstimator):
             net.fit(rows.X, rows.y, **options)
         except KeyboardInterrupt:
             interrupted = True
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=_STACK)
         except DivergedError as error:
             raise DivergedError(f"{_NON_FINITE} {error}", error.epoch, error.batch) from None
         if self._scores_validation and self._best_state is not None:
@@ -453,7 +456,7 @@ class Perceptron(NetworkEstimator):
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                 "clipped",
-                stacklevel=5,
+                stacklevel=_STACK + 1,
             )
         return min(self.batch_size, n_rows)
 
@@ -468,14 +471,14 @@ class Perceptron(NetworkEstimator):
                     f"Increase max_iter (now {self.max_iter}) or max_fun (now {self.max_fun}), or "
                     "standardise X",
                     ConvergenceWarning,
-                    stacklevel=5,
+                    stacklevel=_STACK + 1,
                 )
         elif history.stopped is None and self.n_iter_ == self.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=_STACK + 1,
             )
 
 
