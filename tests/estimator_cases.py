@@ -54,4 +54,6 @@ def made(kind: str, parameters=None, **options):
     """A fitted estimator of fastnn on the table, with few units and epochs."""
     X, sums = table()
     small = {"hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
-    return fitted(of_fastnn(kind)(**{**small, **(parameters or {})}), X, targets(kind, sums), **options)
+    return fitted(
+        of_fastnn(kind)(**{**small, **(parameters or {})}), X, targets(kind, sums), **options
+    )

@@ -1,7 +1,6 @@
 """Fits of the estimators: what they keep, how they go on, and how they end."""
 
 import copy
-import io
 import pickle
 import signal
 import subprocess
@@ -11,11 +10,11 @@ import warnings
 
 import numpy as np
 import pytest
+from estimator_cases import fitted, made, of_fastnn, table, targets
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import fastnn
-from estimator_cases import fitted, made, of_fastnn, table, targets
 
 X, SUMS = table()
 EVERY = ("two", "four", "labels", "number", "numbers")
@@ -66,7 +65,7 @@ def test_one_row_is_predicted_as_among_others(kind):
     estimator = made(kind)
     all_rows = estimator.predict(X)
     for i in range(3):
-        assert (estimator.predict(X[i : i + 1])[0] == all_rows[i]).all()
+        assert np.all(estimator.predict(X[i : i + 1])[0] == all_rows[i])
     assert (estimator.predict(X.tolist()) == all_rows).all()
     assert (estimator.predict(np.asfortranarray(X)) == all_rows).all()
 
@@ -193,10 +192,11 @@ def test_lbfgs_has_no_partial_fit(kind):
 
 
 def test_partial_fit_follows_a_changed_alpha():
-    estimator = made("number")
-    for _ in range(200):
+    estimator = made("number", {"learning_rate_init": 0.01})
+    largest = max(abs(W).max() for W in estimator.coefs_)
+    for _ in range(100):
         estimator.set_params(alpha=1000.0).partial_fit(X, targets("number", SUMS))
-    assert max(abs(W).max() for W in estimator.coefs_) < 0.1
+    assert max(abs(W).max() for W in estimator.coefs_) < 0.5 * largest
 
 
 # -- ends -------------------------------------------------------------------------------------
@@ -247,33 +247,23 @@ def test_an_estimator_has_a_representation_in_html_and_routes_metadata():
 
 
 def test_feature_names_are_checked():
-    class Frame:
-        """As much of a data frame as scikit-learn looks at."""
+    estimator = made("two")
+    estimator.feature_names_in_ = np.array(list("abcdef"), dtype=object)  # as of a data frame
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        estimator.predict(X)
 
-        def __init__(self, array, names):
-            self.array, self.columns = array, np.array(names, dtype=object)
-            self.shape, self.dtypes = array.shape, []
 
-        def __array__(self, dtype=None, copy=None):
-            return self.array
-
-        def __len__(self):
-            return len(self.array)
-
+def test_feature_names_come_from_data_frames():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcdef"))
     estimator = fitted(fastnn.MLPClassifier(max_iter=2), frame, targets("two", SUMS))
     assert estimator.feature_names_in_.tolist() == list("abcdef")
     assert len(estimator.predict(frame)) == len(X)
-    with pytest.warns(UserWarning, match="does not have valid feature names"):
-        estimator.predict(X)
     with pytest.raises(ValueError, match="feature names should match"):
         estimator.predict(frame[list("fedcba")])
 
 
 def test_a_fit_says_nothing_on_its_own():
-    stream = io.StringIO()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fastnn.MLPRegressor(tol=100.0, max_iter=200).fit(X, targets("number", SUMS))
-    assert not stream.getvalue()

@@ -5,10 +5,10 @@ import inspect
 import numpy as np
 import pytest
 import sklearn.neural_network
+from estimator_cases import fitted, made, of_fastnn, table, targets
 from sklearn.exceptions import ConvergenceWarning
 
 import fastnn
-from estimator_cases import fitted, made, of_fastnn, table, targets
 
 X, SUMS = table()
 KINDS = ("four", "number")
@@ -107,7 +107,8 @@ def test_adaptive_rates_end_the_fit_once_they_are_small():
         "solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 1e-5, "tol": 100.0,
         "n_iter_no_change": 1, "max_iter": 50,
     })  # fmt: skip
-    assert estimator.n_iter_ == 7  # a first improvement, then two epochs each at 1e-5, 2e-6 and 4e-7
+    # A first improvement, then two epochs each at 1e-5, 2e-6 and 4e-7.
+    assert estimator.n_iter_ == 7
 
 
 def test_max_iter_is_the_most_epochs_and_warns():
@@ -222,7 +223,8 @@ def test_poisson_predicts_counts_above_0():
 def test_squared_error_of_several_columns_has_the_gradient_of_their_sum():
     y = targets("numbers", SUMS)
     estimator = made("numbers", {"max_iter": 1, "batch_size": 230, "solver": "sgd",
-                                 "momentum": 0.0, "learning_rate_init": 1e-9, "alpha": 0.0})  # fmt: skip
+                                 "momentum": 0.0, "learning_rate_init": 1e-9, "alpha": 0.0,
+                                 })  # fmt: skip
     error = estimator.predict(X) - y
     assert estimator.loss_ == pytest.approx((error**2).mean() / 2, rel=1e-5)
     _, gradient = estimator.net_.loss_and_grad(X, y)

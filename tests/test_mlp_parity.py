@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from estimator_cases import fitted, of_fastnn, of_sklearn, table, targets
 
 X, SUMS = table()

@@ -256,9 +256,7 @@ class Perceptron(NetworkEstimator):
     ) -> Sequential:  # fmt: skip
         """A network with weights drawn as scikit-learn draws them, or of zeros."""
         layers, factors = self._layers(loss, n_outputs)
-        net = Sequential(
-            layers, dtype=np.dtype(dtype).name, l2=self.alpha / 2, penalties="per_row"
-        )
+        net = Sequential(layers, dtype=np.dtype(dtype).name, l2=self.alpha / 2, penalties="per_row")
         net.build(self.n_features_in_, loss)
         if draws_weights:
             draws.initial_weights(net, random, factors)
