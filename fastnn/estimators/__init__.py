@@ -3,8 +3,8 @@
 from importlib import import_module
 
 _MODULE_OF = {
-    "MLPClassifier": "mlp",
-    "MLPRegressor": "mlp",
+    "MLPClassifier": "mlp_classifier",
+    "MLPRegressor": "mlp_regressor",
     "SequentialClassifier": "sequential",
     "SequentialRegressor": "sequential",
 }
