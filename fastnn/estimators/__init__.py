@@ -9,7 +9,7 @@ _MODULE_OF = {
     "SequentialRegressor": "sequential",
 }
 
-__all__ = list(_MODULE_OF)  # noqa: PLE0604
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name):

@@ -24,7 +24,7 @@ _LOOKUPS: dict[str, Callable[[Any], Any]] = {
 }
 
 #: What has no arguments of its own.
-_PLAIN = (str, bytes, bool, int, float, complex, type, type(None))
+_PLAIN = (str, bytes, bool, int, float, complex, type, type(None), Mapping)
 
 
 class NestedParameters:
@@ -124,11 +124,12 @@ def arguments_of(value) -> dict[str, Any]:
     if isinstance(value, functools.partial):
         own = {k: v for k, v in arguments_of(value.func).items() if k not in value.keywords}
         return own | value.keywords
-    if isinstance(value, _PLAIN) or isinstance(value, Mapping):
+    if isinstance(value, _PLAIN):
         return {}
     if inspect.isfunction(value):
         return _defaults(value)
-    names = _signature(type(value))
+    kind: Any = type(value)
+    names = _signature(kind)
     if names is None or not all(hasattr(value, name) for name in names):
         return {}
     return {name: getattr(value, name) for name in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
@@ -10,15 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 from .. import losses
 from ..losses import LossFunction
 from ..model import Sequential
-from ..ops.loss import PROBABILITIES
 from ..tables import Loss
-from ..targets import LABELS, VALUES
+from ..targets import LABELS, SIGNS, VALUES
 from .base import NetworkClassifier, NetworkRegressor
 from .fit_callbacks import followed
 from .stack import SequentialEstimator
 
 
-class SequentialClassifier(SequentialEstimator, NetworkClassifier):
+class SequentialClassifier(NetworkClassifier, SequentialEstimator):
     """A classifier of any layers, with any loss, optimizer and schedule.
 
     All arguments but `layers`, those about validation and the last ones are those of
@@ -101,8 +102,8 @@ class SequentialClassifier(SequentialEstimator, NetworkClassifier):
     >>> X = np.linspace(-1, 1, 80)[:, None]
     >>> y = np.where(np.abs(X[:, 0]) < 0.5, "in", "out")
     >>> net = SequentialClassifier([Dense(16, "tanh"), Dense(1)], epochs=40, random_state=0)
-    >>> search = GridSearchCV(net, {"optimizer__lr": [1e-5, 0.05], "layers__0__units": [4, 8]}, cv=2)
-    >>> search.fit(X[::-1], y).best_params_["optimizer__lr"]
+    >>> grid = {"optimizer__lr": [1e-5, 0.05], "layers__0__units": [4, 8]}
+    >>> GridSearchCV(net, grid, cv=2).fit(X, y).best_params_["optimizer__lr"]
     0.05
     """
 
@@ -173,113 +174,88 @@ class SequentialClassifier(SequentialEstimator, NetworkClassifier):
                 )
             return self.net_
         self._learn_classes(y, classes)
-        if self._is_multilabel:
-            n_outputs, choices = y.shape[1], (y.shape[1],)
-        elif len(self.classes_) > 2:
-            n_outputs, choices = len(self.classes_), (len(self.classes_),)
+        n_classes, loss = len(self.classes_), self._given_loss()
+        choices: tuple[int, ...]
+        if self._is_multilabel or n_classes > 2:
+            choices = (n_classes,)
+        elif loss is not None and loss.code in SIGNS - {Loss.binary_cross_entropy}:
+            choices = (1,)
         else:
-            loss = self._given_loss()
-            takes_one = loss is None or loss.code in LABELS[False]
-            n_outputs, choices = (1, (1, 2)) if takes_one else (2, (2,))
-        net = self._network(X.shape[1], n_outputs, choices)
+            takes_one = loss is None or loss.code in LABELS[False] | VALUES
+            choices = (1, 2) if takes_one else (2,)
+        net = self._network(X.shape[1], choices[0], choices)
         self.n_outputs_ = net.n_outputs
         return net
 
-    def _described_targets(self) -> str:
+    def _described_targets(self, n_outputs: int) -> str:
         if self._is_multilabel:
             return f"y has {len(self.classes_)} columns of 0 and 1"
         return f"y has {len(self.classes_)} class{'es' * (len(self.classes_) != 1)}"
 
     def _chosen_loss(self) -> LossFunction:
-        """The loss; it is never inferred from the labels of a part of the rows.
-
-        Raises
-        ------
-        ValueError
-            If several labels may apply to a row, but the loss is one for numbers.
-        """
         given = self._given_loss()
-        if given is None:
-            single = self._is_multilabel or self.n_outputs_ == 1
-            return losses.binary_cross_entropy if single else losses.cross_entropy
-        if self._is_multilabel and given.code in VALUES - {Loss.custom}:
-            raise ValueError(
-                f"the loss {given.name} takes numbers, but several labels may apply to a row: use "
-                "'binary_cross_entropy' or 'hinge'"
-            )
-        return given
+        if given is not None:
+            return given
+        single = self._is_multilabel or self.n_outputs_ == 1
+        return losses.binary_cross_entropy if single else losses.cross_entropy
 
     def _targets(self, y) -> np.ndarray:
         """The labels as the network is trained on them."""
-        found = self._encoded(y)
-        loss = self._given_loss()
-        if loss is not None and loss.code == Loss.custom and self.n_outputs_ == 1:
+        loss = self._chosen_loss()
+        found = self._encoded(y, loss)
+        if loss.code == Loss.custom and self.n_outputs_ == 1:
             return found == 1  # numbers would be values for a loss of the user's own
         return found
 
-    def _options(self, sample_weight):
-        options = super()._options(sample_weight) | {"class_weight": self._weights_of_classes()}
-        if not self._is_multilabel:
+    def _options(self, y, sample_weight):
+        options = super()._options(y, sample_weight)
+        loss = options["loss"]
+        if not self._is_multilabel and self._encoded(y[:1], loss).ndim == 1:
             classes = np.arange(max(2, len(self.classes_)))
-            loss = options["loss"]
-            is_custom = loss.code == Loss.custom and self.n_outputs_ == 1
-            options["classes"] = np.array([False, True]) if is_custom else classes
+            if loss.code == Loss.custom and self.n_outputs_ == 1:
+                options["classes"] = classes == 1
+            elif not (loss.code in VALUES and self.n_outputs_ == 1):  # which learns 0 and 1
+                options["classes"] = classes
         return options
 
-    def _weights_of_classes(self):
-        """The weights of the classes by what stands for the labels in the network."""
+    def _weights(self, y, sample_weight):
+        """The weights of the rows times those of their classes."""
         given = self.class_weight
-        if not isinstance(given, dict) or self._is_multilabel:
-            return given
-        labels = self.classes_
-        found = compute_class_weight(given, classes=labels, y=labels)
-        return dict(enumerate(np.append(found, np.ones(max(0, 2 - len(labels)))).tolist()))
+        weights = super()._weights(y, sample_weight)
+        if given is None:
+            return weights
+        if self._is_multilabel:
+            raise ValueError(
+                "class_weight needs one class for each row, but several labels may apply to a "
+                "row: use sample_weight"
+            )
+        positions = self._encoded(y)
+        if isinstance(given, str) and given == "balanced":
+            counts = np.bincount(positions, weights, len(self.classes_))
+            with np.errstate(divide="ignore"):
+                of_class = counts.sum() / (np.count_nonzero(counts) * counts)
+        else:
+            of_class = compute_class_weight(given, classes=self.classes_, y=self.classes_)
+        found = of_class[positions]
+        return found if weights is None else np.where(weights == 0, 0, weights * found)
 
     # -- prediction ---------------------------------------------------------------------------
 
-    def _has_probabilities(self) -> bool:
+    def _loss_of_probabilities(self):
+        if "net_" in self.__dict__:
+            return super()._loss_of_probabilities()
         try:
-            loss = self._given_loss()
+            return self._given_loss(), 1
         except (TypeError, ValueError):
-            return True  # fit says what is wrong with it
-        if loss is None or loss.code in PROBABILITIES:
-            return True
-        raise AttributeError(
-            f"the loss {loss.name} has no probabilities: use a cross-entropy or the focal loss"
-        )
+            return None, 1  # fit says what is wrong with it
 
-    @available_if(_has_probabilities)
-    def predict_proba(self, X) -> np.ndarray:
-        """The probability of each class; only for the cross-entropies and the focal loss.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            With the columns in the order of ``classes_``.
-        """
-        check_is_fitted(self)
-        return super().predict_proba(X)
-
-    @available_if(_has_probabilities)
-    def predict_log_proba(self, X) -> np.ndarray:
-        """The logarithm of :meth:`predict_proba`.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        return super().predict_log_proba(X)
+    @property
+    def _learns_numbers(self) -> bool:
+        """Whether outputs are near 0 or 1, and not negative or positive."""
+        return self._fitted_loss().code in VALUES - {Loss.custom}
 
     def decision_function(self, X) -> np.ndarray:
-        """The outputs of the last layer, of which the largest, or the sign of the only one, decides.
+        """The outputs of the last layer: the largest, or the sign of the only one, decides.
 
         Parameters
         ----------
@@ -291,12 +267,14 @@ class SequentialClassifier(SequentialEstimator, NetworkClassifier):
             For two classes one number, which is positive for the second.
         """
         logits = self._outputs(X, "logits")
+        if self._learns_numbers:
+            logits -= 0.5
         if self._is_multilabel or logits.shape[1] > 2:
             return logits
         return logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
 
 
-class SequentialRegressor(SequentialEstimator, NetworkRegressor):
+class SequentialRegressor(NetworkRegressor, SequentialEstimator):
     """A regressor of any layers, with any loss, optimizer and schedule.
 
     Parameters
@@ -354,7 +332,7 @@ random_state, warm_start, verbose, engine, n_threads, dtype
     ):  # fmt: skip
         self._keep(locals())
 
-    _checks_of_y = {"y_numeric": True}
+    _checks_of_y: ClassVar[dict[str, Any]] = {"y_numeric": True}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -410,16 +388,14 @@ random_state, warm_start, verbose, engine, n_threads, dtype
         """The network to train: the present one, or a new one for these targets."""
         if goes_on:
             return self.net_
-        self._n_targets = 1 if y.ndim == 1 else y.shape[1]
-        self._n_per_target = self._chosen_loss().n_per_target
-        n_outputs = self._n_targets * self._n_per_target
+        n_outputs = (1 if y.ndim == 1 else y.shape[1]) * self._chosen_loss().n_per_target
         return self._network(X.shape[1], n_outputs, (n_outputs,))
 
-    def _described_targets(self) -> str:
-        columns = f"y has {self._n_targets} column{'s' * (self._n_targets != 1)}"
-        if self._n_per_target == 1:
-            return columns
-        return f"{columns}, each with {self._n_per_target} outputs of the loss {self.loss!r}"
+    def _described_targets(self, n_outputs: int) -> str:
+        each = self._chosen_loss().n_per_target
+        n_columns = n_outputs // each
+        columns = f"y has {n_columns} column{'s' * (n_columns != 1)}"
+        return columns if each == 1 else f"{columns}, each with {each} outputs of the loss"
 
     def _chosen_loss(self) -> LossFunction:
         return self._given_loss() or losses.mse
@@ -448,23 +424,28 @@ random_state, warm_start, verbose, engine, n_threads, dtype
 
         Raises
         ------
-        ValueError
-            If `return_std` is True, but the loss has no variance.
+        NotFittedError, ValueError
+            Before `fit`, if X does not fit, or if `return_std` is True for a loss without variance.
         """
-        if not return_std and "net_" in self.__dict__ and self._n_per_target == 1:
+        if not return_std:
             return super().predict(X)
         check_is_fitted(self)
-        loss = self.net_._loss
-        if return_std and loss.code != Loss.gaussian_nll:
+        loss = self._fitted_loss()
+        if loss.code != Loss.gaussian_nll:
             raise ValueError(
                 f"return_std needs the loss 'gaussian_nll', but the loss is {loss.name}"
             )
-        found = self._outputs(X, self._output_function)
-        if loss.code == Loss.gaussian_nll:
-            means, variances = np.split(found, 2, axis=1)
-            return (_values(means), _values(np.sqrt(variances))) if return_std else _values(means)
-        middle = int(np.argmin(np.abs(np.array(loss.quantiles) - 0.5)))
-        return _values(found[:, middle :: self._n_per_target])
+        means, variances = np.split(self._outputs(X, "mean_variance"), 2, axis=1)
+        deviations = np.sqrt(variances)
+        if means.shape[1] == 1:
+            return means[:, 0], deviations[:, 0]
+        return means, deviations
+
+    def _shaped(self, values, loss):
+        if loss.quantiles:
+            middle = int(np.argmin(np.abs(np.array(loss.quantiles) - 0.5)))
+            values = values[:, middle :: loss.n_per_target]
+        return super()._shaped(values, loss)
 
     def _has_quantiles(self) -> bool:
         try:
@@ -488,12 +469,6 @@ random_state, warm_start, verbose, engine, n_threads, dtype
         ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
             Three dimensions where y has several columns.
         """
-        found = self._outputs(X, self._output_function)
-        if self._n_targets == 1:
-            return found
-        return found.reshape(len(found), self._n_targets, self._n_per_target)
-
-
-def _values(columns: np.ndarray) -> np.ndarray:
-    """A vector if there is one column."""
-    return columns[:, 0] if columns.shape[1] == 1 else columns
+        check_is_fitted(self)
+        found, each = self._outputs(X, "output"), self._fitted_loss().n_per_target
+        return found if found.shape[1] == each else found.reshape(len(found), -1, each)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -15,15 +16,8 @@ from ..losses import LossFunction
 from ..metric import Metric
 from ..model import Sequential
 from ..tables import FEATURE_TYPES
-from .fit_callbacks import FitCallbacks
-from .parameters import NestedParameters
-
-if TYPE_CHECKING:
-    from .base import NetworkEstimator
-
-    _Base = NetworkEstimator
-else:
-    _Base = object
+from ..targets import check_weights
+from .base import NetworkEstimator
 
 #: Types of X that are read as they are; all others become the first.
 _TYPES = sorted(FEATURE_TYPES, key=lambda dtype: (dtype.kind != "f", -dtype.itemsize))
@@ -32,11 +26,54 @@ _TYPES = sorted(FEATURE_TYPES, key=lambda dtype: (dtype.kind != "f", -dtype.item
 _VALIDATION_FRACTION = 0.1
 
 
-class SequentialEstimator(NestedParameters, FitCallbacks, _Base):
+class SequentialEstimator(NetworkEstimator):
     """What both estimators do; they document the parameters."""
 
     #: What :func:`sklearn.utils.validation.validate_data` is told of y.
-    _checks_of_y: dict[str, Any] = {}
+    _checks_of_y: ClassVar[dict[str, Any]] = {}
+
+    # The parameters; the classes document them.
+    layers: Any
+    loss: Any
+    optimizer: Any
+    epochs: int | None
+    batch_size: Any
+    steps: int | None
+    seconds: float | None
+    accumulate: int
+    schedule: Any
+    metrics: Any
+    early_stopping: Any
+    validation_fraction: float | None
+    shuffle: Any
+    freeze: Any
+    ema: Any
+    swa: Any
+    l1: float
+    l2: float
+    penalties: str
+    input_scale: float
+    random_state: Any
+    warm_start: bool
+    verbose: bool
+
+    n_outputs_: int
+
+    @abstractmethod
+    def _prepared(self, X, y, goes_on: bool, classes=None) -> Sequential:
+        """The network to train: the present one, or a new one for these targets."""
+
+    @abstractmethod
+    def _described_targets(self, n_outputs: int) -> str:
+        """What y has, for a message; a network for it has so many outputs."""
+
+    @abstractmethod
+    def _chosen_loss(self) -> LossFunction:
+        """The loss of a fit; it is never inferred from the labels of a part of the rows."""
+
+    @abstractmethod
+    def _targets(self, y) -> np.ndarray:
+        """y as the network takes it."""
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of the constructor as they are."""
@@ -77,8 +114,8 @@ class SequentialEstimator(NestedParameters, FitCallbacks, _Base):
             wanted = " or ".join(f"Dense({n})" for n in choices)
             raise ValueError(
                 f"the last layer has {net.n_outputs} unit{'s' * (net.n_outputs != 1)}, but "
-                f"{self._described_targets()}: let `layers` end with {wanted}, or let it be a "
-                "function of (n_inputs, n_outputs) whose list ends with Dense(n_outputs)"
+                f"{self._described_targets(n_outputs)}: let `layers` end with {wanted}, or let it "
+                "be a function of (n_inputs, n_outputs) whose list ends with Dense(n_outputs)"
             )
         return net
 
@@ -130,22 +167,27 @@ class SequentialEstimator(NestedParameters, FitCallbacks, _Base):
             return ()
         return (given,) if isinstance(given, str | Metric) or callable(given) else tuple(given)
 
-    def _options(self, sample_weight) -> dict[str, Any]:
-        """Arguments of `fit` and `partial_fit` of the network.
+    def _options(self, y, sample_weight) -> dict[str, Any]:
+        """Arguments of `fit` and `partial_fit` of the network."""
+        return {
+            "loss": self._chosen_loss(), "optimizer": self.optimizer,
+            "batch_size": self.batch_size, "sample_weight": self._weights(y, sample_weight),
+            "callbacks": self._fit_callbacks(), "shuffle": self.shuffle, "freeze": self.freeze,
+            "accumulate": self.accumulate, "ema": self.ema, "swa": self.swa,
+        }  # fmt: skip
+
+    def _weights(self, y, sample_weight) -> np.ndarray | None:
+        """The weights of the rows.
 
         Raises
         ------
         ValueError
-            If no row has a weight.
+            If they are no weights of these rows.
         """
-        if sample_weight is not None and not np.asarray(sample_weight).any():
+        weights = check_weights(sample_weight, len(y), some=False)
+        if weights is not None and not weights.any():
             raise ValueError("sample_weight is zero for every row: some rows must count")
-        return {
-            "loss": self._chosen_loss(), "optimizer": self.optimizer,
-            "batch_size": self.batch_size, "sample_weight": sample_weight,
-            "callbacks": self._fit_callbacks(), "shuffle": self.shuffle, "freeze": self.freeze,
-            "accumulate": self.accumulate, "ema": self.ema, "swa": self.swa,
-        }  # fmt: skip
+        return weights
 
     def _run(self, net: Sequential, fit, X, y, goes_on: bool, **options) -> None:
         """Call `fit` of a network, and set the attributes that say what came of it."""
@@ -156,11 +198,11 @@ class SequentialEstimator(NestedParameters, FitCallbacks, _Base):
             with self._running():
                 fit(_read(X), self._targets(y), **options)
         finally:  # after Ctrl-C, too
-            if net.history is not history:
+            if net.history is not None and net.history is not history:
                 self.net_, self.history_ = net, net.history
                 self.n_outputs_ = net.n_outputs
                 for name, values, key in zip(curves, earlier, ("loss", "val_loss"), strict=True):
-                    setattr(self, name, values + list(net.history.get(key, ())))
+                    setattr(self, name, values + list(self.history_.get(key, ())))
                 self.n_iter_ = len(self.loss_curve_)
 
     def _fit(self, X, y, sample_weight, validation: tuple, **options):
@@ -169,7 +211,7 @@ class SequentialEstimator(NestedParameters, FitCallbacks, _Base):
         if not goes_on:
             self.__dict__.pop("net_", None)
         net = self._prepared(X, y, goes_on)
-        options |= self._options(sample_weight) | self._validation(*validation)
+        options |= self._options(y, sample_weight) | self._validation(*validation)
         options |= {
             "epochs": self.epochs, "steps": self.steps, "seconds": self.seconds,
             "metrics": self._metrics(), "early_stopping": self.early_stopping,
@@ -182,7 +224,7 @@ class SequentialEstimator(NestedParameters, FitCallbacks, _Base):
         goes_on = "net_" in self.__dict__
         X, y = self._rows_to_fit(X, y, reset=not goes_on, **self._checks_of_y)
         net = self._prepared(X, y, goes_on, classes)
-        options |= self._options(sample_weight)
+        options |= self._options(y, sample_weight)
         if self.schedule is not None:
             schedule = schedules.get(self.schedule)
             if not schedule.lasts_a_fit:  # which would begin again with every call
