@@ -57,7 +57,8 @@ def get_num_threads() -> int:
 
     The number of :func:`set_num_threads`, else of ``FASTNN_NUM_THREADS``, else all cores of the
     process, but at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``, with which joblib limits its
-    workers; one in a worker of a multiprocessing pool, which has one for every core. A network that :func:`fastnn.train_many` trains has its share of them.
+    workers; one in a worker of a multiprocessing pool, which has one for every core. A network that
+    :func:`fastnn.train_many` trains has its share of them.
 
     Raises
     ------
