@@ -59,7 +59,9 @@ def build(n_inputs, n_outputs, width=8):
 
 
 def perceptron(kind):
-    return kind((8,), learning_rate_init=0.02, batch_size=32, max_iter=15, random_state=0)
+    return kind(
+        hidden_layer_sizes=(8,), learning_rate_init=0.02, batch_size=32, max_iter=15, random_state=0
+    )
 
 
 def sequential(kind):
@@ -70,9 +72,14 @@ CLASSIFIERS = [perceptron(MLPClassifier), sequential(SequentialClassifier)]
 REGRESSORS = [perceptron(MLPRegressor), sequential(SequentialRegressor)]
 
 
+@pytest.fixture
+def model(request):
+    return clone(request.param)
+
+
 def of(estimators):
     names = [type(one).__name__ for one in estimators]
-    return pytest.mark.parametrize("model", estimators, ids=names)
+    return pytest.mark.parametrize("model", estimators, ids=names, indirect=True)
 
 
 classifiers, regressors = of(CLASSIFIERS), of(REGRESSORS)
@@ -124,15 +131,15 @@ def test_cross_validation(model):
 @all_four
 def test_learning_curve(model):
     sizes, train, test = learning_curve(
-        model, X, targets(model), train_sizes=[0.3, 1.0], cv=2, shuffle=True, random_state=0
+        model, X, targets(model), train_sizes=[0.5, 1.0], cv=2, shuffle=True, random_state=0
     )
     assert train.shape == test.shape == (2, 2)
-    assert sizes.tolist() == [24, 80]
+    assert sizes.tolist() == [40, 80]
 
 
 @all_four
 def test_permutation_importance(model):
-    fitted = clone(model).fit(X, targets(model))
+    fitted = model.fit(X, targets(model))
     found = permutation_importance(fitted, X, targets(model), n_repeats=2, random_state=0)
     assert set(np.argsort(found.importances_mean)[-2:]) == {0, 1}
 
@@ -142,7 +149,7 @@ def test_calibration(model):
     calibrated = CalibratedClassifierCV(model, cv=2).fit(X, Y)
     assert calibrated.score(X, Y) > 0.9
     if isinstance(model, SequentialClassifier):  # of decisions, where there are no probabilities
-        hinge = clone(model).set_params(loss="hinge")
+        hinge = model.set_params(loss="hinge")
         assert CalibratedClassifierCV(hinge, cv=2).fit(X, Y).score(X, Y) > 0.9
 
 
@@ -169,7 +176,7 @@ def test_ensembles_of_regressors(model):
     assert StackingRegressor([("net", model), ("line", other)], cv=2).fit(X, YR).score(X, YR) > 0.9
     both = np.stack([YR, -YR], axis=1)
     assert MultiOutputRegressor(model).fit(X, both).score(X, both) > 0.8
-    assert clone(model).fit(X, both).predict(X).shape == (160, 2)
+    assert model.fit(X, both).predict(X).shape == (160, 2)
     scaled = TransformedTargetRegressor(model, transformer=StandardScaler())
     assert scaled.fit(X, 100 + 1000 * YR).score(X, 100 + 1000 * YR) > 0.8
 
@@ -177,7 +184,7 @@ def test_ensembles_of_regressors(model):
 @all_four
 def test_halving_search(model):
     grid = {length(model): [1, 15]}
-    search = HalvingGridSearchCV(model, grid, cv=2, min_resources=40, random_state=0)
+    search = HalvingGridSearchCV(model, grid, cv=2, min_resources=80, random_state=0)
     search.fit(X, targets(model))
     assert search.best_params_ == {length(model): 15}
     assert search.n_iterations_ >= 1
@@ -187,7 +194,7 @@ def test_halving_search(model):
 def test_halving_search_over_epochs(model):
     """The number of epochs is the resource."""
     search = HalvingGridSearchCV(
-        clone(model).set_params(optimizer="adam"), {"optimizer__lr": [1e-7, 0.02]}, cv=2,
+        model.set_params(optimizer="adam"), {"optimizer__lr": [1e-7, 0.02]}, cv=2,
         resource=length(model), max_resources=12, min_resources=4, factor=2, random_state=0,
     )  # fmt: skip
     search.fit(X, targets(model))
@@ -197,7 +204,7 @@ def test_halving_search_over_epochs(model):
 
 @all_four
 def test_pickling_and_cloning(model):
-    fitted = clone(model).fit(X, targets(model))
+    fitted = model.fit(X, targets(model))
     again = pickle.loads(pickle.dumps(fitted))
     assert (again.predict(X) == fitted.predict(X)).all()
     fresh = clone(fitted)
@@ -210,7 +217,7 @@ def test_pickling_and_cloning(model):
 @all_four
 def test_predictions_on_sparse_rows_are_those_on_dense_ones(model):
     thin = np.where(np.abs(X) > 0.5, X, 0)
-    fitted = clone(model).fit(sparse.csr_matrix(thin), targets(model))
+    fitted = model.fit(sparse.csr_matrix(thin), targets(model))
     dense = clone(model).fit(thin, targets(model))
     assert (fitted.predict(thin) == fitted.predict(sparse.csc_matrix(thin))).all()
     if is_regressor(model):
@@ -222,10 +229,10 @@ def test_predictions_on_sparse_rows_are_those_on_dense_ones(model):
 @all_four
 def test_metadata_routing(model):
     """Weights reach the fit of a step of a pipeline in a search, where they are asked for."""
-    weights = np.where(np.arange(160) < 80, 1.0, 0.0)
+    weights = np.where(np.arange(160) % 2, 1.0, 0.0)
     with sklearn.config_context(enable_metadata_routing=True):
         asked = clone(model).set_fit_request(sample_weight=True)
-        asked.set_score_request(sample_weight=False)
+        asked.set_score_request(sample_weight=True)
         scaler = StandardScaler().set_fit_request(sample_weight=False)
         pipeline = make_pipeline(scaler, asked)
         search = GridSearchCV(pipeline, {f"{pipeline.steps[1][0]}__random_state": [0]}, cv=2)
@@ -234,7 +241,7 @@ def test_metadata_routing(model):
     scaled = StandardScaler().fit_transform(X)
     direct = clone(model).fit(scaled, targets(model), sample_weight=weights)
     assert (routed.predict(X) == direct.predict(scaled)).all()
-    plain = clone(model).fit(scaled, targets(model))
+    plain = model.fit(scaled, targets(model))
     assert direct.net_.flat_params.shape == plain.net_.flat_params.shape
     assert (direct.net_.flat_params != plain.net_.flat_params).any()
     assert "X_val" in str(model.get_metadata_routing())
@@ -242,14 +249,14 @@ def test_metadata_routing(model):
 
 @all_four
 def test_html(model):
-    fitted = clone(model).fit(X, targets(model))
+    fitted = model.fit(X, targets(model))
     assert type(model).__name__ in fitted._repr_html_()
     assert "random_state" in fitted._repr_html_()
 
 
 @all_four
 def test_a_failed_candidate_of_a_search_is_scored_as_such(model):
-    with pytest.warns(sklearn.exceptions.FitFailedWarning, match="n_threads must be|n_threads"):
+    with pytest.warns(sklearn.exceptions.FitFailedWarning, match="2 fits failed"):
         search = GridSearchCV(
             model, {"engine": ["c", "no such engine"]}, cv=2, error_score=-1.0
         ).fit(X, targets(model))
@@ -268,7 +275,7 @@ def test_feature_elimination_by_a_function_of_the_network(model):
 
 @all_four
 def test_several_scores(model):
-    names = ["accuracy", "neg_log_loss"] if is_classifier(model) else ["r2", "max_error"]
+    names = ["accuracy", "neg_log_loss"] if is_classifier(model) else ["r2", "neg_max_error"]
     found = cross_validate(model, X, targets(model), cv=2, scoring=names, return_estimator=True)
     assert {f"test_{name}" for name in names} <= set(found)
     assert all(one.n_iter_ == 15 for one in found["estimator"])
@@ -278,7 +285,7 @@ def test_several_scores(model):
 def test_names_of_features(model):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcd"))
-    fitted = clone(model).fit(frame, targets(model))
+    fitted = model.fit(frame, targets(model))
     assert fitted.feature_names_in_.tolist() == list("abcd")
     with pytest.raises(ValueError, match="feature names should match"):
         fitted.predict(frame[["b", "a", "c", "d"]])
