@@ -15,7 +15,16 @@ from ..ops.dense import OPERATION as DENSE
 from ..ops.operation import EDGES, Record, is_value
 from ..random import Stream
 from ..tables import (
-    FEATURE_TYPES, GROUP, HYPER, INDEX_TYPES, INPUT, KC, MOST_TURNS, NONE, OP, STORED_TYPES,
+    FEATURE_TYPES,
+    GROUP,
+    HYPER,
+    INDEX_TYPES,
+    INPUT,
+    KC,
+    MOST_TURNS,
+    NONE,
+    OP,
+    STORED_TYPES,
 )  # fmt: skip
 from .csr import CSR
 

@@ -19,6 +19,8 @@ from ..model import Sequential
 from ..ops.loss import output_function
 from ..tables import Loss
 from ..targets import SIGNS, VALUES, probability_function
+from .fit_callbacks import FitCallbacks
+from .parameters import NestedParameters
 
 #: Types of the elements of X that are kept; all others become float64, as in scikit-learn.
 _FLOATS = (np.float64, np.float32)
@@ -30,7 +32,7 @@ _NUMBERS = VALUES - {Loss.custom}
 _BY_COLUMN = SIGNS - {Loss.binary_cross_entropy}
 
 
-class NetworkEstimator(BaseEstimator):
+class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
     """Base of the estimators; subclasses have the parameters `engine`, `n_threads` and `dtype`.
 
     Attributes

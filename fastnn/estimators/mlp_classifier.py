@@ -16,6 +16,7 @@ from ..losses import LossFunction
 from ..tables import Loss
 from ..targets import CLASSES, SIGNS
 from .base import NetworkClassifier
+from .fit_callbacks import followed
 from .perceptron import Perceptron, check_partial_fit
 
 #: Losses that a classifier learns classes by; those among them of which two classes take two
@@ -240,6 +241,7 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         self.dtype = dtype
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @followed
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Train on rows, from new weights or, with `warm_start`, from those of the last fit.
 

@@ -14,6 +14,7 @@ from ..ops.loss import output_function
 from ..tables import Loss
 from ..targets import VALUES
 from .base import NetworkRegressor
+from .fit_callbacks import followed
 from .perceptron import Perceptron, check_partial_fit
 from .rules import r2
 
@@ -224,6 +225,7 @@ class MLPRegressor(NetworkRegressor, Perceptron):
         self.dtype = dtype
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @followed
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Train on rows, from new weights or, with `warm_start`, from those of the last fit.
 

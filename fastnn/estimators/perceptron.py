@@ -222,7 +222,7 @@ class Perceptron(Architecture):
             "sample_weight": rows.weight, "class_weight": self._class_weights(),
             "classes": self._classes_of_net() if labels else None,
             "validation_data": None if rows.valid is None else rows.valid[:2],
-            "callbacks": (record, *self._callbacks()),
+            "callbacks": (record, *self._fit_callbacks()),
             "shuffle": draws.Orders(random, rows.n_train) if shuffles else False,
             "schedule": self.schedule, "progress": False,
         }  # fmt: skip
@@ -276,11 +276,6 @@ class Perceptron(Architecture):
     def _class_weights(self):
         """Weights of the classes as the network takes them."""
         return
-
-    def _callbacks(self) -> tuple:
-        if self.callbacks is None:
-            return ()
-        return self.callbacks if isinstance(self.callbacks, list | tuple) else (self.callbacks,)
 
     def _batch_rows(self, n_rows: int, optimizer: Optimizer) -> int | None:
         if optimizer.full_batch:
