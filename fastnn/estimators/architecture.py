@@ -189,8 +189,10 @@ def _activation(given) -> ActivationFunction:
     return activations.get(_ACTIVATIONS.get(given, given) if isinstance(given, str) else given)
 
 
-def last_activation(net: Sequential) -> str:
-    return net.layers[-1].activation.name
+def function_of(layer) -> ActivationFunction:
+    """The activation of a Dense layer."""
+    assert isinstance(layer, Dense)
+    return layer.activation
 
 
 def _is_auto(value) -> bool:

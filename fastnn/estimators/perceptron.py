@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ from ..losses import LossFunction
 from ..ops.loss import output_function
 from ..optimizer import Optimizer
 from . import draws, solvers
-from .architecture import ACTIVATION_NAMES, NORMALIZATIONS, Architecture, last_activation
+from .architecture import ACTIVATION_NAMES, NORMALIZATIONS, Architecture, function_of
+from .base import warn
 from .rules import EpochRecord, Rules
 
 #: scikit-learn's names of what a loss makes of the outputs.
@@ -31,9 +32,6 @@ _OUT_ACTIVATIONS = {"sigmoid": "logistic", "mean_variance": "identity"}
 
 #: Relative decrease of the loss at which SciPy's L-BFGS-B ends by default.
 _FTOL = 2.220446049250313e-09
-
-#: Frames from `_train` to the line that called `fit`, past scikit-learn's decorator.
-_STACK = 5
 
 _NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -110,10 +108,14 @@ class Perceptron(Architecture):
     }
 
     # What fits leave to the next one.
-    _rate: float | None = None
+    _rate: Any = None
     _no_improvement_count: int = 0
     _best_state: dict[str, np.ndarray] | None = None
     _optimizer: Optimizer
+    # None where they do not apply.
+    best_loss_: Any
+    best_validation_score_: Any
+    validation_scores_: Any
 
     # -- the fit ------------------------------------------------------------------------------
 
@@ -162,16 +164,16 @@ class Perceptron(Architecture):
     def _begin_attributes(self, loss: LossFunction) -> None:
         net = self.net_
         self.n_outputs_, self.n_layers_ = net.n_outputs, len(self._hidden_units()) + 2
-        function = output_function(loss.code, net.n_outputs) or last_activation(net)
+        function = output_function(loss.code, net.n_outputs) or function_of(net.layers[-1]).name
         self.out_activation_ = _OUT_ACTIVATIONS.get(function, function)
         self.n_iter_, self.t_ = 0, 0
         self.loss_curve_: list[float] = []
         self.validation_curve_: list[float] = []
         self._no_improvement_count = 0
         self._best_state = None
-        self.best_loss_: float | None = None
-        self.validation_scores_: list[float] | None = None
-        self.best_validation_score_: float | None = None
+        self.best_loss_ = None
+        self.validation_scores_ = None
+        self.best_validation_score_ = None
 
     def _set_validation(self, rows: Rows, X_val, y_val, random) -> None:
         """The validation rows: those given, or a part of the training rows."""
@@ -206,7 +208,7 @@ class Perceptron(Architecture):
             return solvers.of_solver(self.solver, self)
         found = optimizers.get(given)
         if isinstance(given, str) and not found.full_batch:
-            found = type(found)(lr=float(self.learning_rate_init))
+            found = dataclasses.replace(found, lr=float(self.learning_rate_init))  # type: ignore[call-arg]
         return found
 
     def _train(self, rows: Rows, loss: LossFunction, random, incremental: bool) -> None:
@@ -231,7 +233,7 @@ class Perceptron(Architecture):
             net.fit(rows.X, rows.y, **options)
         except KeyboardInterrupt:
             interrupted = True
-            warnings.warn("Training interrupted by user.", stacklevel=_STACK)
+            warn("Training interrupted by user.")
         except DivergedError as error:
             raise DivergedError(f"{_NON_FINITE} {error}", error.epoch, error.batch) from None
         if self._scores_validation and self._best_state is not None:
@@ -244,7 +246,9 @@ class Perceptron(Architecture):
         constants = self._constants(rows.y, loss)
         options: dict[str, Any] = {"constants": constants}
         if constants is not None and rows.valid is not None:
-            options["valid_constant"] = float(np.mean(self._constants(rows.valid[1], loss)))
+            of_valid = self._constants(rows.valid[1], loss)
+            assert of_valid is not None
+            options["valid_constant"] = float(of_valid.mean())
         self._scores_validation = self.early_stopping and not optimizer.full_batch
         if optimizer.full_batch:
             return EpochRecord(self, **options)
@@ -283,10 +287,9 @@ class Perceptron(Architecture):
         if self.batch_size == "auto":
             return min(200, n_rows)
         if self.batch_size > n_rows:
-            warnings.warn(
+            warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                 "clipped",
-                stacklevel=_STACK + 1,
             )
         return min(self.batch_size, n_rows)
 
@@ -296,19 +299,17 @@ class Perceptron(Architecture):
         if optimizer.full_batch:
             if history.stopped is None or not history.stopped.startswith("converged"):
                 reason = history.stopped or "max_iter is reached"
-                warnings.warn(
+                warn(
                     f"lbfgs failed to converge after {self.n_iter_} iteration(s): {reason}. "
                     f"Increase max_iter (now {self.max_iter}) or max_fun (now {self.max_fun}), or "
                     "standardise X",
                     ConvergenceWarning,
-                    stacklevel=_STACK + 1,
                 )
         elif history.stopped is None and self.n_iter_ == self.max_iter:
-            warnings.warn(
+            warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=_STACK + 1,
             )
 
 
