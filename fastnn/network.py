@@ -11,12 +11,12 @@ from .checks import check_dtype, check_scale, is_finite, real_number, whole_numb
 from .custom_loss import Custom
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
+from .features import check_features
 from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
 from .random import check_seed
-from .features import check_features
 from .targets import Target
 
 #: Default values of arguments; the repr leaves these out.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import preparation
+from .features import check_features
 from .layers import Embedding
 from .preparation import Checked, Targets
 from .run import TrainingState
 from .scheduling import Scheduled
 from .settings import Settings
-from .features import check_features
 
 if TYPE_CHECKING:
     from .model import Sequential

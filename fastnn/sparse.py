@@ -77,7 +77,7 @@ def _checked(values, indices, indptr, n_major: int, n_minor: int, what: str):
     if n_stored > len(indices):
         refuse(f"indptr ends with {n_stored}, but indices has {len(indices)} elements")
     indices, values = indices[:n_stored], values[:n_stored]
-    if n_stored and not (0 <= indices.min() and indices.max() < n_minor):
+    if n_stored and not (indices.min() >= 0 and indices.max() < n_minor):
         wrong = indices.min() if indices.min() < 0 else indices.max()
         refuse(f"indices holds {int(wrong)}, but they are 0 to {n_minor - 1}")
     return values, indices, indptr
@@ -96,7 +96,7 @@ def _of_coordinates(X, what: str):
     if not (values.ndim == 1 and values.shape == rows.shape == columns.shape):
         raise ValueError(f"{what} (COO) is damaged: data, row and col must be equally long vectors")
     for name, numbers, n in (("row", rows, n_rows), ("col", columns, n_columns)):
-        if len(numbers) and not (0 <= numbers.min() and numbers.max() < n):
+        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < n):
             raise ValueError(f"{what} (COO) is damaged: {name} must hold numbers from 0 to {n - 1}")
     order = np.argsort(rows, kind="stable")
     counts = np.bincount(rows, minlength=n_rows)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import is_finite
 from .engines.workspace import Data
 from .errors import ShapeError
 from .features import dense_array, real_array

@@ -16,6 +16,7 @@ from ..losses import LossFunction
 from ..tables import Loss
 from ..targets import CLASSES, SIGNS
 from .base import NetworkClassifier
+from .fit_callbacks import followed
 from .perceptron import Perceptron, check_partial_fit
 
 #: Losses that a classifier learns classes by; those among them of which two classes take two
@@ -125,7 +126,8 @@ class MLPClassifier(NetworkClassifier, Perceptron):
     best_loss_ : float or None
         The lowest; None with early stopping and for L-BFGS.
     loss_curve_, validation_curve_ : list of float
-        The training loss of each epoch, and the loss of the validation rows if there are any.
+        The training loss of each epoch, and the loss of the validation rows if there are any,
+        both with the penalty.
     validation_scores_ : list of float or None
         With early stopping, the score of the validation rows after each epoch.
     best_validation_score_ : float or None
@@ -239,6 +241,7 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         self.dtype = dtype
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @followed
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Train on rows, from new weights or, with `warm_start`, from those of the last fit.
 

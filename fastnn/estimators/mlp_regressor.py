@@ -14,6 +14,7 @@ from ..ops.loss import output_function
 from ..tables import Loss
 from ..targets import VALUES
 from .base import NetworkRegressor
+from .fit_callbacks import followed
 from .perceptron import Perceptron, check_partial_fit
 from .rules import r2
 
@@ -115,7 +116,8 @@ class MLPRegressor(NetworkRegressor, Perceptron):
     best_loss_ : float or None
         The lowest; None with early stopping and for L-BFGS.
     loss_curve_, validation_curve_ : list of float
-        The training loss of each epoch, and the loss of the validation rows if there are any.
+        The training loss of each epoch, and the loss of the validation rows if there are any,
+        both with the penalty.
     validation_scores_ : list of float or None
         With early stopping, the score of the validation rows after each epoch.
     best_validation_score_ : float or None
@@ -223,6 +225,7 @@ class MLPRegressor(NetworkRegressor, Perceptron):
         self.dtype = dtype
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @followed
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Train on rows, from new weights or, with `warm_start`, from those of the last fit.
 
