@@ -305,9 +305,11 @@ class Training:
             while True:
                 yield rows
         n_rows, first = fit.data.n_rows, fit.state.epoch
-        if callable(self.settings.shuffle):
+        if callable(shuffle := self.settings.shuffle):
+            check = not getattr(shuffle, "permutes", False)  # fastnn's own functions do
             for epoch in count(first):
-                order = _checked_order(self.settings.shuffle(epoch, n_rows), n_rows)
+                order = shuffle(epoch, n_rows)
+                order = _checked_order(order, n_rows) if check else order
                 yield order if rows is None else rows[order]
         left = None if self.n_epochs is None else self.n_epochs - self.epochs_done
         at_once = max(1, _SHUFFLED_ROWS // n_rows)
