@@ -37,9 +37,9 @@ CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 #: Multiply-adds of the first call of a bulk prediction, before it is known how long chunks take.
 _FIRST_WORK = 1 << 30
 
-#: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
-#: float32.
-PIECE_ELEMENTS = 1 << 22
+#: Most workspace elements of a batch, beyond which its gradient is summed in pieces: near the size
+#: of L2, where the values of a piece stay.
+PIECE_ELEMENTS = 1 << 19
 
 #: Steps whose hyperparameters are computed at once where every step is a call.
 _AHEAD = 64
