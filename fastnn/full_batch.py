@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from . import run
+from . import blas, run
 from .errors import DivergedError
 from .lbfgs import LBFGS
 from .ops import BY_KIND
@@ -106,10 +106,11 @@ def train(training: Training) -> None:
     }  # fmt: skip
     try:
         begin()
-        found = minimize(
-            objective, objective.start, jac=True, method="L-BFGS-B", callback=accept,
-            options=options,
-        )  # fmt: skip
+        with blas.in_one_thread():
+            found = minimize(
+                objective, objective.start, jac=True, method="L-BFGS-B", callback=accept,
+                options=options,
+            )  # fmt: skip
         if "ABNORMAL" in found.message and objective.n_infinite:
             _diverged(fit, "the loss is not finite anywhere along the line search")
         why = next((why for part, why in _REASONS.items() if part in found.message), None)

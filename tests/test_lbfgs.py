@@ -475,3 +475,24 @@ def test_it_has_a_name_and_prints():
         "LBFGS(history=5, gtol=1e-05, ftol=1e-09, max_evaluations=15000, max_line_search=20)"
     )
     assert LBFGS().config()["name"] == "LBFGS"
+
+
+def test_blas_has_one_thread_meanwhile():
+    """Its threads would wait on the cores that evaluate the loss."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        found = threadpoolctl.threadpool_info()
+        return [pool["num_threads"] for pool in found if pool["user_api"] == "blas"]
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before, during = threads(), []
+        X, y = np.eye(6, dtype=np.float32), np.arange(6) % 2
+        net = Sequential([Dense(3, "tanh"), Dense(2)])
+        net.fit(
+            X, y, optimizer=LBFGS(), epochs=2, progress=False,
+            callbacks=lambda training: during.append(threads()),
+        )  # fmt: skip
+        assert threads() == before
+    assert during
+    assert all(set(found) == {1} for found in during)
