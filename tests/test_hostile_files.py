@@ -404,6 +404,7 @@ DAMAGES = {
     "l2 gone": ("labels", drop(*FIRST, "l2")),
     "penalty of the network text": ("labels", put("l2", to="0")),
     "penalty of the network negative": ("labels", put("l1", to=-1)),
+    "unknown penalties": ("labels", put("penalties", to="half")),
     "inputs gone": ("labels", drop("n_inputs")),
     "inputs null": ("labels", put("n_inputs", to=None)),
     "inputs another": ("labels", put("n_inputs", to=8)),

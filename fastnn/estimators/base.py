@@ -72,9 +72,9 @@ class NetworkEstimator(BaseEstimator):
         Those take longer than the prediction of a row.
         """
         plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.type in _FLOATS
-        if plain and X.shape[1] == self.n_features_in_ and len(X):
-            if "feature_names_in_" not in self.__dict__:
-                return X
+        fits = plain and X.shape[1] == self.n_features_in_ and len(X)
+        if fits and "feature_names_in_" not in self.__dict__:
+            return X
         return validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=False)
 
     def _outputs(self, X, function: str) -> np.ndarray:
@@ -193,7 +193,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         ndarray of shape (n_samples, n_classes)
             With the columns in the order of ``classes_``.
         """
-        p = self._outputs(X, "softmax" if self.n_outputs_ > 1 and not self._is_multilabel else "sigmoid")
+        exclusive = self.n_outputs_ > 1 and not self._is_multilabel
+        p = self._outputs(X, "softmax" if exclusive else "sigmoid")
         if p.shape[1] > 1:
             return p
         return np.concatenate([1 - p, p], axis=1)
@@ -237,7 +238,8 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         from ..ops.loss import output_function
 
         loss = self.net_._loss
-        return (output_function(loss.code, self.n_outputs_) if loss is not None else None) or "logits"
+        function = None if loss is None else output_function(loss.code, self.n_outputs_)
+        return function or "logits"
 
 
 def warn(message: str, category=UserWarning) -> None:

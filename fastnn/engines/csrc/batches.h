@@ -129,6 +129,7 @@ static int64_t sum_weights(struct context *ctx, int64_t thread, int64_t threads)
     }
     ctx->weight_sum = weight_sum;
     if (ctx->mean) ctx->scale = weight_sum > 0.0 ? 1.0 / weight_sum : 0.0;
+    if (ctx->penalty_is_row) ctx->penalty_scale = ctx->scale;
     return STATUS_OK;
 }
 

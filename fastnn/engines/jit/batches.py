@@ -101,7 +101,7 @@ def gather_targets(ctx, part, parts):
 
 @kernel
 def sum_weights(ctx, thread, threads):
-    """Unless the batch is a piece: weight_sum and scale, in every thread's context."""
+    """Unless the batch is a piece: weight_sum and scales, in every thread's context."""
     if ctx.accumulates:
         return 0
     weights = doubles(ctx, ctx.weights)
@@ -114,6 +114,8 @@ def sum_weights(ctx, thread, threads):
     ctx.weight_sum = weight_sum
     if ctx.mean:
         ctx.scale = 1.0 / weight_sum if weight_sum > 0.0 else 0.0
+    if ctx.penalty_is_row:
+        ctx.penalty_scale = ctx.scale
     return 0
 
 
