@@ -16,7 +16,8 @@ from .losses import LossFunction
 from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
 from .random import check_seed
-from .targets import Target, check_features
+from .features import check_features
+from .targets import Target
 
 #: Default values of arguments; the repr leaves these out.
 _DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "penalties": "full", "input_scale": 1}
@@ -218,6 +219,33 @@ class Network:
             if not is_finite(flat):
                 raise ValueError(f"some parameters are too large for {self.dtype.name}")
         self._params, self._statistics = flat_params, statistics
+
+    def set_penalties(self, l1=None, l2=None) -> None:
+        """Change the penalties on the weights of all layers for the fits to come.
+
+        Parameters
+        ----------
+        l1, l2 : float, optional
+            As for :class:`Sequential`; None keeps what it is.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If one is negative, not finite or not a number.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)], l2=0.1)
+        >>> net.set_penalties(l2=0)
+        >>> net.l2
+        0.0
+        """
+        l1 = self.l1 if l1 is None else real_number(l1, "l1", least=0)
+        l2 = self.l2 if l2 is None else real_number(l2, "l2", least=0)
+        if (l1, l2) != (self.l1, self.l2):
+            self.l1, self.l2 = l1, l2
+            self._plans.clear()
 
     def set_fitted(self, loss: LossFunction | None, target: Target | None) -> Self:
         """Set the loss and the kind of targets as a fit does; returns the network."""

@@ -13,7 +13,7 @@ from .preparation import Checked, Targets
 from .run import TrainingState
 from .scheduling import Scheduled
 from .settings import Settings
-from .targets import check_features
+from .features import check_features
 
 if TYPE_CHECKING:
     from .model import Sequential

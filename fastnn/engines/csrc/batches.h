@@ -89,6 +89,40 @@ GATHER(int32, int32_t, CONVERT_EACH, ITSELF)
 GATHER(uint64, uint64_t, CONVERT_EACH, ITSELF)
 GATHER(int64, int64_t, CONVERT_EACH, ITSELF)
 
+/* input[i] = scale X[order[start + i]] for the rows i of the batch of a sparse X: all of a row
+   becomes scale 0, then its stored values are put in their columns; split by rows.
+
+   + 0 makes a stored -0 what it is in a dense matrix, to whose zeros it is added. */
+#define GATHER_SPARSE(name, type, index_type)                                                     \
+    static int64_t gather_sparse_##name(struct context *ctx, int64_t part, int64_t parts)         \
+    {                                                                                             \
+        const int64_t n = ctx->n_inputs;                                                          \
+        const struct range mine = rows_of_part(ctx, part, parts);                                 \
+        const real factor = (real)ctx->input_scale, zero = factor * 0;                            \
+        const type *restrict values = (const type *)ctx->X;                                       \
+        const index_type *restrict indices = (const index_type *)ctx->indices;                    \
+        const index_type *restrict indptr = (const index_type *)ctx->indptr;                      \
+        for (int64_t i = mine.begin; i < mine.end; i++) {                                         \
+            const int64_t sample = sample_of(ctx, i);                                             \
+            if (sample < 0) return STATUS_BAD_INDEX;                                              \
+            const int64_t begin = indptr[sample], end = indptr[sample + 1];                       \
+            if (begin < 0 || begin > end || end > ctx->n_stored) return STATUS_BAD_INDEX;         \
+            real *restrict y = (real *)ctx->input + i * n;                                        \
+            FOR_VECTORS(j, some, n, put(y + j, set(zero), some););                                \
+            for (int64_t k = begin; k < end; k++) {                                               \
+                const int64_t column = indices[k];                                                \
+                if (column < 0 || column >= n) return STATUS_BAD_INDEX;                           \
+                y[column] = factor * (real)(values[k] + 0);                                       \
+            }                                                                                     \
+        }                                                                                         \
+        return STATUS_OK;                                                                         \
+    }
+
+GATHER_SPARSE(float32_int32, float, int32_t)
+GATHER_SPARSE(float32_int64, float, int64_t)
+GATHER_SPARSE(float64_int32, double, int32_t)
+GATHER_SPARSE(float64_int64, double, int64_t)
+
 /* targets[i] = Y[order[start + i]], or the one-hot code of the label; split by rows.
 
    A single output takes the labels 0 and 1 as they are. */
@@ -263,6 +297,10 @@ static int64_t mark_correct_by_sign(struct context *ctx, int64_t part, int64_t p
     SYMBOL(gather_int32)                                                                          \
     SYMBOL(gather_uint64)                                                                         \
     SYMBOL(gather_int64)                                                                          \
+    SYMBOL(gather_sparse_float32_int32)                                                           \
+    SYMBOL(gather_sparse_float32_int64)                                                           \
+    SYMBOL(gather_sparse_float64_int32)                                                           \
+    SYMBOL(gather_sparse_float64_int64)                                                           \
     SYMBOL(gather_targets)                                                                        \
     SYMBOL(sum_weights)                                                                           \
     SYMBOL(store_output)                                                                          \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...tables import FEATURE_TYPES, Status
+from ...tables import FEATURE_TYPES, INDEX_TYPES, STORED_TYPES, Status
 from .context import buffer, rows_of_part, sample_of
 from .conversion import convert
 from .elementary import exp, sigmoid
@@ -67,6 +67,48 @@ def make_gather(name):
 
 for _type in FEATURE_TYPES:
     make_gather(_type.name)
+
+
+def make_sparse_gather(name, index_name):
+    """The kernel that gathers rows of a sparse X whose values and indices have these types."""
+    elements, numbers = elements_of(name), elements_of(index_name)
+
+    def gather(ctx, part, parts):
+        """input[i] = input_scale X[order[start + i]] for the rows of the batch; split by rows.
+
+        All of a row becomes input_scale 0, then its stored values are put in their columns; + 0
+        makes a stored -0 what it is in a dense matrix, to whose zeros it is added.
+        """
+        n = ctx.n_inputs
+        values, indices = elements(ctx, ctx.X), numbers(ctx, ctx.indices)
+        indptr = numbers(ctx, ctx.indptr)
+        factor = like(reals(ctx, ctx.input), ctx.input_scale)
+        zero = factor * like(factor, 0)
+        begin, end = rows_of_part(ctx, part, parts)
+        for i in range(begin, end):
+            sample = sample_of(ctx, i)
+            if sample < 0:
+                return _BAD_INDEX
+            first, last = np.int64(indptr[sample]), np.int64(indptr[sample + 1])
+            if first < 0 or first > last or last > ctx.n_stored:
+                return _BAD_INDEX
+            y = reals(ctx, ctx.input) + i * n
+            for j in range(n):
+                y[j] = zero
+            for k in range(first, last):
+                column = np.int64(indices[k])
+                if column < 0 or column >= n:
+                    return _BAD_INDEX
+                y[column] = factor * like(factor, values[k] + like(values, 0))
+        return 0
+
+    gather.__name__ = f"gather_sparse_{name}_{index_name}"
+    return kernel(gather)
+
+
+for _type in STORED_TYPES:
+    for _index_type in INDEX_TYPES:
+        make_sparse_gather(_type.name, _index_type.name)
 
 
 @kernel
