@@ -94,7 +94,7 @@ def dense_array(values, what: str) -> np.ndarray:
         return values
     if hasattr(values, "toarray"):
         raise TypeError(
-            f"{what} is a sparse matrix, but only X may be one, of SciPy's: use {what}.toarray()"
+            f"{what} is a sparse matrix: only X may be one, of SciPy; use {what}.toarray()"
         )
     if isinstance(values, np.ma.MaskedArray) and values.mask.any():
         raise ValueError(f"{what} is a masked array with masked elements: fill or drop them first")

@@ -9,14 +9,15 @@ import numpy as np
 
 from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
 from .custom_loss import Custom
+from .engines.csr import CSR
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
+from .features import check_features
 from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
 from .random import check_seed
-from .features import check_features
 from .targets import Target
 
 #: Default values of arguments; the repr leaves these out.
@@ -132,7 +133,7 @@ class Network:
             copy.adopt(self.parameters(), self._named_statistics())
         return copy.set_fitted(self._loss, self._target)
 
-    def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray:
+    def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
         """X as :func:`fastnn.targets.check_features` returns it; codes are those of Embedding."""
         X = check_features(X, n_inputs, self.dtype, what)
         if isinstance(self.layers[0], Embedding):

@@ -13,12 +13,12 @@ from . import interrupts
 from .averages import SWA
 from .engines.workspace import Data
 from .errors import ShapeError
+from .features import are_array
 from .ops import BY_KIND
 from .ops.operation import Table
 from .run import SLICE_SECONDS
 from .settings import Settings
 from .sparse import is_sparse
-from .features import are_array
 from .targets import check_weights
 from .training import Training
 from .weights import classes_of_rows, weights_of_classes

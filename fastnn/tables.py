@@ -299,10 +299,10 @@ CONTEXT = np.dtype(
 
 #: The fields of CONTEXT that Python sets for every call of the driver, one after another.
 CALL_FIELDS = (
-    "hyper", "hyper_columns", "result", "X", "indices", "indptr", "n_stored", "Y", "labels", "weights",
-    "order", "out", "output", "n_samples", "n_rows", "batch_size", "gathers", "input_scale",
-    "accumulates", "total_weight", "total_penalty", "seed", "step", "training", "pack", "launch",
-    "threads", "parts",
+    "hyper", "hyper_columns", "result", "X", "indices", "indptr", "n_stored", "Y", "labels",
+    "weights", "order", "out", "output", "n_samples", "n_rows", "batch_size", "gathers",
+    "input_scale", "accumulates", "total_weight", "total_penalty", "seed", "step", "training",
+    "pack", "launch", "threads", "parts",
 )  # fmt: skip
 
 #: The dtypes of X that engines read. X of another dtype than the network's, or with a scale, is

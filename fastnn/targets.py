@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import is_finite
+from .engines.csr import CSR
 from .engines.workspace import Data
 from .errors import ShapeError
 from .features import dense_array, real_array
@@ -274,7 +274,7 @@ def _first(values: np.ndarray, most: int = 4) -> str:
 
 
 def make_data(
-    X: np.ndarray, y, n_outputs: int, target: Target, loss: LossFunction, dtype, scale: float,
+    X: np.ndarray | CSR, y, n_outputs: int, target: Target, loss: LossFunction, dtype, scale: float,
     what: str = "y",
 ) -> Data:  # fmt: skip
     """Rows and targets for an engine; X has been checked already and is multiplied by `scale`.

@@ -15,8 +15,17 @@ from ..ops.dense import OPERATION as DENSE
 from ..ops.operation import EDGES, Record, is_value
 from ..random import Stream
 from ..tables import (
-    FEATURE_TYPES, GROUP, HYPER, INDEX_TYPES, INPUT, KC, MOST_TURNS, NONE, OP, STORED_TYPES,
-)  # fmt: skip
+    FEATURE_TYPES,
+    GROUP,
+    HYPER,
+    INDEX_TYPES,
+    INPUT,
+    KC,
+    MOST_TURNS,
+    NONE,
+    OP,
+    STORED_TYPES,
+)
 from .csr import CSR
 
 #: Larger sizes are damage: no machine has the memory.

@@ -175,8 +175,8 @@ class Data:
     """Rows to run on, checked.
 
     X is (n, n_inputs), contiguous, of a type in FEATURE_TYPES, or in compressed rows; engines
-    convert it row by row to the network's dtype and multiply it by `scale`. The targets are int32 class numbers in
-    `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
+    convert it row by row to the network's dtype and multiply it by `scale`. The targets are int32
+    class numbers in `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
     """
 
     X: np.ndarray | CSR
