@@ -248,6 +248,29 @@ class Network:
             self.l1, self.l2 = l1, l2
             self._plans.clear()
 
+    def build(self, n_inputs: int, loss: LossFunction) -> Self:
+        """Give a new network its initial parameters, lowered for the loss of its fits alone.
+
+        Parameters
+        ----------
+        n_inputs : int
+        loss : LossFunction
+
+        Returns
+        -------
+        Sequential
+            The network.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the layers cannot have so many inputs, or contradict the loss.
+        """
+        plan = self.lower(loss, whole_number(n_inputs, "n_inputs"))
+        self._params, self._statistics = self._initial(plan)
+        self.n_inputs = n_inputs
+        return self.set_fitted(loss, None)
+
     def set_fitted(self, loss: LossFunction | None, target: Target | None) -> Self:
         """Set the loss and the kind of targets as a fit does; returns the network."""
         self._loss, self._target = loss, target
@@ -349,7 +372,7 @@ class Network:
         array([0., 0., 7.], dtype=float32)
         """
         params = self._built()
-        return {p.name: p.view(params) for p in self.lower(None).parameters}
+        return {p.name: p.view(params) for p in self.lower(self._loss).parameters}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and running statistics by name.
@@ -398,7 +421,7 @@ class Network:
                 f"the state lacks {missing or 'nothing'} and has {unknown or 'nothing'} that the "
                 "network has not: give the state_dict() of a network of the same layers"
             )
-        found, least = {}, {s.name: s.least for s in self.lower(None).state}
+        found, least = {}, {s.name: s.least for s in self.lower(self._loss).state}
         for name, view in views.items():
             values = np.asarray(state[name])
             if values.shape != view.shape:
@@ -418,7 +441,7 @@ class Network:
 
     def _named_statistics(self) -> dict[str, np.ndarray]:
         """Running statistics by name, as views."""
-        return {s.name: s.view(self._statistics) for s in self.lower(None).state}
+        return {s.name: s.view(self._statistics) for s in self.lower(self._loss).state}
 
     def summary(self) -> None:
         """Print the layers with their shapes and numbers of parameters.

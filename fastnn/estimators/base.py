@@ -149,7 +149,10 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         ValueError
             If they are no labels.
         """
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
+        if y.ndim == 1 and y.dtype.kind in "biuUS":
+            kind = "multiclass"  # without the time that it takes to say so
+        else:
+            kind = type_of_target(y, input_name="y", raise_unknown=True)
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
             raise ValueError(
                 f"Unknown label type: {kind}. {type(self).__name__} takes labels of classes, or "

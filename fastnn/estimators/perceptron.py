@@ -153,6 +153,51 @@ class Perceptron(NetworkEstimator):
             found.append((W, np.zeros(W.shape[1], W.dtype) if b is None else b))
         return found
 
+    def to_sklearn(self):
+        """scikit-learn's estimator with a copy of the weights, which predicts the same.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPClassifier or MLPRegressor
+            Fitted; parameters that matter in training alone, such as `dropout`, are left out with
+            a warning.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If scikit-learn has no such network: with a normalisation, with other activations.
+        """
+        from .conversion import to_sklearn
+
+        return to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator):
+        """An estimator with the parameters and a copy of the weights of scikit-learn's.
+
+        Parameters
+        ----------
+        estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+            Fitted.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+            It predicts the same. A further fit starts the state of Adam or of the momentum anew.
+
+        Raises
+        ------
+        TypeError
+            If it is no such estimator.
+        NotFittedError
+            If it has not been fitted.
+        """
+        from .conversion import from_sklearn
+
+        return from_sklearn(cls, estimator)
+
     def _assign(self, what: str, values, views: list[np.ndarray]) -> None:
         shapes = [np.shape(value) for value in values]
         if shapes != [view.shape for view in views]:
@@ -209,9 +254,9 @@ class Perceptron(NetworkEstimator):
         """A network with weights drawn as scikit-learn draws them, or of zeros."""
         layers, factors = self._layers(loss, n_outputs)
         net = Sequential(
-            layers, n_inputs=self.n_features_in_, dtype=np.dtype(dtype).name, l2=self.alpha / 2,
-            penalties="per_row",
-        )  # fmt: skip
+            layers, dtype=np.dtype(dtype).name, l2=self.alpha / 2, penalties="per_row"
+        )
+        net.build(self.n_features_in_, loss)
         if draws_weights:
             draws.initial_weights(net, random, factors)
         if any(isinstance(layer, Dropout) for layer in layers):
@@ -401,7 +446,8 @@ class Perceptron(NetworkEstimator):
             return min(200, n_rows)
         if self.batch_size > n_rows:
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
                 stacklevel=5,
             )
         return min(self.batch_size, n_rows)

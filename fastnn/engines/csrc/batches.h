@@ -177,7 +177,7 @@ static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* Unless the batch is a piece: weight_sum and scale, in every thread's context. */
+/* Unless the batch is a piece: weight_sum and the scales, in every thread's context. */
 static int64_t sum_weights(struct context *ctx, int64_t thread, int64_t threads)
 {
     (void)thread, (void)threads;
