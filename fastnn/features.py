@@ -31,7 +31,7 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
     ValueError
         If it contains NaN or infinity, or numbers too large for the dtype.
     """
-    sparse = is_sparse(X)
+    sparse = type(X) is not np.ndarray and is_sparse(X)
     array = X if sparse or isinstance(X, CSR) else dense_array(X, what)
     _check_shape(array, n_inputs, what)
     if sparse:

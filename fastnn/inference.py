@@ -79,7 +79,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
 
         Returns
         -------
@@ -106,7 +106,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
 
         Returns
         -------
@@ -143,7 +143,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
 
         Returns
         -------
@@ -188,7 +188,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
         loss : str or loss, default "auto"
             Another loss than that of the last fit.
@@ -246,7 +246,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
         loss : str or loss, default "auto"
             As for :meth:`fit`; "auto" is the loss of the last fit if there was one.
@@ -308,7 +308,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs), optional
         loss : str or loss, default "auto"
             As for :meth:`fit`. The last layer includes the output function of a cross entropy.

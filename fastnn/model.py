@@ -135,10 +135,12 @@ class Sequential(Inference):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs), or iterable of batches
+        X : array_like or sparse matrix, shape (m, n_inputs), or iterable of batches
             Any real type. Integers, float16 and the other float are converted batch by batch,
-            without a copy of X, which may be a file larger than memory (``np.memmap``). Without
-            y, an iterable whose items (X, y) or (X, y, sample_weight) are one step each, in this
+            without a copy of X, which may be a file larger than memory (``np.memmap``). A sparse
+            matrix of SciPy stays one: only a batch of it is ever dense, and the result is that of
+            ``X.toarray()``, bit for bit; other formats than CSR are converted to it. Without y,
+            an iterable whose items (X, y) or (X, y, sample_weight) are one step each, in this
             order: a list or a loader, a function that returns an iterator for each epoch, or one
             iterator, which serves one epoch.
         y : array_like, shape (m,) or (m, n_outputs)
@@ -337,7 +339,7 @@ class Sequential(Inference):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs), or iterable of batches
+        X : array_like or sparse matrix, shape (m, n_inputs), or iterable of batches
         y : array_like, shape (m,) or (m, n_outputs)
         classes : array_like, optional
             All labels that y may hold in this and later calls; without it those of the first y.

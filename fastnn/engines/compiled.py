@@ -435,8 +435,8 @@ def _signed(seed: int) -> int:
 def _error_message(engine: str, status: int, task: Task) -> str:
     if status == Status.BAD_INDEX:
         return (
-            "a label, an entry of the order or an index of a sparse X is out of range (engine "
-            f"{engine}, {task.value})"
+            "a label or an entry of the order is out of range, or an index of a sparse X "
+            f"(engine {engine}, {task.value})"
         )
     return f"the {engine} engine stopped with status {status} in {task.value}"
 
