@@ -27,7 +27,7 @@ _OPTIONAL = {
     "tqdm": ("progress bars", "'fastnn[cli]'"),
     "tensorboard": ("TensorBoardLogger", "'fastnn[loggers]'"),
     "mlflow-skinny": ("MLflowLogger", "'fastnn[loggers]'"),
-    "sklearn": ("metrics such as f1 and roc_auc", "scikit-learn"),
+    "sklearn": ("MLPClassifier and other estimators, metrics such as f1", "'fastnn[sklearn]'"),
 }
 #: Networks and batch sizes that the report measures, and for how long each.
 _MEASURED = (((14, 64, 64, 2), 32), ((784, 128, 10), 32), ((784, 512, 512, 10), 128))

@@ -14,13 +14,13 @@ MODULES = [
     "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
     "schedules.plateau", "stochastic", "best_model", "callbacks", "early_stopping", "history",
-    "loggers", "progress",
+    "loggers", "progress", "estimators.sequential",
 ]  # fmt: skip
 
 
 def public():
     """Every name that users type: functions and classes, and the methods of the classes."""
-    for name in fastnn.__all__:
+    for name in [*fastnn.__all__, *fastnn._ESTIMATORS]:
         value = getattr(fastnn, name)
         if inspect.ismodule(value):
             for key, inner in vars(value).items():

@@ -25,7 +25,7 @@ from ..tables import (
     NONE,
     OP,
     STORED_TYPES,
-)
+)  # fmt: skip
 from .csr import CSR
 
 #: Larger sizes are damage: no machine has the memory.

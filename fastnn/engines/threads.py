@@ -57,7 +57,8 @@ def get_num_threads() -> int:
 
     The number of :func:`set_num_threads`, else of ``FASTNN_NUM_THREADS``, else all cores of the
     process, but at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``, with which joblib limits its
-    workers. A network that :func:`fastnn.train_many` trains has its share of them.
+    workers; one in a worker of a multiprocessing pool, which has one for every core. A network that
+    :func:`fastnn.train_many` trains has its share of them.
 
     Raises
     ------
@@ -81,12 +82,20 @@ def _count() -> int:
     named = os.environ.get("FASTNN_NUM_THREADS")
     if named:
         return _check(named, "FASTNN_NUM_THREADS")
+    if _is_pool_worker():
+        return 1
     count = cpu_count()
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         limit = os.environ.get(name, "").split(",")[0].strip()
         if limit:
             count = min(count, _check(limit, name))
     return count
+
+
+def _is_pool_worker() -> bool:
+    """Whether this process belongs to a pool, whose workers are daemonic; joblib's are, too."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.current_process().daemon
 
 
 def set_num_threads(n: int | None) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
@@ -21,6 +25,9 @@ from ..tables import Loss
 from ..targets import SIGNS, VALUES, probability_function
 from .fit_callbacks import FitCallbacks
 from .parameters import NestedParameters
+
+#: Where the frames lie that are between a call of an estimator and its own code.
+_INNER = tuple(os.path.dirname(path) + os.sep for path in (__file__, sklearn.__file__))
 
 #: Types of the elements of X that are kept; all others become float64, as in scikit-learn.
 _FLOATS = (np.float64, np.float32)
@@ -107,6 +114,14 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
         loss = self.net_._loss
         assert loss is not None
         return loss
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning that points at the line that called the estimator."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_code.co_filename.startswith(_INNER) and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _gives_probabilities(estimator) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from ..losses import LossFunction
 from ..ops.loss import output_function
 from ..stochastic import Dropout
 from ..tables import Act, Loss
+from .architecture import function_of
+from .base import warn
 
 if TYPE_CHECKING:
     from .perceptron import Perceptron
@@ -86,13 +87,13 @@ def _activation(estimator: Perceptron) -> str:
     normal = [layer for layer in layers if not isinstance(layer, Dense)]
     if normal:
         raise _cannot("normalization", f"a {type(normal[0]).__name__}")
-    codes = {layer.activation.code for layer in layers[:-1]}
+    codes = {function_of(layer).code for layer in layers[:-1]}
     if len(codes) > 1:
         raise _cannot("activation", f"{len(codes)} different activations of the hidden layers")
     code = codes.pop() if codes else Act.relu
     if code not in _ACTIVATIONS:
         raise _cannot("activation", code.name)
-    last = layers[-1].activation.code
+    last = function_of(layers[-1]).code
     if last != Act.identity:
         raise _cannot("output_activation", last.name)
     if not _has_such_outputs(estimator, loss):
@@ -135,10 +136,9 @@ def _warn_of_what_is_lost(estimator: Perceptron) -> None:
     if estimator._fitted_loss().code not in expected:
         lost.append("loss")
     if lost:
-        warnings.warn(
+        warn(
             f"scikit-learn's MLP has no such {', '.join(lost)}: its predictions are the same, but "
-            "a further fit would train in another way",
-            stacklevel=4,
+            "a further fit would train in another way"
         )
 
 

@@ -116,7 +116,8 @@ class MLPRegressor(NetworkRegressor, Perceptron):
     best_loss_ : float or None
         The lowest; None with early stopping and for L-BFGS.
     loss_curve_, validation_curve_ : list of float
-        The training loss of each epoch, and the loss of the validation rows if there are any.
+        The training loss of each epoch, and the loss of the validation rows if there are any,
+        both with the penalty.
     validation_scores_ : list of float or None
         With early stopping, the score of the validation rows after each epoch.
     best_validation_score_ : float or None

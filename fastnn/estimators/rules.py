@@ -63,6 +63,7 @@ class EpochRecord(Callback):
         """The mean of the batches' weighted means, in which each counts with its rows."""
         data, rows = training.fit.data, training.fit.data.order
         losses, starts = training.fit.results[:, 0], np.arange(0, data.n_rows, data.batch_size)
+        assert data.weights is not None
         weights = data.weights if rows is None else data.weights[rows]
         if self._constants is not None:
             constants = self._constants if rows is None else self._constants[rows]
@@ -165,8 +166,7 @@ class Rules(EpochRecord):
 
 def r2(y: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None) -> float:
     """The coefficient of determination, mean over the columns, as scikit-learn's `r2_score`."""
-    columns = None if y.ndim == 1 else weights is not None
-    w = weights[:, None] if columns else weights
+    w = weights if weights is None or y.ndim == 1 else weights[:, None]
     mean = np.average(y, axis=0, weights=weights)
     errors, spread = (predicted - y) ** 2, (y - mean) ** 2
     if w is not None:
