@@ -13,6 +13,7 @@ from fastnn.engines.workspace import Data
 from fastnn.errors import DivergedError
 
 X, Y = table(100)
+LAYERS = (Dense(9, "relu"), Dense(3))
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def together(monkeypatch):
     return found
 
 
-def trained(y=Y, layers=(Dense(9, "relu"), Dense(3)), **arguments):
+def trained(y=Y, layers=LAYERS, **arguments):
     net = Sequential(layers, seed=3)
     given = {"epochs": 40, "batch_size": 32, "progress": False, **arguments}
     net.fit(X, y, **given)
@@ -167,7 +168,7 @@ def test_slots_alone_that_are_not_finite_are_undone(compiled, monkeypatch):
 def test_train_many_stops_at_a_selection(together, monkeypatch):
     monkeypatch.setattr(unwatched, "_SECONDS", 60.0)
     nets = fastnn.train_many(
-        [{"seed": seed} for seed in range(4)], X, Y, layers=[Dense(9, "relu"), Dense(3)], epochs=32,
+        [{"seed": seed} for seed in range(4)], X, Y, layers=LAYERS, epochs=32,
         batch_size=25, halving=fastnn.Halving(2, "loss", every=8), progress=False,
     )  # fmt: skip
     assert together
