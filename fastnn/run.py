@@ -34,8 +34,9 @@ CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 #: Multiply-adds of the first call of a bulk prediction, before it is known how long chunks take.
 _FIRST_WORK = 1 << 30
 
-#: Most batches of the first call of a fit, and the products of their rows with parameters.
-_FIRST_BATCHES, _FIRST_STEPS = 64, 1 << 26
+#: Batches and products of rows with parameters that take a second, before it is known: few, since
+#: the first call of a fit may be in Python.
+_FIRST_PACE, _FIRST_PRODUCTS = 640, 6e8
 
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
 #: float32.
@@ -98,8 +99,8 @@ def _first_chunks(ws: Workspace, data: Data) -> int:
 
 def _first_batches(ws: Workspace) -> int:
     """Batches in the first call of a fit: at most some hundredths of a second of work."""
-    most = _FIRST_BATCHES if ws.plan.user_loss is None else 1
-    return max(1, min(most, _FIRST_STEPS // max(1, ws.plan.n_params * ws.rows)))
+    pace = min(_FIRST_PACE, _FIRST_PRODUCTS / max(1, ws.plan.n_params * ws.rows))
+    return max(1, int(pace * SLICE_SECONDS)) if ws.plan.user_loss is None else 1
 
 
 def piece_rows(plan, n_rows: int) -> int:
