@@ -55,6 +55,8 @@ _MODULE_OF = {
     "set_num_threads": "engines",
     "get_num_threads": "engines",
 }
+#: They import scikit-learn, so that ``from fastnn import *`` leaves them out.
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor")
 _MODULES = (
     "activations",
     "data",
@@ -75,6 +77,8 @@ __all__ = [*_MODULE_OF, *_MODULES, "__version__"]
 def __getattr__(name):
     if name in _MODULE_OF:
         value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    elif name in _ESTIMATORS:
+        value = getattr(import_module(".estimators", __name__), name)
     elif name in _MODULES:
         value = import_module(f".{name}", __name__)
     else:
@@ -84,4 +88,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted(__all__)
+    return sorted([*__all__, *_ESTIMATORS])

@@ -6,6 +6,7 @@ import numpy as np
 
 from . import initializers
 from .checks import whole_number
+from .engines.csr import CSR
 from .layer import Layer
 from .ops import embedding
 
@@ -79,7 +80,7 @@ class Embedding(Layer):
 
         Parameters
         ----------
-        X : ndarray, shape (m, n_inputs)
+        X : ndarray or CSR, shape (m, n_inputs)
         dtype : dtype
             Of the network, which the codes are converted to.
 
@@ -89,7 +90,9 @@ class Embedding(Layer):
             If a code of an embedded column is not a whole number below its n_values.
         """
         for column, (n_values, _) in self.columns.items():
-            codes = (X[:, column] if column < X.shape[1] else X[:0, 0]).astype(dtype)
+            if column >= X.shape[1]:
+                continue  # refused where the network is lowered
+            codes = (X.column(column) if isinstance(X, CSR) else X[:, column]).astype(dtype)
             wrong = ~((codes >= 0) & (codes < n_values) & (codes == np.floor(codes)))
             if wrong.any():
                 row = int(wrong.argmax())

@@ -18,6 +18,7 @@ import numpy as np
 
 from .activations import ActivationFunction
 from .averages import SWA
+from .engines.csr import CSR
 from .engines.workspace import Data
 from .optimizer import Optimizer
 from .schedules import Schedule
@@ -148,12 +149,23 @@ def _described_data(prefix: str, data: Data) -> dict[str, Any]:
     sample = np.append(np.arange(0, n, max(1, n // _ROWS)), n - 1)
     arrays = {"y": data.labels if data.Y is None else data.Y, "weights of rows": data.weights}
     found = {
-        "rows of X": n, "type of X": data.X.dtype, "values of X": _checksum(data.X[sample]),
+        "rows of X": n, "type of X": data.X.dtype, "values of X": _checksum_of_rows(data.X, sample),
         "numbers of the rows": "all" if data.order is None else _checksum(data.order),
     }  # fmt: skip
     for name, array in arrays.items():
         found[name] = None if array is None else f"{array.shape} with checksum {_checksum(array)}"
     return {prefix + name: value for name, value in found.items()}
+
+
+def _checksum_of_rows(X: np.ndarray | CSR, rows: np.ndarray) -> str:
+    """A checksum of some rows; that of sparse ones is that of their elements that are not 0."""
+    if not isinstance(X, CSR):
+        return _checksum(X[rows])
+    places, columns, values = X.stored(rows)
+    order = np.lexsort((columns, places))
+    order = order[values[order] != 0]
+    parts = (places[order], columns[order].astype(np.int64), values[order])
+    return " ".join(_checksum(part) for part in parts)
 
 
 def _checksum(array: np.ndarray) -> str:

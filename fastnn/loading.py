@@ -41,10 +41,12 @@ from .targets import CLASSES, LABELS, SIGNS, VALUES, Target
 #: Types of the values of a description, by key.
 _NETWORK = {
     "layers": LIST, "n_inputs": INT, "seed": INT, "dtype": STR, "l1": NUMBER, "l2": NUMBER,
-    "penalties": STR,
-    "input_scale": NUMBER, "loss": OBJECT_OR_NULL, "target": OBJECT_OR_NULL,
+    "penalties": STR, "input_scale": NUMBER, "loss": OBJECT_OR_NULL, "target": OBJECT_OR_NULL,
 }  # fmt: skip
-_LOSS = {"name": STR, "label_smoothing": NUMBER, "delta": NUMBER, "gamma": NUMBER, "q": LIST}
+_LOSS = {
+    "name": STR, "label_smoothing": NUMBER, "delta": NUMBER, "gamma": NUMBER, "q": LIST,
+    "factor": NUMBER,
+}  # fmt: skip
 _CUSTOM_LOSS = {"name": STR, "function": STR}
 _TARGET = {"kind": STR, "vector": BOOL, "classes": LIST_OR_NULL, "classes_dtype": STR_OR_NULL}
 #: The same for layers, activations and initialisers, and for schedules. Enter every new argument

@@ -9,14 +9,16 @@ import numpy as np
 
 from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
 from .custom_loss import Custom
+from .engines.csr import CSR
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
+from .features import check_features
 from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
 from .random import check_seed
-from .targets import Target, check_features
+from .targets import Target
 
 #: Default values of arguments; the repr leaves these out.
 _DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "penalties": "full", "input_scale": 1}
@@ -131,7 +133,7 @@ class Network:
             copy.adopt(self.parameters(), self._named_statistics())
         return copy.set_fitted(self._loss, self._target)
 
-    def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray:
+    def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
         """X as :func:`fastnn.targets.check_features` returns it; codes are those of Embedding."""
         X = check_features(X, n_inputs, self.dtype, what)
         if isinstance(self.layers[0], Embedding):
@@ -218,6 +220,56 @@ class Network:
             if not is_finite(flat):
                 raise ValueError(f"some parameters are too large for {self.dtype.name}")
         self._params, self._statistics = flat_params, statistics
+
+    def set_penalties(self, l1=None, l2=None) -> None:
+        """Change the penalties on the weights of all layers for the fits to come.
+
+        Parameters
+        ----------
+        l1, l2 : float, optional
+            As for :class:`Sequential`; None keeps what it is.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If one is negative, not finite or not a number.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)], l2=0.1)
+        >>> net.set_penalties(l2=0)
+        >>> net.l2
+        0.0
+        """
+        l1 = self.l1 if l1 is None else real_number(l1, "l1", least=0)
+        l2 = self.l2 if l2 is None else real_number(l2, "l2", least=0)
+        if (l1, l2) != (self.l1, self.l2):
+            self.l1, self.l2 = l1, l2
+            self._plans.clear()
+
+    def build(self, n_inputs: int, loss: LossFunction) -> Self:
+        """Give a new network its initial parameters, lowered for the loss of its fits alone.
+
+        Parameters
+        ----------
+        n_inputs : int
+        loss : LossFunction
+
+        Returns
+        -------
+        Sequential
+            The network.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the layers cannot have so many inputs, or contradict the loss.
+        """
+        plan = self.lower(loss, whole_number(n_inputs, "n_inputs"))
+        self._params, self._statistics = self._initial(plan)
+        self.n_inputs = n_inputs
+        return self.set_fitted(loss, None)
 
     def set_fitted(self, loss: LossFunction | None, target: Target | None) -> Self:
         """Set the loss and the kind of targets as a fit does; returns the network."""
@@ -320,7 +372,7 @@ class Network:
         array([0., 0., 7.], dtype=float32)
         """
         params = self._built()
-        return {p.name: p.view(params) for p in self.lower(None).parameters}
+        return {p.name: p.view(params) for p in self.lower(self._loss).parameters}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and running statistics by name.
@@ -369,7 +421,7 @@ class Network:
                 f"the state lacks {missing or 'nothing'} and has {unknown or 'nothing'} that the "
                 "network has not: give the state_dict() of a network of the same layers"
             )
-        found, least = {}, {s.name: s.least for s in self.lower(None).state}
+        found, least = {}, {s.name: s.least for s in self.lower(self._loss).state}
         for name, view in views.items():
             values = np.asarray(state[name])
             if values.shape != view.shape:
@@ -389,7 +441,7 @@ class Network:
 
     def _named_statistics(self) -> dict[str, np.ndarray]:
         """Running statistics by name, as views."""
-        return {s.name: s.view(self._statistics) for s in self.lower(None).state}
+        return {s.name: s.view(self._statistics) for s in self.lower(self._loss).state}
 
     def summary(self) -> None:
         """Print the layers with their shapes and numbers of parameters.

@@ -13,11 +13,13 @@ from . import interrupts
 from .averages import SWA
 from .engines.workspace import Data
 from .errors import ShapeError
+from .features import are_array
 from .ops import BY_KIND
 from .ops.operation import Table
 from .run import SLICE_SECONDS
 from .settings import Settings
-from .targets import are_array, check_weights
+from .sparse import is_sparse
+from .targets import check_weights
 from .training import Training
 from .weights import classes_of_rows, weights_of_classes
 
@@ -199,7 +201,8 @@ def parts_of(item, epoch: int, batch: int) -> tuple[Any, Any, Any]:
 def _rows_of(item) -> int:
     """The rows of a batch, or 0 if it is none, which is an error when it is its turn."""
     try:
-        return len(item[0])
+        X = item[0]
+        return X.shape[0] if is_sparse(X) else len(X)
     except Exception:
         return 0
 
@@ -299,7 +302,8 @@ class Converter:
         return data
 
     def _check_dtype(self, X) -> None:
-        dtype = X.dtype if isinstance(X, np.ndarray) else np.asarray(X).dtype
+        known = isinstance(X, np.ndarray) or is_sparse(X)
+        dtype = X.dtype if known else np.asarray(X).dtype
         if self._dtype is None:
             self._dtype = dtype
         elif dtype != self._dtype:

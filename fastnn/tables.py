@@ -253,7 +253,10 @@ CONTEXT = np.dtype(
         ("hyper", "u8"),  # (hyper_columns,) float64 of this step: first the rule's; or 0
         ("hyper_columns", "i8"),
         ("result", "u8"),  # (2,) float64 of this batch: sum of losses, n_correct
-        ("X", "u8"),  # (n_samples, n_inputs), of a type in FEATURE_TYPES
+        ("X", "u8"),  # (n_samples, n_inputs), of a type in FEATURE_TYPES; sparse: stored values
+        ("indices", "u8"),  # (n_stored,): the column of each stored value of a sparse X, or 0
+        ("indptr", "u8"),  # (n_samples + 1,): where the stored values of each row begin, or 0
+        ("n_stored", "i8"),  # stored values of a sparse X
         ("Y", "u8"),  # (n_samples, n_outputs), or 0
         ("labels", "u8"),  # (n_samples,) int32, or 0
         ("weights", "u8"),  # (n_samples,) float64: weights of the rows, or 0
@@ -297,10 +300,10 @@ CONTEXT = np.dtype(
 
 #: The fields of CONTEXT that Python sets for every call of the driver, one after another.
 CALL_FIELDS = (
-    "hyper", "hyper_columns", "result", "X", "Y", "labels", "weights", "order", "out", "output",
-    "n_samples", "n_rows", "epoch_rows", "batch_size", "gathers", "input_scale", "accumulates",
-    "total_weight", "total_penalty", "seed", "step", "training", "pack", "launch", "threads",
-    "parts",
+    "hyper", "hyper_columns", "result", "X", "indices", "indptr", "n_stored", "Y", "labels",
+    "weights", "order", "out", "output", "n_samples", "n_rows", "epoch_rows", "batch_size",
+    "gathers", "input_scale", "accumulates", "total_weight", "total_penalty", "seed", "step",
+    "training", "pack", "launch", "threads", "parts",
 )  # fmt: skip
 
 #: The dtypes of X that engines read. X of another dtype than the network's, or with a scale, is
@@ -312,6 +315,10 @@ FEATURE_TYPES = tuple(
         "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
     )
 )  # fmt: skip
+
+#: The types of the stored values of a sparse X, and of its indices.
+STORED_TYPES = tuple(np.dtype(name) for name in ("float32", "float64"))
+INDEX_TYPES = tuple(np.dtype(name) for name in ("int32", "int64"))
 
 #: Length of a k-block of a product, and of a block of rows in a sum over a batch. Changing it
 #: changes results bitwise.
@@ -352,5 +359,5 @@ class Status(IntEnum):
     OK = 0
     NOT_FINITE = 1  # the batch's loss is infinite or not a number
     BAD_CALL = 2  # a kernel was bound to an operation that it cannot execute
-    BAD_INDEX = 3  # a label or an entry of the order is out of range
+    BAD_INDEX = 3  # a label, an entry of the order or an index of a sparse X is out of range
     STOPPED = 4  # a user's function raised an exception

@@ -1,4 +1,4 @@
-"""Check X and y, and convert them to the arrays that engines read."""
+"""Check y, and convert it to the arrays that engines read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import is_finite
+from .engines.csr import CSR
 from .engines.workspace import Data
 from .errors import ShapeError
+from .features import dense_array, real_array
 from .ops.loss import PROBABILITIES, check_outputs, output_function
-from .tables import FEATURE_TYPES, Loss
+from .tables import Loss
 
 if TYPE_CHECKING:
     from .losses import LossFunction
@@ -35,106 +36,6 @@ LABELS = {
     True: CLASSES
     | {Loss.mse, Loss.sse, Loss.squared_error, Loss.binary_cross_entropy, Loss.custom},
 }
-
-#: Elements. A smaller X is converted as a whole, which saves compiling a kernel.
-_SMALL = 1 << 17
-
-
-def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray:
-    """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
-
-    It is copied only if it is small, not contiguous or aligned, or of a type that engines do not
-    read.
-
-    Raises
-    ------
-    ShapeError
-        If it is not a matrix, is empty, or has the wrong number of columns.
-    TypeError
-        If its elements are not real numbers.
-    ValueError
-        If it contains NaN or infinity, or numbers too large for the dtype.
-    """
-    array = _dense_array(X, what)
-    if array.ndim != 2:
-        hint = ""
-        if array.ndim == 1:
-            hint = "; for one row use X.reshape(1, -1), for one feature X.reshape(-1, 1)"
-        raise ShapeError(f"{what} must be a matrix (rows, features), not {array.ndim}-D{hint}")
-    if n_inputs is not None and array.shape[1] != n_inputs:
-        raise ShapeError(f"{what} has {array.shape[1]} features, but the network takes {n_inputs}")
-    if 0 in array.shape:
-        raise ShapeError(f"{what} is empty: its shape is {array.shape}")
-    if array.size <= _SMALL or array.dtype not in FEATURE_TYPES or array.dtype == dtype:
-        return _real_array(array, dtype, what)
-    array = _contiguous(array)
-    if array.dtype.kind == "f":
-        # Without a copy: min and max show NaN, infinity and numbers too large for float32.
-        least, most = array.min(), array.max()
-        limit = min(np.finfo(dtype).max, np.finfo(array.dtype).max)
-        if not (-limit <= least and most <= limit):
-            raise _not_finite(array, dtype, what)
-    return array
-
-
-def are_array(X) -> bool:
-    """Whether an object is an array, a data frame or the like, as a whole."""
-    return any(hasattr(X, name) for name in ("__array__", "__array_interface__", "toarray"))
-
-
-def _dense_array(values, what: str) -> np.ndarray:
-    if type(values) is np.ndarray:
-        return values
-    if hasattr(values, "toarray"):
-        raise TypeError(f"{what} is a sparse matrix, which is not supported: use {what}.toarray()")
-    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
-        raise ValueError(f"{what} is a masked array with masked elements: fill or drop them first")
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise ShapeError(f"{what} is not a rectangular array: {error}") from None
-
-
-def _contiguous(array: np.ndarray) -> np.ndarray:
-    """The array if it is contiguous and aligned, or a copy."""
-    array = np.ascontiguousarray(array)
-    return array if array.flags.aligned else array.copy()
-
-
-def _real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
-    if array.dtype.kind not in "biufO":
-        raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
-    try:
-        if array.dtype == dtype:
-            result = _contiguous(array)
-        else:
-            with np.errstate(over="ignore", under="ignore"):
-                result = np.ascontiguousarray(array, dtype=dtype)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"{what} must hold real numbers, but an element cannot be converted to one"
-        ) from None
-    if is_finite(result):
-        return result
-    raise _not_finite(array, dtype, what)
-
-
-def _not_finite(array: np.ndarray, dtype, what: str) -> ValueError:
-    """The error that names the first element which is not finite in `dtype`."""
-    step = max(1, _SMALL // max(1, array[:1].size))  # the array may be larger than memory
-    with np.errstate(over="ignore", under="ignore"):
-        first, part = next(
-            (first, ~np.isfinite(array[first : first + step].astype(dtype)))
-            for first in range(0, len(array), step)
-            if not np.isfinite(array[first : first + step].astype(dtype)).all()
-        )
-    bad = np.argwhere(part)[0]
-    bad[0] += first
-    place = f"{what}[{', '.join(map(str, bad))}] is {array[tuple(bad)]}"
-    if array.dtype.kind in "fO" and not np.isfinite(float(array[tuple(bad)])):
-        return ValueError(f"{place}: replace or drop NaN and infinity first")
-    return ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
-
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -222,7 +123,7 @@ def choose_loss(y, n_outputs: int) -> Loss:
     Labels give binary cross-entropy for one output and cross-entropy for several. One-hot rows give
     cross-entropy, other rows of zeros and ones binary cross-entropy, and numbers mse.
     """
-    y = _dense_array(y, "y")
+    y = dense_array(y, "y")
     if y.ndim == 2 and y.shape[1] > 1:
         if y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all():
             one_hot = (y.sum(axis=1) == 1).all()
@@ -244,7 +145,7 @@ def _are_numbers(y: np.ndarray) -> bool:
 
 
 def _check_rows(y, n_rows: int, n_outputs: int, loss: LossFunction, what: str) -> np.ndarray:
-    y = _dense_array(y, what)
+    y = dense_array(y, what)
     if y.ndim not in (1, 2):
         raise ShapeError(f"{what} must have one or two dimensions, not {y.ndim}")
     if len(y) != n_rows:
@@ -313,7 +214,7 @@ def given_classes(classes, n_outputs: int, loss: LossFunction) -> np.ndarray:
     ShapeError, ValueError, TypeError
         If it is no vector of distinct labels, or there are not as many as the network separates.
     """
-    classes = _dense_array(classes, "classes")
+    classes = dense_array(classes, "classes")
     if classes.ndim != 1:
         raise ShapeError(f"classes must be a list of labels, not {classes.ndim}-D")
     found = _classes(classes, max(n_outputs, 2), loss.code, "classes")
@@ -373,7 +274,7 @@ def _first(values: np.ndarray, most: int = 4) -> str:
 
 
 def make_data(
-    X: np.ndarray, y, n_outputs: int, target: Target, loss: LossFunction, dtype, scale: float,
+    X: np.ndarray | CSR, y, n_outputs: int, target: Target, loss: LossFunction, dtype, scale: float,
     what: str = "y",
 ) -> Data:  # fmt: skip
     """Rows and targets for an engine; X has been checked already and is multiplied by `scale`.
@@ -395,7 +296,7 @@ def make_data(
     n_targets = n_outputs // loss.n_per_target
     if (1 if y.ndim == 1 else y.shape[1]) != n_targets:
         raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")
-    Y = _real_array(y.reshape(len(X), n_targets), dtype, what)
+    Y = real_array(y.reshape(len(X), n_targets), dtype, what)
     _check_values(Y, loss.code, what)
     return Data(X, Y=loss.spread(Y), scale=scale, metric=metric)
 
@@ -430,13 +331,13 @@ def check_weights(weights, n_rows: int, some: bool = True) -> np.ndarray | None:
     """
     if weights is None:
         return None
-    weights = _dense_array(weights, "sample_weight")
+    weights = dense_array(weights, "sample_weight")
     if weights.shape != (n_rows,):
         raise ShapeError(
             f"sample_weight must have one number for each of the {n_rows} rows, but its shape "
             f"is {weights.shape}"
         )
-    weights = _real_array(weights, np.float64, "sample_weight")
+    weights = real_array(weights, np.float64, "sample_weight")
     if weights.min() < 0 or (some and not weights.max() > 0):
         above = ", and above 0 for some row" if some else ""
         raise ValueError(f"sample_weight must be at least 0{above}")

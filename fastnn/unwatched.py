@@ -46,6 +46,8 @@ def is_possible(training: Training, bar: ProgressBar) -> bool:
         training.validation, training.average, training.watch, plan.schedules, plan.user_loss,
         settings.optimizer.full_batch, bar.is_shown, callable(settings.shuffle),
         fit.in_pieces, log.isEnabledFor(logging.DEBUG),
+        # Rows in their order are read in place, which takes no order.
+        fit.data.order is None and not settings.shuffle,
     )  # fmt: skip
     small = fit.ws.slots.nbytes <= _SLOT_BYTES and 2 * fit.data.n_rows <= _ROWS
     small = small and training.unwatched_until > 0
@@ -72,8 +74,8 @@ def _orders(training: Training, epochs: int, rows: np.ndarray | None) -> np.ndar
             fit.seed, Stream.SHUFFLE, fit.state.epoch, epochs, n_rows
         ).reshape(-1)
         return found if rows is None else rows[found]
-    every = np.arange(fit.data.n_rows) if rows is None else rows
-    return np.tile(every, epochs)
+    assert rows is not None
+    return np.tile(rows, epochs)
 
 
 def train(

@@ -114,7 +114,7 @@ def test_a_code_is_what_the_networks_dtype_makes_of_it(monkeypatch):
     X, y = rows()
     X[0, 1] = 7.99999999999
     for size in (0, 1 << 20):  # X is converted at once, or batch by batch
-        monkeypatch.setattr("fastnn.targets._SMALL", size)
+        monkeypatch.setattr("fastnn.features._SMALL", size)
         network().fit(X, y, epochs=1, progress=False)
         with pytest.raises(ValueError, match=r"X\[0, 1\] is 7.9999"):
             network(dtype="float64").fit(X, y, epochs=1, progress=False)

@@ -92,7 +92,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     wide.fit(X, y, loss=Custom(squares), epochs=1, batch_size=7, progress=False)
     tall = Sequential([Dense(5)], dtype=dtype)
     tall.fit(np.tile(X, (150, 1)), np.tile(y, 150), epochs=1, batch_size=4500, progress=False)
-    monkeypatch.setattr("fastnn.targets._SMALL", 0)
+    monkeypatch.setattr("fastnn.features._SMALL", 0)
     for type_ in FEATURE_TYPES:
         assert single.logits(np.ones((3, 19), type_)).dtype == dtype
     others = {"launch", "shuffle", "normals"}

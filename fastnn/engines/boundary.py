@@ -14,7 +14,19 @@ from ..ops import BY_KIND
 from ..ops.dense import OPERATION as DENSE
 from ..ops.operation import EDGES, Record, is_value
 from ..random import Stream
-from ..tables import FEATURE_TYPES, GROUP, HYPER, INPUT, KC, MOST_TURNS, NONE, OP
+from ..tables import (
+    FEATURE_TYPES,
+    GROUP,
+    HYPER,
+    INDEX_TYPES,
+    INPUT,
+    KC,
+    MOST_TURNS,
+    NONE,
+    OP,
+    STORED_TYPES,
+)
+from .csr import CSR
 
 #: Larger sizes are damage: no machine has the memory.
 _MOST = 1 << 48
@@ -326,7 +338,8 @@ class Door:
 def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
     """Check the rows that a program will run on, and the range of batches.
 
-    The order's entries and the labels are checked by the kernels that read them.
+    The order's entries, the labels and the indices of a sparse X are checked by the kernels that
+    read them.
 
     Raises
     ------
@@ -334,11 +347,13 @@ def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
         As :func:`check_array`, or if the shapes do not fit the plan and the workspace.
     """
     X, plan, batch_size = data.X, ws.plan, data.batch_size
-    if not isinstance(X, np.ndarray) or X.dtype not in _FEATURE_TYPES:
+    if isinstance(X, CSR):
+        check_stored(X)
+    elif not isinstance(X, np.ndarray) or X.dtype not in _FEATURE_TYPES:
         raise TypeError(f"X must be an array of one of {[t.name for t in FEATURE_TYPES]}")
     if X.ndim != 2 or X.shape[1] != plan.n_inputs:
         raise ValueError(f"X has the shape {X.shape}, but the plan reads {plan.n_inputs} columns")
-    if not X.flags.c_contiguous or not X.flags.aligned:
+    if isinstance(X, np.ndarray) and not (X.flags.c_contiguous and X.flags.aligned):
         raise ValueError("X must be contiguous and aligned")
     n = data.n_rows
     if not batch_size >= 1 or (batch_size > ws.capacity and n > ws.capacity):
@@ -361,6 +376,26 @@ def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
         check_array(data.Y, "Y", ws.params.dtype, n * plan.n_outputs)
     if data.weights is not None:
         check_array(data.weights, "weights", _FLOAT64, n)
+
+
+def check_stored(X: CSR) -> None:
+    """Check the arrays of a sparse X, but not what they hold.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check_array`.
+    """
+    values, indices, indptr = X.values, X.indices, X.indptr
+    if not isinstance(values, np.ndarray) or values.dtype not in STORED_TYPES:
+        raise TypeError(f"the values of X must be one of {[t.name for t in STORED_TYPES]}")
+    if not isinstance(indices, np.ndarray) or indices.dtype not in INDEX_TYPES:
+        raise TypeError(f"the indices of X must be one of {[t.name for t in INDEX_TYPES]}")
+    check_array(values, "the values of X", values.dtype, 0)
+    check_array(indices, "the indices of X", indices.dtype, 0)
+    check_array(indptr, "indptr of X", indices.dtype, 2)
+    if any(array.ndim != 1 for array in (values, indices, indptr)):
+        raise ValueError("the arrays of a sparse X must have one dimension")
 
 
 def check_pieces(ws, data) -> None:

@@ -20,6 +20,7 @@ from .. import random
 from ..errors import EngineError
 from ..tables import CALL, CALL_FIELDS, CONTEXT, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, threads
+from .csr import CSR
 from .program import GUESS, Program, Task, Variant, calls_of
 from .user_loss import UserLoss
 from .workspace import Data, Steps
@@ -77,7 +78,7 @@ class CompiledEngine:
             out, "out", ws.params.dtype, data.n_rows * ws.plan.n_outputs, written=True
         )
         offset = layout.output if function == "output" else layout.logits
-        variant = Variant(Task.PREDICT, _gathers(ws, data), function=function)
+        variant = self._variant(Task.PREDICT, ws, data)._replace(function=function)
         bound = self._drive(ws, variant, data, first, last, _Arrays(out=out, output=offset))
         if few is None and variant.features is None:
             program = bound.programs[variant]
@@ -122,7 +123,11 @@ class CompiledEngine:
 
     @staticmethod
     def _variant(task: Task, ws, data) -> Variant:
-        return Variant(task, _gathers(ws, data), data.weights is not None, data.metric)
+        gathers = _gathers(ws, data)
+        indices = data.X.indices.dtype if isinstance(data.X, CSR) else None
+        if task is Task.PREDICT:
+            return Variant(task, gathers, indices=indices)
+        return Variant(task, gathers, data.weights is not None, data.metric, indices=indices)
 
     def _drive(self, ws, variant: Variant, data, first: int, last: int, arrays: _Arrays) -> _Bound:
         """Fill the context and run a program; afterwards the status is OK or NOT_FINITE.
@@ -152,7 +157,7 @@ class CompiledEngine:
         context = bound.context
         context.begin_call(
             _address(hyper), 0 if hyper is None else hyper.shape[1], _address(results),
-            _address(data.X), _address(data.Y), _address(data.labels), _address(data.weights),
+            *_addresses(data.X), _address(data.Y), _address(data.labels), _address(data.weights),
             _address(data.order), _address(arrays.out),
             ws.layout.logits if arrays.output == NONE else arrays.output,
             len(data.X), n_rows, epoch_rows, data.batch_size, int(variant.features is not None),
@@ -252,7 +257,8 @@ class CompiledEngine:
             batch=ws.batch, scratch=ws.scratch, row_loss=ws.row_loss,
             row_correct=ws.row_correct, ran=ws.ran, ran_on=ws.ran_on,
             n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
-            mean=int(ws.plan.mean), penalty_is_row=int(ws.plan.penalty_is_row), one=_ones[dtype], zeros=_zeros[dtype],
+            mean=int(ws.plan.mean), penalty_is_row=int(ws.plan.penalty_is_row),
+            one=_ones[dtype], zeros=_zeros[dtype],
             product=self.address("product", dtype), transpose=self.address("transpose", dtype),
             product_upper=self.address("product_upper", dtype) if n_matrices else 0,
             walk=self.address("walk", dtype),
@@ -289,9 +295,13 @@ class CompiledEngine:
 
 def _gathers(ws, data) -> np.dtype | None:
     """The dtype of X if batches are gathered, or None if they are read in place."""
-    if data.order is None and data.X.dtype == ws.params.dtype and data.scale == 1:
+    X = data.X
+    if (
+        data.order is None and data.scale == 1 and X.dtype == ws.params.dtype
+        and not isinstance(X, CSR)
+    ):  # fmt: skip
         return None
-    return data.X.dtype
+    return X.dtype
 
 
 # -- objects that a workspace stores --------------------------------------------------------------
@@ -362,7 +372,7 @@ class _FewRows:
         self._X = np.zeros((_FEW_ROWS, ws.plan.n_inputs), dtype)
         self._out = np.zeros((_FEW_ROWS, ws.plan.n_outputs), dtype)
         self._context = context
-        self._arrays = _address(self._X), 0, 0, 0, 0, _address(self._out), output
+        self._arrays = *_addresses(self._X), 0, 0, 0, 0, _address(self._out), output
         self._max_rows = sum(program.work(m) < GUESS for m in range(1, _FEW_ROWS + 1))
         table = program.address(1, 1)
         self._drive = functools.partial(
@@ -374,6 +384,8 @@ class _FewRows:
         """Whether the rows are few enough, need no conversion, and match the plan."""
         X = data.X
         if data.scale != 1 or data.order is not None or len(X) > data.batch_size:
+            return False
+        if isinstance(X, CSR):
             return False
         arrays = X.shape, out.shape, X.dtype, out.dtype
         if arrays == self._known:
@@ -409,6 +421,14 @@ def _address(array: np.ndarray | None) -> int:
         return array.ctypes.data
 
 
+def _addresses(X: np.ndarray | CSR) -> tuple[int, int, int, int]:
+    """The fields X, indices, indptr and n_stored of a context."""
+    if isinstance(X, CSR):
+        n_stored = min(len(X.values), len(X.indices))
+        return _address(X.values), _address(X.indices), _address(X.indptr), n_stored
+    return _address(X), 0, 0, 0
+
+
 def _signed(seed: int) -> int:
     """An unsigned 64-bit seed as the signed integer with the same bits."""
     return seed - (1 << 64) if seed >= 1 << 63 else seed
@@ -416,7 +436,10 @@ def _signed(seed: int) -> int:
 
 def _error_message(engine: str, status: int, task: Task) -> str:
     if status == Status.BAD_INDEX:
-        return f"a label or an entry of the order is out of range (engine {engine}, {task.value})"
+        return (
+            "a label, an entry of the order or an index of a sparse X is out of range (engine "
+            f"{engine}, {task.value})"
+        )
     return f"the {engine} engine stopped with status {status} in {task.value}"
 
 

@@ -88,6 +88,8 @@ class Variant(NamedTuple):
         What a forward pass stores.
     separate : bool
         Whether the pieces of a gradient are small batches of their own.
+    indices : dtype or None
+        The dtype of the indices of a sparse X.
     """
 
     task: Task
@@ -96,6 +98,7 @@ class Variant(NamedTuple):
     metric: str | None = None
     function: str | None = None
     separate: bool = False
+    indices: np.dtype | None = None
 
 
 def calls_of(ws, variant: Variant) -> Iterator[Call]:
@@ -110,8 +113,7 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
     gathered = table.value(table.gathered, plan.n_inputs)
     targets = table.value(table.targets, plan.n_outputs)
     if variant.features is not None:
-        cost = _GATHER * plan.n_inputs
-        yield Call(f"gather_{variant.features.name}", None, 0, 0.0, cost, writes=(gathered,))
+        yield _gather(variant, plan.n_inputs, gathered)
     if not table.training:
         for index in body:
             yield from homes[index].prepare(table, index)
@@ -146,6 +148,17 @@ def calls_of(ws, variant: Variant) -> Iterator[Call]:
             yield from filter(needs, homes[index].after_batch(table, index))
     if variant.task is Task.TRAIN:
         yield from _step(ws, homes)
+
+
+def _gather(variant: Variant, n_inputs: int, gathered: Access) -> Call:
+    """The call that makes a batch of rows of X."""
+    assert variant.features is not None
+    name, cost = f"gather_{variant.features.name}", _GATHER * n_inputs
+    if variant.indices is not None:
+        # Few elements are stored, whose number is not known here; the others are set to 0.
+        name = f"gather_sparse_{variant.features.name}_{variant.indices.name}"
+        cost = MOVE * n_inputs
+    return Call(name, None, 0, 0.0, cost, writes=(gathered,))
 
 
 def _step(ws, homes) -> Iterator[Call]:

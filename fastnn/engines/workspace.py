@@ -12,6 +12,7 @@ import numpy as np
 
 from ..ops.operation import Table
 from ..tables import GROUP, MOST_PARTS, PACK_BYTES, TEAM_STEP, TEAM_WORDS
+from .csr import CSR
 
 #: Row capacities are multiples of this, so that every buffer starts on a cache line.
 ROW_STEP = 16
@@ -173,12 +174,12 @@ class Workspace:
 class Data:
     """Rows to run on, checked.
 
-    X is (n, n_inputs), contiguous, of a type in FEATURE_TYPES; engines convert it row by row to
-    the network's dtype and multiply it by `scale`. The targets are int32 class numbers in
-    `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
+    X is (n, n_inputs), contiguous, of a type in FEATURE_TYPES, or in compressed rows; engines
+    convert it row by row to the network's dtype and multiply it by `scale`. The targets are int32
+    class numbers in `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
     """
 
-    X: np.ndarray
+    X: np.ndarray | CSR
     Y: np.ndarray | None = None
     labels: np.ndarray | None = None
     weights: np.ndarray | None = None  # (n,) float64, at least 0
@@ -194,7 +195,7 @@ class Data:
     def __post_init__(self):
         self.batch_size = self.batch_size or max(len(self.X), 1)
 
-    def among(self, X: np.ndarray, rows: np.ndarray) -> Data:
+    def among(self, X: np.ndarray | CSR, rows: np.ndarray) -> Data:
         """The same data where they are some rows of X, by their numbers in it."""
 
         def spread(array: np.ndarray | None) -> np.ndarray | None:
@@ -212,7 +213,9 @@ class Data:
 
     def features(self, rows, dtype) -> np.ndarray:
         """Some rows of X in the network's dtype, scaled."""
-        x = self.X[rows].astype(dtype, copy=False)
+        X = self.X
+        x = X.dense(rows) if isinstance(X, CSR) else X[rows]
+        x = x.astype(dtype, copy=False)
         return x if self.scale == 1 else x * dtype.type(self.scale)
 
     @property

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .. import engines
 from ..engines import threads
+from ..losses import LossFunction
 from ..model import Sequential
+from ..ops.loss import output_function
+from ..tables import Loss
+from ..targets import SIGNS, VALUES, probability_function
+from .fit_callbacks import FitCallbacks
+from .parameters import NestedParameters
 
 #: Types of the elements of X that are kept; all others become float64, as in scikit-learn.
 _FLOATS = (np.float64, np.float32)
 
+#: Losses that learn the numbers 0 and 1 of a class that applies or not; others learn signs.
+_NUMBERS = VALUES - {Loss.custom}
 
-class NetworkEstimator(BaseEstimator):
+#: Losses of classes that say for several outputs, one by one, whether each class applies.
+_BY_COLUMN = SIGNS - {Loss.binary_cross_entropy}
+
+
+class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
     """Base of the estimators; subclasses have the parameters `engine`, `n_threads` and `dtype`.
 
     Attributes
     ----------
     net_ : Sequential
         The network, after `fit`.
-    n_outputs_ : int
-        Outputs of the network.
+    n_features_in_ : int
+        Columns of X.
     """
 
     net_: Sequential
-    n_outputs_: int
     n_features_in_: int
+    engine: str | None
+    n_threads: int | None
+    dtype: str | None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -49,7 +64,7 @@ class NetworkEstimator(BaseEstimator):
                 stack.enter_context(threads.limited(self.n_threads))
             yield
 
-    def _float_types(self):
+    def _float_types(self) -> tuple[Any, ...]:
         """The types of X that a fit accepts, the one to convert others to first."""
         return _FLOATS if self.dtype is None else (np.dtype(self.dtype).type,)
 
@@ -67,32 +82,50 @@ class NetworkEstimator(BaseEstimator):
         return X, y
 
     def _rows(self, X):
-        """X of a prediction. A plain array needs none of scikit-learn's checks but the network's.
-
-        Those take longer than the prediction of a row.
-        """
-        plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.type in _FLOATS
-        if plain and X.shape[1] == self.n_features_in_ and len(X):
-            if "feature_names_in_" not in self.__dict__:
-                return X
-        return validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=False)
+        """X of a prediction, as scikit-learn's `validate_data` returns it."""
+        return validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, order="C", reset=False)
 
     def _outputs(self, X, function: str) -> np.ndarray:
-        """The network's "output" or "logits", or a function of these ("sigmoid", ...), (m, n)."""
-        if "net_" not in self.__dict__:
+        """The network's "output" or "logits", or a function of these ("sigmoid", ...), (m, n).
+
+        A plain array needs none of scikit-learn's checks but the network's, which take a tenth of
+        the time; what these refuse goes to scikit-learn's for the words of its errors.
+        """
+        own = self.__dict__
+        if "net_" not in own:
             check_is_fitted(self)
-        net, X = self.net_, self._rows(X)
-        if self.engine is None and self.n_threads is None:
-            return net._forward(X, net._loss, function)
+        net = self.net_
+        plain = type(X) is np.ndarray and X.dtype.type in _FLOATS and "feature_names_in_" not in own
+        if plain and self.engine is None and self.n_threads is None:
+            with contextlib.suppress(ValueError):
+                return net._forward(X, net._loss, function)
+        X = self._rows(X)
         with self._running():
             return net._forward(X, net._loss, function)
+
+    def _fitted_loss(self) -> LossFunction:
+        loss = self.net_._loss
+        assert loss is not None
+        return loss
+
+
+def _gives_probabilities(estimator) -> bool:
+    """Whether the loss is one of probabilities; else an AttributeError that names it."""
+    loss, n_outputs = estimator._loss_of_probabilities()
+    if loss is None or probability_function(loss, n_outputs) is not None:
+        return True
+    raise AttributeError(
+        f"probabilities need a cross entropy or the focal loss, but the loss is {loss.name}: use "
+        "predict, or another loss"
+    )
 
 
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """Base of the classifiers.
 
     The network is trained on the positions of the labels in ``classes_``, with one output for two
-    classes; on rows of 0 and 1, one output for each, if several labels may apply to a row.
+    classes or one for each; on rows of 0 and 1, one output for each column, if several labels may
+    apply to a row.
 
     Attributes
     ----------
@@ -109,14 +142,17 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         return tags
 
     def _learn_classes(self, y, classes=None) -> None:
-        """Set `classes_` and `n_outputs_` by the labels that y, or `classes`, holds.
+        """Set `classes_` by the labels that y, or `classes`, holds.
 
         Raises
         ------
         ValueError
             If they are no labels.
         """
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
+        if y.ndim == 1 and y.dtype.kind in "biuUS":
+            kind = "multiclass"  # without the time that it takes to say so
+        else:
+            kind = type_of_target(y, input_name="y", raise_unknown=True)
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
             raise ValueError(
                 f"Unknown label type: {kind}. {type(self).__name__} takes labels of classes, or "
@@ -125,13 +161,13 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         self._is_multilabel = kind == "multilabel-indicator"
         if self._is_multilabel:
             self.classes_ = np.arange(y.shape[1])
-            self.n_outputs_ = y.shape[1]
-            return
-        self.classes_ = np.unique(y if classes is None else classes)
-        self.n_outputs_ = 1 if len(self.classes_) <= 2 else len(self.classes_)
+        else:
+            self.classes_ = np.unique(y if classes is None else classes)
 
-    def _encoded(self, y) -> np.ndarray:
-        """Labels as their positions in `classes_` (m,), or rows of 0 and 1 (m, n_outputs).
+    def _encoded(self, y, loss: LossFunction | None = None) -> np.ndarray:
+        """Labels as their positions in `classes_` (m,), or rows of 0 and 1 (m, columns).
+
+        `loss` is what they are for: a hinge loss of several classes takes a column for each.
 
         Raises
         ------
@@ -141,10 +177,10 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         if self._is_multilabel:
             if hasattr(y, "toarray"):
                 y = y.toarray()
-            if y.ndim != 2 or y.shape[1] != self.n_outputs_:
+            if y.ndim != 2 or y.shape[1] != len(self.classes_):
                 raise ValueError(
-                    f"y has the shape {y.shape}, but the first fit had {self.n_outputs_} columns "
-                    "of 0 and 1"
+                    f"y has the shape {y.shape}, but the first fit had {len(self.classes_)} "
+                    "columns of 0 and 1"
                 )
             return y
         if y.ndim != 1:
@@ -156,16 +192,21 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
                 f"'y' has {np.unique(y)}."
             )
+        if loss is not None and loss.code in _BY_COLUMN and len(self.classes_) > 2:
+            return (np.arange(len(self.classes_)) == positions[:, None]).astype(np.float64)
         return positions
 
     def _decoded(self, logits: np.ndarray) -> np.ndarray:
         """What the logits predict: labels, or rows of 0 and 1."""
-        if self._is_multilabel:
-            return (logits > 0).astype(np.int64)
-        if logits.shape[1] > 1:
+        several = logits.shape[1] > 1
+        if several and not self._is_multilabel:
             return self.classes_[logits.argmax(axis=1)]
-        best = (logits[:, 0] > 0).astype(np.int64)
-        return self.classes_[best if len(self.classes_) == 2 else np.zeros_like(best)]
+        applies = logits > (0.5 if self._fitted_loss().code in _NUMBERS else 0.0)
+        if self._is_multilabel:
+            return applies.astype(np.int64)
+        if len(self.classes_) == 1:
+            return np.repeat(self.classes_, len(logits))
+        return self.classes_[applies[:, 0].view(np.int8)]
 
     def predict(self, X) -> np.ndarray:
         """The classes.
@@ -178,11 +219,25 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             Labels, or rows of 0 and 1 if several labels may apply to a row.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            Before `fit`, or if X does not fit.
         """
         return self._decoded(self._outputs(X, "logits"))
 
+    def _loss_of_probabilities(self) -> tuple[LossFunction | None, int]:
+        """The loss, if it is known, and the number of outputs."""
+        net = self.__dict__.get("net_")
+        return (None, 1) if net is None else (net._loss, net.n_outputs)
+
+    @available_if(_gives_probabilities)
     def predict_proba(self, X) -> np.ndarray:
         """The probability of each class.
+
+        It exists for the cross entropies and the focal loss. Where each class has been learned
+        against all others, the rows are divided by their sums.
 
         Parameters
         ----------
@@ -192,12 +247,24 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         -------
         ndarray of shape (n_samples, n_classes)
             With the columns in the order of ``classes_``.
-        """
-        p = self._outputs(X, "softmax" if self.n_outputs_ > 1 and not self._is_multilabel else "sigmoid")
-        if p.shape[1] > 1:
-            return p
-        return np.concatenate([1 - p, p], axis=1)
 
+        Raises
+        ------
+        NotFittedError, ValueError
+            Before `fit`, or if X does not fit.
+        """
+        if "net_" not in self.__dict__:
+            check_is_fitted(self)
+        function = probability_function(self._fitted_loss(), self.net_.n_outputs)
+        assert function is not None
+        p = self._outputs(X, function)
+        if self._is_multilabel:
+            return p if p.shape[1] > 1 else np.concatenate([1 - p, p], axis=1)
+        if p.shape[1] == 1:
+            return np.concatenate([1 - p, p], axis=1)
+        return p / p.sum(axis=1, keepdims=True) if function == "sigmoid" else p
+
+    @available_if(_gives_probabilities)
     def predict_log_proba(self, X) -> np.ndarray:
         """The logarithm of :meth:`predict_proba`.
 
@@ -208,6 +275,11 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            Before `fit`, or if X does not fit.
         """
         p = self.predict_proba(X)
         with np.errstate(divide="ignore"):
@@ -227,19 +299,21 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Several quantiles are columns. For ``gaussian_nll`` the means.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            Before `fit`, or if X does not fit.
         """
-        values = self._outputs(X, self._output_function)
+        if "net_" not in self.__dict__:
+            check_is_fitted(self)
+        loss = self._fitted_loss()
+        values = self._outputs(X, output_function(loss.code, self.net_.n_outputs) or "output")
+        return self._shaped(values, loss)
+
+    def _shaped(self, values: np.ndarray, loss: LossFunction) -> np.ndarray:
+        """Outputs of the network in the form of y."""
+        if loss.code == Loss.gaussian_nll:
+            values = values[:, : values.shape[1] // 2]
         return values[:, 0] if values.shape[1] == 1 else values
-
-    @property
-    def _output_function(self) -> str:
-        """What the loss makes of the logits: "exp" for poisson."""
-        from ..ops.loss import output_function
-
-        loss = self.net_._loss
-        return (output_function(loss.code, self.n_outputs_) if loss is not None else None) or "logits"
-
-
-def warn(message: str, category=UserWarning) -> None:
-    """A warning that points at the line that called `fit`."""
-    warnings.warn(message, category, stacklevel=4)

@@ -4,6 +4,8 @@ enum {
     CACHE_LINE = 64,
     PREFETCHED_BATCH = 1 << 17, /* bytes of a batch that stays in L2 until it is gathered */
     PREFETCHED_ROW = 256,       /* bytes of a row of X from which on its prefetch pays */
+    PREFETCHED_STORED = 256,    /* stored elements of a sparse row that are prefetched */
+    STORED_AHEAD = 8,           /* rows between the prefetch of a sparse row and its gather */
 };
 
 /* Prefetch into L2 the row of X, of `size` bytes, that row i of the next batch is.
@@ -89,6 +91,65 @@ GATHER(int32, int32_t, CONVERT_EACH, ITSELF)
 GATHER(uint64, uint64_t, CONVERT_EACH, ITSELF)
 GATHER(int64, int64_t, CONVERT_EACH, ITSELF)
 
+/* Prefetch into L2 the cache lines of `size` bytes. */
+INLINE void prefetch_range(const void *begin, int64_t size)
+{
+    for (int64_t at = 0; at < size; at += CACHE_LINE)
+        __builtin_prefetch((const char *)begin + at, 0, 2);
+    __builtin_prefetch((const char *)begin + size - 1, 0, 2); /* it may begin within a line */
+}
+
+/* input[i] = scale X[order[start + i]] for the rows i of the batch of a sparse X: all of a row
+   becomes scale 0, then its stored values are put in their columns; split by rows.
+
+   + 0 makes a stored -0 what it is in a dense matrix, to whose zeros it is added. */
+#define GATHER_SPARSE(name, type, index_type)                                                     \
+    /* Prefetch what is stored of row i of the batch or, beyond its end, of the next one; rows in \
+       random order are cache misses, of which each is two here, one after the other. */          \
+    INLINE void prefetch_stored_##name(const struct context *ctx, int64_t i)                      \
+    {                                                                                             \
+        if (!ctx->order || ctx->start + i + STORED_AHEAD >= ctx->n_rows) return;                  \
+        const index_type *indptr = (const index_type *)ctx->indptr;                               \
+        const int64_t sample = sample_of(ctx, i), later = sample_of(ctx, i + STORED_AHEAD);       \
+        if (sample < 0 || later < 0) return;                                                      \
+        __builtin_prefetch(indptr + later, 0, 2);                                                 \
+        const int64_t begin = indptr[sample];                                                     \
+        const int64_t count = smaller_of(indptr[sample + 1] - begin, PREFETCHED_STORED);          \
+        prefetch_range((const type *)ctx->X + begin, count * (int64_t)sizeof(type));              \
+        prefetch_range((const index_type *)ctx->indices + begin,                                  \
+                       count * (int64_t)sizeof(index_type));                                      \
+    }                                                                                             \
+                                                                                                  \
+    static int64_t gather_sparse_##name(struct context *ctx, int64_t part, int64_t parts)         \
+    {                                                                                             \
+        const int64_t n = ctx->n_inputs;                                                          \
+        const struct range mine = rows_of_part(ctx, part, parts);                                 \
+        const real factor = (real)ctx->input_scale, zero = factor * 0;                            \
+        const type *restrict values = (const type *)ctx->X;                                       \
+        const index_type *restrict indices = (const index_type *)ctx->indices;                    \
+        const index_type *restrict indptr = (const index_type *)ctx->indptr;                      \
+        for (int64_t i = mine.begin; i < mine.end; i++) {                                         \
+            const int64_t sample = sample_of(ctx, i);                                             \
+            if (sample < 0) return STATUS_BAD_INDEX;                                              \
+            const int64_t begin = indptr[sample], end = indptr[sample + 1];                       \
+            if (begin < 0 || begin > end || end > ctx->n_stored) return STATUS_BAD_INDEX;         \
+            prefetch_stored_##name(ctx, i + STORED_AHEAD);                                        \
+            real *restrict y = (real *)ctx->input + i * n;                                        \
+            FOR_VECTORS(j, some, n, put(y + j, set(zero), some););                                \
+            for (int64_t k = begin; k < end; k++) {                                               \
+                const int64_t column = indices[k];                                                \
+                if (column < 0 || column >= n) return STATUS_BAD_INDEX;                           \
+                y[column] = factor * (real)(values[k] + 0);                                       \
+            }                                                                                     \
+        }                                                                                         \
+        return STATUS_OK;                                                                         \
+    }
+
+GATHER_SPARSE(float32_int32, float, int32_t)
+GATHER_SPARSE(float32_int64, float, int64_t)
+GATHER_SPARSE(float64_int32, double, int32_t)
+GATHER_SPARSE(float64_int64, double, int64_t)
+
 /* targets[i] = Y[order[start + i]], or the one-hot code of the label; split by rows.
 
    A single output takes the labels 0 and 1 as they are. */
@@ -116,7 +177,7 @@ static int64_t gather_targets(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* Unless the batch is a piece: weight_sum and scale, in every thread's context. */
+/* Unless the batch is a piece: weight_sum and the scales, in every thread's context. */
 static int64_t sum_weights(struct context *ctx, int64_t thread, int64_t threads)
 {
     (void)thread, (void)threads;
@@ -129,6 +190,7 @@ static int64_t sum_weights(struct context *ctx, int64_t thread, int64_t threads)
     }
     ctx->weight_sum = weight_sum;
     if (ctx->mean) ctx->scale = weight_sum > 0.0 ? 1.0 / weight_sum : 0.0;
+    if (ctx->penalty_is_row) ctx->penalty_scale = ctx->scale;
     return STATUS_OK;
 }
 
@@ -262,6 +324,10 @@ static int64_t mark_correct_by_sign(struct context *ctx, int64_t part, int64_t p
     SYMBOL(gather_int32)                                                                          \
     SYMBOL(gather_uint64)                                                                         \
     SYMBOL(gather_int64)                                                                          \
+    SYMBOL(gather_sparse_float32_int32)                                                           \
+    SYMBOL(gather_sparse_float32_int64)                                                           \
+    SYMBOL(gather_sparse_float64_int32)                                                           \
+    SYMBOL(gather_sparse_float64_int64)                                                           \
     SYMBOL(gather_targets)                                                                        \
     SYMBOL(sum_weights)                                                                           \
     SYMBOL(store_output)                                                                          \

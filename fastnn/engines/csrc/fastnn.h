@@ -132,7 +132,11 @@ struct group {
     FIELD(const double *, hyper)   /* (hyper_columns,) of this step, or NULL */                   \
     FIELD(int64_t, hyper_columns)                                                                 \
     FIELD(double *, result)        /* (2,) of this batch: sum of losses, n_correct */             \
-    FIELD(const void *, X)         /* (n_samples, n_inputs), of one of the feature types */       \
+    FIELD(const void *, X)         /* (n_samples, n_inputs), of one of the feature types; */      \
+                                   /* of a sparse X the stored values */                          \
+    FIELD(const void *, indices)   /* (n_stored,) the column of each stored value, or NULL */     \
+    FIELD(const void *, indptr)    /* (n_samples + 1,) where the rows begin there, or NULL */     \
+    FIELD(int64_t, n_stored)       /* stored values of a sparse X */                              \
     FIELD(const void *, Y)         /* (n_samples, n_outputs), or NULL */                          \
     FIELD(const int32_t *, labels) /* (n_samples,), or NULL */                                    \
     FIELD(const double *, weights) /* (n_samples,) weights of the rows, or NULL */                \

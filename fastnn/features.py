@@ -1,0 +1,153 @@
+"""Check X, and convert it to the array that engines read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from .checks import is_finite
+from .engines.csr import CSR
+from .errors import ShapeError
+from .sparse import compressed_rows, is_sparse
+from .tables import FEATURE_TYPES, STORED_TYPES
+
+#: Elements. A smaller X is converted as a whole, which saves compiling a kernel.
+_SMALL = 1 << 17
+
+
+def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray | CSR:
+    """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
+
+    It is copied only if it is small, not contiguous or aligned, or of a type that engines do not
+    read. A sparse matrix stays one unless the dense one is small.
+
+    Raises
+    ------
+    ShapeError
+        If it is not a matrix, is empty, or has the wrong number of columns.
+    TypeError
+        If its elements are not real numbers.
+    ValueError
+        If it contains NaN or infinity, or numbers too large for the dtype.
+    """
+    sparse = is_sparse(X)
+    array = X if sparse or isinstance(X, CSR) else dense_array(X, what)
+    _check_shape(array, n_inputs, what)
+    if sparse:
+        array = compressed_rows(X, what)
+    if isinstance(array, CSR):
+        if array.size > _SMALL:
+            return _stored_values(array, dtype, what)
+        array = array.dense(slice(None))
+    if array.size <= _SMALL or array.dtype not in FEATURE_TYPES or array.dtype == dtype:
+        return real_array(array, dtype, what)
+    array = _contiguous(array)
+    if array.dtype.kind == "f" and not _are_within(array, dtype):
+        raise _not_finite(array, dtype, what)
+    return array
+
+
+def _check_shape(array, n_inputs: int | None, what: str) -> None:
+    """Refuse what is no matrix with at least one row and the right number of columns."""
+    if array.ndim != 2:
+        hint = ""
+        if array.ndim == 1:
+            hint = "; for one row use X.reshape(1, -1), for one feature X.reshape(-1, 1)"
+        raise ShapeError(f"{what} must be a matrix (rows, features), not {array.ndim}-D{hint}")
+    if n_inputs is not None and array.shape[1] != n_inputs:
+        raise ShapeError(f"{what} has {array.shape[1]} features, but the network takes {n_inputs}")
+    if 0 in array.shape:
+        raise ShapeError(f"{what} is empty: its shape is {array.shape}")
+
+
+def _are_within(array: np.ndarray, dtype) -> bool:
+    """Whether all elements are finite, and not too large for the dtype; without a copy."""
+    least, most = array.min(), array.max()
+    limit = min(np.finfo(dtype).max, np.finfo(array.dtype).max)
+    return bool(-limit <= least and most <= limit)
+
+
+def _stored_values(X: CSR, dtype, what: str) -> CSR:
+    """A sparse matrix with values of a type that engines read: converted if they are few."""
+    values = X.values
+    if values.size <= _SMALL or values.dtype not in STORED_TYPES or values.dtype == dtype:
+        values = _as_real(values, dtype, what)
+        finite = is_finite(values)
+    else:
+        finite = _are_within(values, dtype)
+    if not finite:
+        with np.errstate(over="ignore", under="ignore"):
+            first = int(np.isfinite(X.values.astype(dtype)).argmin())
+        row = int(np.searchsorted(X.indptr, first, side="right")) - 1
+        raise _not_finite_at(X.values[first], f"{row}, {X.indices[first]}", dtype, what)
+    return X if values is X.values else replace(X, values=values)
+
+
+def are_array(X) -> bool:
+    """Whether an object is an array, a data frame or the like, as a whole."""
+    return any(hasattr(X, name) for name in ("__array__", "__array_interface__", "toarray"))
+
+
+def dense_array(values, what: str) -> np.ndarray:
+    if type(values) is np.ndarray:
+        return values
+    if hasattr(values, "toarray"):
+        raise TypeError(
+            f"{what} is a sparse matrix: only X may be one, of SciPy; use {what}.toarray()"
+        )
+    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
+        raise ValueError(f"{what} is a masked array with masked elements: fill or drop them first")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"{what} is not a rectangular array: {error}") from None
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """The array if it is contiguous and aligned, or a copy."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.aligned else array.copy()
+
+
+def real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
+    result = _as_real(array, dtype, what)
+    if is_finite(result):
+        return result
+    raise _not_finite(array, dtype, what)
+
+
+def _as_real(array: np.ndarray, dtype, what: str) -> np.ndarray:
+    """The array, or a copy, contiguous and in the dtype, whose elements may not be finite."""
+    if array.dtype.kind not in "biufO":
+        raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
+    try:
+        if array.dtype == dtype:
+            return _contiguous(array)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.ascontiguousarray(array, dtype=dtype)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{what} must hold real numbers, but an element cannot be converted to one"
+        ) from None
+
+
+def _not_finite(array: np.ndarray, dtype, what: str) -> ValueError:
+    """The error that names the first element which is not finite in `dtype`."""
+    step = max(1, _SMALL // max(1, array[:1].size))  # the array may be larger than memory
+    with np.errstate(over="ignore", under="ignore"):
+        first, part = next(
+            (first, ~np.isfinite(array[first : first + step].astype(dtype)))
+            for first in range(0, len(array), step)
+            if not np.isfinite(array[first : first + step].astype(dtype)).all()
+        )
+    bad = np.argwhere(part)[0]
+    bad[0] += first
+    return _not_finite_at(array[tuple(bad)], ", ".join(map(str, bad)), dtype, what)
+
+
+def _not_finite_at(value, place: str, dtype, what: str) -> ValueError:
+    place = f"{what}[{place}] is {value}"
+    if not isinstance(value, np.integer | np.bool_) and not np.isfinite(float(value)):
+        return ValueError(f"{place}: replace or drop NaN and infinity first")
+    return ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")
