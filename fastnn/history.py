@@ -11,7 +11,8 @@ class History(Mapping):
     Keys are ``loss``, ``lr`` (of the epoch's last step), ``seconds`` and, where they apply,
     ``accuracy``, ``val_loss``, ``val_accuracy``, those of metrics such as ``val_f1``, and the same
     for averaged weights, ``average_val_loss`` and so on (before there is an average they are those
-    of the weights). Training loss and accuracy are those of each minibatch before its step.
+    of the weights). Training loss and accuracy are those of each minibatch before its step. Short
+    epochs that run in one call of the engine share its seconds equally.
 
     Attributes
     ----------

@@ -236,6 +236,7 @@ class _Job:
                 net._epochs = weakref.ref(self._epochs)
             assert self.training is not None
             history, advance = self.training.history, self._epochs.advance
+            self.training.unwatched_until = until
             while history.n_epochs < until:
                 advance()
         except StopIteration:

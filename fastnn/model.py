@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import threading
 import weakref
 from typing import Self
@@ -269,6 +270,7 @@ class Sequential(Inference):
         """
         arguments = locals()
         epochs_of_fit = self._start(**{k: v for k, v in arguments.items() if k != "self"})
+        epochs_of_fit.training.unwatched_until = math.inf
         try:
             for _ in epochs_of_fit:
                 pass

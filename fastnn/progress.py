@@ -88,6 +88,11 @@ class ProgressBar:
         self._began = self._shown = 0.0
         self._pace = _Pace()
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a line."""
+        return self._make is not None
+
     def __enter__(self) -> ProgressBar:
         self._listen()
         return self

@@ -342,6 +342,9 @@ class StreamTraining(Training):
         self._must_know_last = isinstance(average, SWA)
         self._weight, self._n_rows_done = 0.0, 0
 
+    #: Every step reads an item of the user's.
+    _may_run_together = False
+
     def _set_length(self) -> None:
         self.n_epochs, self.n_steps = self.settings.length(self._source.n_batches)
 

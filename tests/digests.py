@@ -185,8 +185,12 @@ def train(name: str, dtype: str) -> Sequential:
 
 
 def digest(name: str, dtype: str) -> str:
+    """The digest of a network of the list."""
+    return digest_of(train(name, dtype))
+
+
+def digest_of(net: Sequential) -> str:
     """SHA-256 of the trained parameters and running statistics in little-endian bytes."""
-    net = train(name, dtype)
     found = np.concatenate([net.flat_params, net.training_state.state])
     assert np.isfinite(found).all()
     return hashlib.sha256(found.astype(found.dtype.newbyteorder("<")).tobytes()).hexdigest()

@@ -98,11 +98,11 @@ def train_all(side):
         for name in digests.NETWORKS:
             for dtype in ("float32", "float64"):
                 net = digests.train(name, dtype)
+                found = digests.digest_of(net)
+                assert found == wanted[f"{name}, {dtype}"], (name, dtype)
                 X = np.zeros((5, net.n_inputs), net.dtype)
                 for outputs in (net.logits(X), net.predict(X)):
                     assert np.isfinite(np.asarray(outputs, float)).all()
-                found = digests.digest(name, dtype)
-                assert found == wanted[f"{name}, {dtype}"], (name, dtype)
                 _kept.clear()
         train_on_sparse_rows()
         _kept.clear()

@@ -15,7 +15,7 @@ enum {
    way. */
 INLINE void prefetch_next_row(const struct context *ctx, int64_t i, int64_t size)
 {
-    const int64_t next = ctx->start + ctx->batch_size + i;
+    const int64_t next = ctx->start + ctx->m + i;
     if (!ctx->order || next >= ctx->n_rows) return;
     const int64_t sample = ctx->order[next];
     if (sample < 0 || sample >= ctx->n_samples) return;

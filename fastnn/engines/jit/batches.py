@@ -34,7 +34,7 @@ def prefetch_next_row(ctx, i, size):
     row before it sees a stream. For short rows this is no use: their misses fall together either
     way.
     """
-    following = ctx.start + ctx.batch_size + i
+    following = ctx.start + ctx.m + i
     if ctx.order and following < ctx.n_rows:
         sample = integers(ctx, ctx.order)[following]
         if 0 <= sample < ctx.n_samples:
