@@ -37,6 +37,7 @@ LABELS = {
     | {Loss.mse, Loss.sse, Loss.squared_error, Loss.binary_cross_entropy, Loss.custom},
 }
 
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """The form of a fit's targets, in which predictions are returned.
