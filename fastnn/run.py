@@ -34,8 +34,7 @@ CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 #: Multiply-adds of the first call of a bulk prediction, before it is known how long chunks take.
 _FIRST_WORK = 1 << 30
 
-#: Batches and products of rows with parameters that take a second, before it is known: few, since
-#: the first call of a fit may be in Python.
+#: Batches, and products of rows with parameters, in a second before it is known: few enough.
 _FIRST_PACE, _FIRST_PRODUCTS = 640, 6e8
 
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
@@ -55,16 +54,12 @@ class Slices:
     """
 
     def __init__(self, size: int = 1):
-        self._size = size
-
-    def batches_in(self, seconds: float) -> int:
-        """Batches that should take so long."""
-        return int(self._size * seconds / SLICE_SECONDS)
+        self.size = size
 
     def note(self, batches: int, seconds: float) -> None:
         """Remember how long some batches took."""
         wanted = batches * SLICE_SECONDS / max(seconds, 1e-9)
-        self._size = int(max(1, min(wanted, max(8 * batches, self._size))))
+        self.size = int(max(1, min(wanted, max(8 * batches, self.size))))
 
     def of(
         self, end: int, first: int = 0, next_cut: Callable[[int], int] | None = None
@@ -74,14 +69,13 @@ class Slices:
         ``next_cut(first)`` is the number at which a range from `first` on must end, at the latest.
         """
         while first < end:
-            last = min(first + self._size, end)
+            last = min(first + self.size, end)
             if next_cut is not None:
                 last = min(last, next_cut(first))
             began = time.perf_counter()
             yield first, last
-            seconds = time.perf_counter() - began
+            self.note(last - first, time.perf_counter() - began)
             interrupts.check()
-            self.note(last - first, seconds)
             first = last
 
 
@@ -98,7 +92,7 @@ def _first_chunks(ws: Workspace, data: Data) -> int:
 
 
 def _first_batches(ws: Workspace) -> int:
-    """Batches in the first call of a fit: at most some hundredths of a second of work."""
+    """Batches in the first call of a fit."""
     pace = min(_FIRST_PACE, _FIRST_PRODUCTS / max(1, ws.plan.n_params * ws.rows))
     return max(1, int(pace * SLICE_SECONDS)) if ws.plan.user_loss is None else 1
 

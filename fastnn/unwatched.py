@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import run
 from .engines.workspace import Steps
 from .random import Stream
 from .scheduling import follows_schedule
@@ -61,7 +62,7 @@ def count(training: Training) -> int:
         left = min(left, (training.n_steps - training.step) // fit.data.n_batches)
     if left < 2:
         return 0
-    batches = fit.pace.batches_in(_SECONDS)
+    batches = fit.pace.size * _SECONDS / run.SLICE_SECONDS
     return int(min(left, batches // fit.data.n_batches, _ROWS // fit.data.n_rows))
 
 
