@@ -14,7 +14,8 @@ MODULES = [
     "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
     "schedules.plateau", "stochastic", "best_model", "callbacks", "early_stopping", "history",
-    "loggers", "progress", "estimators.sequential",
+    "loggers", "progress", "estimators.sequential", "estimators.mlp_classifier",
+    "estimators.mlp_regressor", "network",
 ]  # fmt: skip
 
 

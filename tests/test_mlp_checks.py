@@ -22,10 +22,10 @@ ESTIMATORS = [
 #: has no decision_function, as scikit-learn's MLP has none.
 SKIPPED = {
     "check_array_api_input": "SCIPY_ARRAY_API",
-    "check_class_weight_classifiers": "pandas",
-    "check_dataframe_column_names_consistency": "pandas",
+    "check_sample_weights_pandas_series": "pandas",
+    "check_classifier_data_not_an_array": "pandas",
+    "check_regressor_data_not_an_array": "pandas",
     "check_classifiers_multilabel_output_format_decision_function": "decision_function",
-    "check_estimators_pandas": "pandas",
 }
 
 
