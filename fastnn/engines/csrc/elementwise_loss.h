@@ -19,26 +19,6 @@ static void squares_of_rows(double *sums, const real *x, int64_t rows, int64_t n
         for (int64_t i = 0; i < rows; i++) sums[i] = dot_of(x + i * n, x + i * n, n);
 }
 
-/* Multiply the losses of some rows by share weight, and their da by share weight scale. */
-static void weigh_rows(const struct context *ctx, int64_t first, int64_t rows, double share)
-{
-    const int64_t n = ctx->op->n_in;
-    real *da = buffer(ctx, ctx->op->dx) + first * n;
-    double *loss = ctx->row_loss + first;
-    if (!ctx->weights) {
-        const vec factor = set((real)(ctx->scale * share));
-        for (int64_t i = 0; i < rows; i++) loss[i] = loss[i] * share;
-        FOR_VECTORS(j, some, rows * n, put(da + j, factor * take(da + j, some), some););
-        return;
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        const double weight = share * weight_of(ctx, first + i);
-        const vec factor = set((real)(ctx->scale * weight));
-        loss[i] = loss[i] * weight;
-        FOR_VECTORS(j, some, n, put(da + i * n + j, factor * take(da + i * n + j, some), some););
-    }
-}
-
 /* A head whose row's loss is the sum over outputs of loss_of(x, t, c), or of its square where sums
    are squares_of_rows; c is the loss's argument. derivative_of is the derivative by x. DIVISOR is
    that of the sum and its derivative. */
@@ -58,7 +38,7 @@ static void weigh_rows(const struct context *ctx, int64_t first, int64_t rows, d
         sums(ctx->row_loss + first, da, rows, n);                                                 \
         FOR_VECTORS(j, some, rows * n,                                                            \
                     put(da + j, derivative_of(take(x + j, some), take(t + j, some), c), some););  \
-        weigh_rows(ctx, first, rows, 1.0 / (double)(DIVISOR));                                    \
+        weigh_rows(ctx, first, rows, 1.0 / (double)(DIVISOR), 1.0 / (double)(DIVISOR));           \
     }                                                                                             \
     HEAD(name, name##_of_rows)
 
@@ -138,7 +118,7 @@ static void quantiles_of_rows(const struct context *ctx, int64_t part, int64_t f
         }
         if (!derives) sums_of_rows(ctx->row_loss + first, da, rows, n);
     }
-    weigh_rows(ctx, first, rows, 1.0 / (double)n);
+    weigh_rows(ctx, first, rows, 1.0 / (double)n, 1.0 / (double)n);
 }
 
 HEAD(quantiles, quantiles_of_rows)

@@ -14,7 +14,7 @@ static void poisson_of_rows(const struct context *ctx, int64_t part, int64_t fir
     for (int64_t i = 0; i < rows; i++)
         loss[i] = sum_of(da + i * n, n) - dot_of(t + i * n, z + i * n, n);
     FOR_VECTORS(j, some, rows * n, put(da + j, take(da + j, some) - take(t + j, some), some););
-    weigh_rows(ctx, first, rows, 1.0);
+    weigh_rows(ctx, first, rows, 1.0, 1.0);
 }
 
 HEAD(poisson, poisson_of_rows)
@@ -44,7 +44,7 @@ static void gaussian_nll_of_rows(const struct context *ctx, int64_t part, int64_
         loss[i] = 0.5 * ((double)c * log_2_pi + sum_of(m + c, c) + sum_of(ds, c));
         FOR_VECTORS(j, some, c, put(ds + j, half - half * take(ds + j, some), some););
     }
-    weigh_rows(ctx, first, rows, 1.0);
+    weigh_rows(ctx, first, rows, 1.0, 1.0);
 }
 
 HEAD(gaussian_nll, gaussian_nll_of_rows)
@@ -72,7 +72,7 @@ static void focal_binary_of_rows(const struct context *ctx, int64_t part, int64_
                 put(losses + j, power * log_p, some);
                 put(da + j, -sign * (power * (gamma * (p * log_p) + not_p)), some););
     sums_of_rows(ctx->row_loss + first, losses, rows, 1);
-    weigh_rows(ctx, first, rows, 1.0);
+    weigh_rows(ctx, first, rows, 1.0, 1.0);
 }
 
 HEAD(focal_binary, focal_binary_of_rows)
@@ -142,7 +142,7 @@ static void focal_of_rows(const struct context *ctx, int64_t part, int64_t first
                     put(da + at + j, factor * (p - take(t + at + j, some) * not_p), some););
     }
     memcpy(ctx->row_loss + first, row.loss, (size_t)rows * sizeof(double));
-    weigh_rows(ctx, first, rows, 1.0);
+    weigh_rows(ctx, first, rows, 1.0, 1.0);
 }
 
 HEAD(focal, focal_of_rows)

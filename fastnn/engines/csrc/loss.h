@@ -31,6 +31,29 @@ INLINE double weight_of(const struct context *ctx, int64_t i)
         return STATUS_OK;                                                                         \
     }
 
+/* Multiply the losses of some rows by of_loss weight, and their da by of_gradient weight scale.
+
+   Without weights in one loop over all rows, which may be of one element. */
+static void weigh_rows(const struct context *ctx, int64_t first, int64_t rows, double of_loss,
+                       double of_gradient)
+{
+    const int64_t n = ctx->op->n_in;
+    real *da = buffer(ctx, ctx->op->dx) + first * n;
+    double *loss = ctx->row_loss + first;
+    if (!ctx->weights) {
+        const vec factor = set((real)(ctx->scale * of_gradient));
+        for (int64_t i = 0; i < rows; i++) loss[i] = loss[i] * of_loss;
+        FOR_VECTORS(j, some, rows * n, put(da + j, factor * take(da + j, some), some););
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const double weight = weight_of(ctx, first + i);
+        const vec factor = set((real)(ctx->scale * (of_gradient * weight)));
+        loss[i] = loss[i] * (of_loss * weight);
+        FOR_VECTORS(j, some, n, put(da + i * n + j, factor * take(da + i * n + j, some), some););
+    }
+}
+
 /* l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out, for squared_error by 2.
 
    The factor arg0 of squared_error multiplies the loss alone, not its derivative. */
@@ -51,12 +74,7 @@ static void squared_error_of_rows(const struct context *ctx, int64_t part, int64
         for (int64_t i = 0; i < rows; i++) loss[i] = (double)da[i] * (double)da[i];
     else
         for (int64_t i = 0; i < rows; i++) loss[i] = dot_of(da + i * n, da + i * n, n);
-    for (int64_t i = 0; i < rows; i++) {
-        const double weight = share_of_output * weight_of(ctx, first + i);
-        const vec factor = set((real)(2.0 * ctx->scale * weight));
-        loss[i] = loss[i] * (weight * factor_of_loss);
-        FOR_VECTORS(j, some, n, put(da + i * n + j, factor * take(da + i * n + j, some), some););
-    }
+    weigh_rows(ctx, first, rows, share_of_output * factor_of_loss, 2.0 * share_of_output);
 }
 
 HEAD(squared_error, squared_error_of_rows)
@@ -72,16 +90,20 @@ INLINE vec_d loss_of_logit(vec_d x, vec_d t)
 static void losses_of_logits(double *losses, const real *z, const real *t, real keep, real add,
                              int64_t count)
 {
-    for (int64_t j = 0; j < count; j += LANES_d) {
-        const int64_t n = smaller_of(LANES_d, count - j);
-        real smoothed[LANES_d];
-        for (int64_t l = 0; l < LANES_d; l++) smoothed[l] = l < n ? t[j + l] * keep + add : 0;
-        const vec_d x = n == LANES_d ? widen(z + j) : widen_some(z + j, n);
-        const vec_d loss = loss_of_logit(x, widen(smoothed));
-        if (n == LANES_d)
-            store_d(losses + j, loss);
-        else
-            store_some_d(losses + j, loss, n);
+    real smoothed[HEAD_ROWS] = {0};
+    for (int64_t i = 0; i < count; i += HEAD_ROWS) {
+        const int64_t block = smaller_of(HEAD_ROWS, count - i);
+        FOR_VECTORS(j, some, block,
+                    put(smoothed + j, take(t + i + j, some) * set(keep) + set(add), some););
+        for (int64_t j = 0; j < block; j += LANES_d) {
+            const int64_t n = smaller_of(LANES_d, block - j), at = i + j;
+            const vec_d x = n == LANES_d ? widen(z + at) : widen_some(z + at, n);
+            const vec_d loss = loss_of_logit(x, widen(smoothed + j));
+            if (n == LANES_d)
+                store_d(losses + at, loss);
+            else
+                store_some_d(losses + at, loss, n);
+        }
     }
 }
 
@@ -110,12 +132,7 @@ static void binary_cross_entropy_of_rows(const struct context *ctx, int64_t part
             }
             loss[i] = total;
         }
-    for (int64_t i = 0; i < rows; i++) {
-        const double weight = weight_of(ctx, first + i);
-        const vec factor = set((real)(ctx->scale * weight));
-        loss[i] = loss[i] * weight;
-        FOR_VECTORS(j, some, n, put(da + i * n + j, factor * take(da + i * n + j, some), some););
-    }
+    weigh_rows(ctx, first, rows, 1.0, 1.0);
 }
 
 HEAD(binary_cross_entropy, binary_cross_entropy_of_rows)
