@@ -20,7 +20,7 @@ from .. import engines
 from ..engines import threads
 from ..losses import LossFunction
 from ..model import Sequential
-from ..ops.loss import output_function
+from ..ops.loss import PROBABILITIES, output_function
 from ..tables import Loss
 from ..targets import SIGNS, VALUES, probability_function
 from .fit_callbacks import FitCallbacks
@@ -126,8 +126,9 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 def _gives_probabilities(estimator) -> bool:
     """Whether the loss is one of probabilities; else an AttributeError that names it."""
-    loss, n_outputs = estimator._loss_of_probabilities()
-    if loss is None or probability_function(loss, n_outputs) is not None:
+    net = estimator.__dict__.get("net_")
+    loss = estimator._loss_of_probabilities()[0] if net is None else net._loss
+    if loss is None or loss.code in PROBABILITIES:
         return True
     raise AttributeError(
         f"probabilities need a cross entropy or the focal loss, but the loss is {loss.name}: use "
@@ -243,9 +244,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         return self._decoded(self._outputs(X, "logits"))
 
     def _loss_of_probabilities(self) -> tuple[LossFunction | None, int]:
-        """The loss, if it is known, and the number of outputs."""
-        net = self.__dict__.get("net_")
-        return (None, 1) if net is None else (net._loss, net.n_outputs)
+        """Before a fit: the loss, if the parameters alone say it, and a number of outputs."""
+        return None, 1
 
     @available_if(_gives_probabilities)
     def predict_proba(self, X) -> np.ndarray:

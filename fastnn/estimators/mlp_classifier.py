@@ -362,11 +362,8 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         return loss, 2 if loss.code in _TWO_OUTPUTS else 1
 
     def _loss_of_probabilities(self):
-        if "net_" in self.__dict__ or not isinstance(self.loss, LossFunction):
-            known = self.loss in losses.NAMES if isinstance(self.loss, str) else False
-            if "net_" in self.__dict__ or not known:
-                return super()._loss_of_probabilities()
-        return losses.get(self.loss), 2
+        known = isinstance(self.loss, LossFunction) or self.loss in losses.NAMES
+        return (losses.get(self.loss) if known else None), 2
 
     def _classes_of_net(self):
         if self._is_multilabel:
