@@ -65,6 +65,21 @@ def test_penalties_count_like_a_row_of_every_minibatch(engine, loss, weighted):
 
 @pytest.mark.parametrize("loss", ["sse", "mse"])
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_an_evaluation_counts_them_once(engine, loss, monkeypatch):
+    case = Case(5, PENALISED, loss, 2100, seed=3, l1=L1, l2=L2)
+    net, p = network(case), case.values
+    net.fit(case.X, case.T, loss=loss, optimizer=SGD(1e-300), epochs=1, progress=False)
+    penalty = naive.penalties(PENALISED, naive.as_lists(p), L1, L2)[0]
+    outputs = net.predict(case.X)
+    total = np.square(outputs - case.T).sum() * (1 if loss == "sse" else 1 / 2) + penalty
+    expected = total / (1 if loss == "sse" else case.m)
+    for chunk in (run.CHUNK_ELEMENTS, 1):  # in one chunk or two, and in three
+        monkeypatch.setattr(run, "CHUNK_ELEMENTS", chunk)
+        assert net.evaluate(case.X, case.T)["loss"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["sse", "mse"])
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_pieces_of_a_batch_count_them_once(engine, loss, monkeypatch):
     case = Case(5, PENALISED, loss, 600, seed=3, l1=L1, l2=L2)
     arguments = {"loss": loss, "optimizer": SGD(1e-4), "epochs": 2, "batch_size": None}
