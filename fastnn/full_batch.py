@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -106,10 +108,11 @@ def train(training: Training) -> None:
     }  # fmt: skip
     try:
         begin()
-        found = minimize(
-            objective, objective.start, jac=True, method="L-BFGS-B", callback=accept,
-            options=options,
-        )  # fmt: skip
+        with _one_thread_of_blas():
+            found = minimize(
+                objective, objective.start, jac=True, method="L-BFGS-B", callback=accept,
+                options=options,
+            )  # fmt: skip
         if "ABNORMAL" in found.message and objective.n_infinite:
             _diverged(fit, "the loss is not finite anywhere along the line search")
         why = next((why for part, why in _REASONS.items() if part in found.message), None)
@@ -121,6 +124,25 @@ def train(training: Training) -> None:
         pass
     finally:
         objective.restore()
+
+
+@functools.cache
+def _blas():
+    """The thread pools of BLAS in this process, or None without threadpoolctl."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:  # scikit-learn brings it
+        return None
+    return ThreadpoolController()
+
+
+def _one_thread_of_blas():
+    """Context in which BLAS, which SciPy's L-BFGS-B calls for short vectors, has one thread.
+
+    Several take longer: they wait actively for each other and for the engine's.
+    """
+    blas = _blas()
+    return contextlib.nullcontext() if blas is None else blas.limit(limits=1, user_api="blas")
 
 
 class _Stopped(Exception):

@@ -475,3 +475,22 @@ def test_it_has_a_name_and_prints():
         "LBFGS(history=5, gtol=1e-05, ftol=1e-09, max_evaluations=15000, max_line_search=20)"
     )
     assert LBFGS().config()["name"] == "LBFGS"
+
+
+def test_blas_has_one_thread_while_scipy_runs():
+    """Its short vectors do not pay for more, and OpenBLAS's threads wait actively."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        pools = threadpoolctl.threadpool_info()
+        return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+
+    seen, before = [], threads()
+    net = Sequential([Dense(4, "tanh"), Dense(1)])
+    net.fit(
+        np.eye(4), np.arange(4.0), loss="mse", optimizer=LBFGS(), epochs=3,
+        callbacks=lambda training: seen.append(threads()), progress=False,
+    )  # fmt: skip
+    assert len(seen) == 3
+    assert all(set(found) == {1} for found in seen)
+    assert threads() == before
