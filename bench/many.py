@@ -83,7 +83,7 @@ def start_workers(stack: Stack, engine: str, options) -> dict[str, list[Worker]]
         for arguments in ways:
             try:
                 worker = Worker(
-                    name, f"contenders.{module}", "Many", arguments, has_children="joblib" in needs,
+                    name, f"contenders.{module}", "Many", arguments,
                     time_limit=options.time_limit,
                 )  # fmt: skip
                 worker.call("load", stack)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import multiprocessing
 import os
 import signal
 from contextlib import suppress
+
+_running: set[Worker] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End what a stopped program leaves; multiprocessing would wait for it."""
+    for worker in list(_running):
+        worker.close()
 
 
 class WorkerError(Exception):
@@ -26,8 +36,6 @@ class Worker:
         Arguments of the class.
     time_limit : float
         Seconds for the start and for each call.
-    has_children : bool
-        Whether it starts processes itself.
 
     Raises
     ------
@@ -36,16 +44,17 @@ class Worker:
     """
 
     def __init__(
-        self, name: str, module: str, kind: str, args: tuple = (), *, time_limit: float,
-        has_children: bool = False,
+        self, name: str, module: str, kind: str, args: tuple = (), *, time_limit: float
     ):  # fmt: skip
         self.name = name
         self.time_limit = time_limit
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, module, kind, args))
-        self._process.daemon = not has_children
+        # Not daemonic: such a process may start none itself, and fastnn takes it for a worker of a
+        # pool, which gets one thread.
         self._process.start()
+        _running.add(self)
         theirs.close()
         self._answer("its start")
 
@@ -81,6 +90,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
+        _running.discard(self)
         self._connection.close()
         if self._process.is_alive():
             self._process.kill()

@@ -9,7 +9,7 @@ import numpy as np
 
 from .context import buffer
 from .kernels import formula, subroutine
-from .loss import BLOCK_ROWS, make_head, weight_of
+from .loss import BLOCK_ROWS, make_head, weigh_rows
 from .memory import doubles, like
 from .reductions import dot_of, sum_of
 
@@ -36,26 +36,6 @@ def squares_of_rows(sums, x, rows, n):
             sums[i] = dot_of(x + i * n, x + i * n, n)
 
 
-@subroutine
-def weigh_rows(ctx, op, first, rows, share):
-    """Multiply the losses of some rows by share weight, and their da by share weight scale."""
-    n = op.n_in
-    da, loss = buffer(ctx, op.dx) + first * n, doubles(ctx, ctx.row_loss) + first
-    if not ctx.weights:
-        factor = like(da, ctx.scale * share)
-        for i in range(rows):
-            loss[i] = loss[i] * share
-        for j in range(rows * n):
-            da[j] = factor * da[j]
-        return
-    for i in range(rows):
-        weight = share * weight_of(ctx, first + i)
-        factor = like(da, ctx.scale * weight)
-        loss[i] = loss[i] * weight
-        for j in range(i * n, i * n + n):
-            da[j] = factor * da[j]
-
-
 def make_elementwise(name, loss_of, sums, derivative_of, is_mean):
     """The head whose row's loss is the sum over outputs of loss_of(x, t, c), or of its square.
 
@@ -74,7 +54,8 @@ def make_elementwise(name, loss_of, sums, derivative_of, is_mean):
         sums(doubles(ctx, ctx.row_loss) + first, da, rows, n)
         for j in range(rows * n):
             da[j] = derivative_of(x[j], t[j], c)
-        weigh_rows(ctx, op, first, rows, 1.0 / n if is_mean else 1.0)
+        share = 1.0 / n if is_mean else 1.0
+        weigh_rows(ctx, op, first, rows, share, share)
 
     make_head(name, elementwise_of_rows, BLOCK_ROWS)
 
@@ -136,7 +117,7 @@ def quantiles_of_rows(ctx, part, op, first, rows):
     for at in range(0, rows * n, n):
         for j in range(n):
             da[at + j] = quantile_derivative(x[at + j], t[at + j], like(x, q[j]))
-    weigh_rows(ctx, op, first, rows, 1.0 / n)
+    weigh_rows(ctx, op, first, rows, 1.0 / n, 1.0 / n)
 
 
 @formula

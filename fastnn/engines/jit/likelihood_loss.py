@@ -11,9 +11,9 @@ import numpy as np
 
 from .context import buffer, pack_of
 from .elementary import exp, log, log1p
-from .elementwise_loss import sums_of_rows, weigh_rows
+from .elementwise_loss import sums_of_rows
 from .kernels import formula, subroutine
-from .loss import BLOCK_ROWS, make_head
+from .loss import BLOCK_ROWS, make_head, weigh_rows
 from .memory import doubles, like
 from .reductions import dot_of, maximum_of, sum_of
 
@@ -34,7 +34,7 @@ def poisson_of_rows(ctx, part, op, first, rows):
         loss[i] = sum_of(da + i * n, n) - dot_of(t + i * n, z + i * n, n)
     for j in range(rows * n):
         da[j] = da[j] - t[j]
-    weigh_rows(ctx, op, first, rows, 1.0)
+    weigh_rows(ctx, op, first, rows, 1.0, 1.0)
 
 
 @subroutine
@@ -61,7 +61,7 @@ def gaussian_nll_of_rows(ctx, part, op, first, rows):
         loss[i] = 0.5 * (c * _LOG_2_PI + sum_of(z + (at + c), c) + sum_of(da + (at + c), c))
         for j in range(at + c, at + n):
             da[j] = half - half * da[j]
-    weigh_rows(ctx, op, first, rows, 1.0)
+    weigh_rows(ctx, op, first, rows, 1.0, 1.0)
 
 
 @formula
@@ -91,7 +91,7 @@ def focal_binary_of_rows(ctx, part, op, first, rows):
     for i in range(rows):
         value, da[i] = _focal_of_logit(z[i], t[i], gamma)
         loss[i] = np.float64(value)
-    weigh_rows(ctx, op, first, rows, 1.0)
+    weigh_rows(ctx, op, first, rows, 1.0, 1.0)
 
 
 @subroutine
@@ -127,7 +127,7 @@ def focal_of_rows(ctx, part, op, first, rows):
         factor, reciprocal, not_p = like(z, logit[i]), like(z, own[i]), like(z, others[i])
         for j in range(i * n, i * n + n):
             da[j] = factor * (da[j] * reciprocal - t[j] * not_p)
-    weigh_rows(ctx, op, first, rows, 1.0)
+    weigh_rows(ctx, op, first, rows, 1.0, 1.0)
 
 
 @formula

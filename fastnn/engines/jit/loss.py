@@ -54,6 +54,29 @@ def weight_of(ctx, i):
 
 
 @subroutine
+def weigh_rows(ctx, op, first, rows, of_loss, of_gradient):
+    """Multiply the losses of some rows by of_loss weight, their da by of_gradient weight scale.
+
+    Without weights in one loop over all rows, which may be of one element.
+    """
+    n = op.n_in
+    da, loss = buffer(ctx, op.dx) + first * n, doubles(ctx, ctx.row_loss) + first
+    if not ctx.weights:
+        factor = like(da, ctx.scale * of_gradient)
+        for i in range(rows):
+            loss[i] = loss[i] * of_loss
+        for j in range(rows * n):
+            da[j] = factor * da[j]
+        return
+    for i in range(rows):
+        weight = weight_of(ctx, first + i)
+        factor = like(da, ctx.scale * (of_gradient * weight))
+        loss[i] = loss[i] * (of_loss * weight)
+        for j in range(i * n, i * n + n):
+            da[j] = factor * da[j]
+
+
+@subroutine
 def squared_error_of_rows(ctx, part, op, first, rows):
     """l_i = sum over j of (a_ij - t_ij)^2, for mse divided by n_out, squared_error by 2; and da.
 
@@ -73,12 +96,7 @@ def squared_error_of_rows(ctx, part, op, first, rows):
     else:
         for i in range(rows):
             loss[i] = dot_of(da + i * n, da + i * n, n)
-    for i in range(rows):
-        weight = share_of_output * weight_of(ctx, first + i)
-        factor = like(a, 2.0 * ctx.scale * weight)
-        loss[i] = loss[i] * (weight * factor_of_loss)
-        for j in range(i * n, i * n + n):
-            da[j] = factor * da[j]
+    weigh_rows(ctx, op, first, rows, share_of_output * factor_of_loss, 2.0 * share_of_output)
 
 
 @subroutine
@@ -107,12 +125,7 @@ def binary_cross_entropy_of_rows(ctx, part, op, first, rows):
                 total += sum_of(losses, some)
                 j += some
             loss[i] = total
-    for i in range(rows):
-        weight = weight_of(ctx, first + i)
-        factor = like(z, ctx.scale * weight)
-        loss[i] = loss[i] * weight
-        for j in range(i * n, i * n + n):
-            da[j] = factor * da[j]
+    weigh_rows(ctx, op, first, rows, 1.0, 1.0)
 
 
 @subroutine
