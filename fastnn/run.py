@@ -37,9 +37,9 @@ _FIRST_WORK = 1 << 30
 #: Batches, and products of rows with parameters, in a second before it is known: few enough.
 _FIRST_PACE, _FIRST_PRODUCTS = 640, 6e8
 
-#: Most workspace elements of a batch, beyond which its gradient is summed in pieces: 16 MB in
-#: float32.
-PIECE_ELEMENTS = 1 << 22
+#: Most workspace elements of a batch, beyond which its gradient is summed in pieces: near the size
+#: of L2, where the values of a piece stay.
+PIECE_ELEMENTS = 1 << 19
 
 #: Steps whose hyperparameters are computed at once where every step is a call.
 _AHEAD = 64

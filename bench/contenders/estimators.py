@@ -30,7 +30,9 @@ class Estimators:
         if engine is None:
             from sklearn.neural_network import MLPClassifier, MLPRegressor
         else:
-            from fastnn import MLPClassifier, MLPRegressor
+            from fastnn import MLPClassifier, MLPRegressor, set_engine
+
+            set_engine(engine)
         self._kinds = (MLPClassifier, MLPRegressor)
         if blas_threads is not None:
             from threadpoolctl import threadpool_limits
@@ -59,9 +61,6 @@ class Estimators:
 
     def fit(self, rows: int | None, settings: dict) -> dict:
         """Fit a new estimator on the first rows; seconds, its last loss, its epochs."""
-        settings = dict(settings)
-        if self._engine is not None:
-            settings["engine"] = self._engine
         self.model = self._kinds[self.data.is_regression](random_state=0, **settings)
         X, y = self.data.X[:rows], self.data.y[:rows]
         with warnings.catch_warnings():

@@ -18,9 +18,10 @@ INLINE int64_t whole_batch(const struct context *ctx)
     return ctx->accumulates ? ctx->n_rows : ctx->m;
 }
 
-/* dW and db of the slabs into the scratch, or of a single slab into the gradient; split by slabs.
+/* dW and db of the slabs into the scratch, or of a single slab into the gradient.
 
-   x (m, n_in), dz (m, n_out); writes slabs of n_in n_out + n_out elements. */
+   x (m, n_in), dz (m, n_out); writes slabs of n_in n_out + n_out elements. Split by slabs if this
+   piece of the batch has rows of more slabs than there are parts, else by blocks of dW. */
 static int64_t slab_weights(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
@@ -32,7 +33,11 @@ static int64_t slab_weights(struct context *ctx, int64_t part, int64_t parts)
     struct range met = {0, count}; /* the slabs with rows in this piece */
     while (share(all, KC, met.begin + 1, count) <= start) met.begin++;
     while (share(all, KC, met.end - 1, count) >= start + ctx->m) met.end--;
-    const struct range mine = share_of(met.end - met.begin, 1, part, parts);
+    const bool by_slabs = met.end - met.begin > parts;
+    const struct range mine = by_slabs ? share_of(met.end - met.begin, 1, part, parts)
+                                       : (struct range){0, met.end - met.begin};
+    const struct area area = by_slabs ? (struct area){0, op->n_in, 0, op->n_out}
+                                      : block_of_part(ctx, op->n_in, op->n_out, part, parts);
     for (int64_t i = mine.begin; i < mine.end; i++) {
         const int64_t slab = met.begin + i, begin = share(all, KC, slab, count) - start;
         struct gradient to = {
@@ -41,7 +46,7 @@ static int64_t slab_weights(struct context *ctx, int64_t part, int64_t parts)
         };
         to.adds_w = to.adds_b = begin < 0;
         if (op->b != NONE) to.db = to.dw + size;
-        weights_of_rows(ctx, part, &to, (struct area){0, op->n_in, 0, op->n_out});
+        weights_of_rows(ctx, part, &to, area);
     }
     return STATUS_OK;
 }

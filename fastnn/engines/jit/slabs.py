@@ -22,7 +22,7 @@ from .dense import (
 )
 from .kernels import kernel, subroutine
 from .memory import reals
-from .product import Area
+from .product import Area, block_of_part
 
 
 @subroutine
@@ -47,15 +47,22 @@ def slab_at(ctx, op, slab):
 def slab_weights(ctx, part, parts):
     """dW and db of each slab into the scratch space; of a single slab, into the gradient.
 
-    x (m, n_in), dz (m, n_out); writes slabs of n_in n_out + n_out elements. Part p of P takes the
-    slabs p, p + P, ..., so that the few slabs of a piece go to different parts.
+    x (m, n_in), dz (m, n_out); writes slabs of n_in n_out + n_out elements. If this piece of the
+    batch has rows of more slabs than there are parts, part p of P takes the slabs p, p + P, ...;
+    otherwise every part takes a block of dW, of all of them.
     """
     op = op_of(ctx)
-    area = Area(0, op.n_in, 0, op.n_out)
     total = rows_of_batch(ctx)
     count = slab_count(total)
     start = ctx.start if ctx.accumulates else 0
-    for slab in range(part, count, parts):
+    n_met = 0
+    for slab in range(count):
+        i, i_end = share(total, KC, slab, count)
+        n_met += 1 if max(i - start, 0) < min(i_end - start, ctx.m) else 0
+    area, step = Area(0, op.n_in, 0, op.n_out), parts
+    if count > 1 and n_met <= parts:
+        area, step = block_of_part(ctx, op.n_in, op.n_out, part, parts), 1
+    for slab in range(part if step == parts else 0, count, step):
         i, i_end = share(total, KC, slab, count)
         gradient = gradient_of_slab(ctx, op, slab, count, i < start)
         if count == 1 and starts_with_penalty(ctx, op):
