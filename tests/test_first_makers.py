@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 import fastnn
-from fastnn import engines, installation
+from fastnn import activations, engines, installation, layers, losses, optimizers
 from fastnn.engines import native, sources
 
 PACKAGE = Path(fastnn.__file__).parent
@@ -193,3 +193,35 @@ def test_the_build_compiles_the_digest_in_and_knows_every_header(tmp_path):
         assert force == forced
         assert digest == f'"{sources.digest()}"'
         assert headers == [path.relative_to(ROOT).as_posix() for path in sources.headers()]
+
+
+# -- the guide for contributors -------------------------------------------------------------------
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not sources.headers(), reason="an installed package is without C sources")
+def test_every_file_and_name_in_the_guide_exists():
+    """In a step, a name in capitals or with an underscore is in a file that the step names."""
+    named = 0
+    for step in re.split(r"\n(?=\d+\. |#|- |\n)", GUIDE.replace("NAME.", "scale.")):
+        found = re.findall(r"`((?:fastnn|tests|bench)/[\w/]+\.\w+)`", step)
+        paths = [ROOT / path for path in found]
+        assert [str(path) for path in paths if not path.is_file()] == []
+        text = "".join(path.read_text(encoding="utf-8") for path in paths)
+        for name in re.findall(r"`(_?[A-Z][A-Z_]{2,}|_[a-z_]+)`", step) if text else ():
+            named += 1
+            assert name in text, f"{name} is not in the files of: {step}"
+    assert named > 25
+
+
+@pytest.mark.parametrize(("names", "table"), [
+    (activations._BY_NAME, activations.__doc__), (losses._BY_NAME, losses.__doc__),
+    (activations._BY_NAME, None), (layers._KINDS, None),
+    ([type(optimizers.get(name)).__name__ for name in optimizers._BY_NAME], None),
+], ids=["activations' table", "losses' table", "activations", "layers", "optimizers"])  # fmt: skip
+def test_what_has_a_name_is_in_the_documentation(names, table):
+    """In the table of its module, or in the README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text, marks = (readme, "`") if table is None else (table, "``")
+    assert [name for name in names if not re.search(rf"{marks}{name}\b", text)] == []
