@@ -409,7 +409,7 @@ def _maker(show) -> Callable[[Callable[[int | None], str], float | None, float],
     except ImportError:
         if show == "auto":
             return None
-        raise ImportError("a progress bar needs tqdm: pip install 'fastnn[cli]'") from None
+        raise ImportError("a progress bar needs tqdm: pip install 'fastnn-cpu[cli]'") from None
     if sys.stderr is None:
         raise ValueError("a progress bar needs stderr, which this process does not have")
 

@@ -313,7 +313,8 @@ def test_without_scikit_learn(name, monkeypatch):
     monkeypatch.delitem(vars(estimators), name, raising=False)
     monkeypatch.delitem(vars(fastnn), name, raising=False)
     monkeypatch.setitem(sys.modules, "sklearn.utils.validation", None)
-    with pytest.raises(ImportError, match=rf"fastnn.{name} needs .* pip install 'fastnn\[sklearn"):
+    message = rf"fastnn.{name} needs .* pip install 'fastnn-cpu\[sklearn\]'"
+    with pytest.raises(ImportError, match=message):
         getattr(fastnn, name)
 
 
