@@ -12,7 +12,7 @@ from .adaptive import Adadelta, Adagrad, Adam, AdamW, Nadam, RAdam, RMSprop
 from .checks import real_number, true_or_false
 from .lbfgs import LBFGS
 from .muon import Muon
-from .names import unknown
+from .names import find
 from .optimizer import Optimizer
 from .tables import Rule
 
@@ -153,6 +153,4 @@ def get(optimizer) -> Optimizer:
         raise TypeError(
             f"optimizer must be a name or an optimizer such as Adam(1e-3), not {optimizer!r}"
         )
-    if optimizer.lower() not in _BY_NAME:
-        raise unknown("optimizer", optimizer, _BY_NAME)
-    return _BY_NAME[optimizer.lower()]()
+    return _BY_NAME[find("optimizer", optimizer, _BY_NAME)]()
