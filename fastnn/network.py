@@ -89,6 +89,11 @@ class Network:
             "input_scale": self.input_scale,
         }
 
+    def _options(self) -> dict:
+        """The arguments besides the layers that are not the defaults; always seed and dtype."""
+        given = self._arguments().items()
+        return {name: value for name, value in given if value != _DEFAULTS.get(name)}
+
     @classmethod
     def from_config(cls, config: dict, allocate: bool = True) -> Self:
         """The network for what :meth:`config` returned; `allocate` gives it its parameters.
@@ -466,10 +471,7 @@ class Network:
         print(summary(self, self.lower(None)))
 
     def __repr__(self) -> str:
-        shown = [repr(self.layers)]
-        for name, value in self._arguments().items():
-            if value != _DEFAULTS.get(name):
-                shown.append(f"{name}={value!r}")
+        shown = [repr(self.layers), *(f"{k}={v!r}" for k, v in self._options().items())]
         return f"Sequential({', '.join(shown)})"
 
     # -- files --------------------------------------------------------------------------------

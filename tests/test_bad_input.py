@@ -87,7 +87,7 @@ FIT = {
     "double activation": (ValueError, "applies softmax .* itself",
                           lambda: Sequential([Dense(3, "sigmoid")]).fit(X, Y)),
     "unknown loss": (ValueError, "did you mean 'cross_entropy'",
-                     lambda: net().fit(X, Y, loss="crossentropy")),
+                     lambda: net().fit(X, Y, loss="cros_entropy")),
     "loss object": (TypeError, "loss must be", lambda: net().fit(X, Y, loss=3)),
     "unknown optimizer": (ValueError, "did you mean 'adam'",
                           lambda: net().fit(X, Y, optimizer="adamm")),
