@@ -277,6 +277,12 @@ def get(activation) -> ActivationFunction:
         return activation
     if isinstance(activation, type) and issubclass(activation, ActivationFunction):
         raise TypeError(f"activation must be an object: write {activation.__name__}()")
+    if callable(activation):
+        name = getattr(activation, "__name__", type(activation).__name__)
+        known = f"write {name!r}" if name in _BY_NAME else f"the names are {', '.join(_BY_NAME)}"
+        raise TypeError(
+            f"activation must be a name or an activation, not the function {name}: {known}"
+        )
     if not isinstance(activation, str):
         raise TypeError(f"activation must be a name, an activation or None, not {activation!r}")
     return _BY_NAME[find("activation", activation, _BY_NAME)]

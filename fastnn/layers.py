@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 from . import activations, initializers, schedules
 from .checks import real_number, true_or_false, whole_number
 from .embeddings import Embedding
@@ -54,6 +56,12 @@ class Dense(Layer):
         self, units, activation=None, init="auto", bias_init=0.0, l1=0, l2=0, max_norm=None
     ):
         self.units = self.n_outputs = whole_number(units, "units")
+        if isinstance(activation, numbers.Integral):
+            raise TypeError(
+                f"activation must be a name, an activation or None, not {activation!r}: a layer is "
+                f"told its outputs alone, Dense({activation}); its inputs follow from the layer "
+                "before it, those of the first from X or n_inputs of Sequential"
+            )
         self.activation = activations.get(activation)
         self.init = initializers.spelled(init)
         self.bias_init = _check_bias_init(bias_init)

@@ -497,6 +497,11 @@ def get(loss) -> LossFunction:
     """
     if isinstance(loss, LossFunction):
         return loss
+    if isinstance(loss, type) and issubclass(loss, LossFunction):
+        raise TypeError(f"loss must be an object, not a class: write {loss.__name__}(...)")
+    if callable(loss):
+        name = getattr(loss, "__name__", "function")
+        raise TypeError(f"a loss of your own is an object: write losses.Custom({name})")
     if not isinstance(loss, str):
         raise TypeError(
             f"loss must be one of the names {', '.join(NAMES)}, or Custom(function), not {loss!r}"

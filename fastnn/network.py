@@ -34,6 +34,12 @@ class Network:
         self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
         penalties="full", input_scale=1.0,
     ):  # fmt: skip
+        if isinstance(n_inputs, Layer):
+            more = ", ..." if isinstance(seed, Layer) else ""
+            raise TypeError(
+                "Sequential takes its layers as one list: write "
+                f"Sequential([{layers!r}, {n_inputs!r}{more}])"
+            )
         self.layers = check_network(layers)
         self.seed = check_seed(seed)
         self.dtype = check_dtype(dtype)

@@ -67,7 +67,7 @@ FIT = {
     "objects": (TypeError, "converted", lambda: net().fit(np.array([[object()] * 7] * 20), Y)),
     "complex": (TypeError, "real numbers", lambda: net().fit(X.astype(complex), Y)),
     "y NaN": (ValueError, "nan", lambda: Sequential([Dense(1)]).fit(X, np.full(20, np.nan))),
-    "y NaN labels": (ValueError, "fractions|NaN", lambda: net().fit(X, np.full(20, np.nan))),
+    "y NaN labels": (ValueError, r"y\[0\] is missing", lambda: net().fit(X, np.full(20, np.nan))),
     "y infinity": (ValueError, "inf", lambda: Sequential([Dense(1)]).fit(X, np.full(20, np.inf))),
     "y columns": (errors.ShapeError, "2 columns, but the network has 3 outputs",
                   lambda: net().fit(X, np.ones((20, 2)))),
