@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from . import files, layers, losses
+from . import files, initializers, layers, losses
 from .checks import is_finite
 from .custom_loss import Custom
 from .errors import ModelFileError
@@ -209,6 +209,8 @@ def _check_complete(given: dict, full: dict, place: str) -> None:
         if key not in given:
             raise ValueError(f"{place} lacks {key}")
         value = given[key]
+        if key == "init" and type(value) is str:  # a name may have meant something else once
+            value = initializers.config(initializers.from_config(value))
         if type(value) is dict and type(expected) is dict:
             _check_complete(value, expected, f"{place}, {key}")
         elif type(value) is list and key == "layers":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -384,14 +385,65 @@ class Sequential(Inference):
         self.fit(X, y, classes=classes, epochs=1, **options)
         return self
 
-    def _start(self, X, y=None, **options) -> Epochs:
-        """Prepare a fit; another one that waits between two epochs is ended."""
-        settings = Settings(**options)
+    @np.errstate(all="ignore")
+    def step(self, gradient, optimizer="adam", freeze=()) -> None:
+        """One step of an optimizer with a gradient of your own, as a fit makes it.
+
+        For training loops on :meth:`loss_and_grad`, or on any other gradient. The optimizer's state
+        is kept from step to step as between two fits, and a fit that follows continues it. A loop
+        of these steps equals `fit` on the same batches, bit for bit, but for the running statistics
+        of a BatchNorm, which only a fit moves. :meth:`set_targets` tells the network the rest of
+        what a fit would.
+
+        Parameters
+        ----------
+        gradient : array_like, shape (number of parameters,)
+            In the order of ``flat_params``. Penalties of the layers are in that of
+            :meth:`loss_and_grad`; weight decay and clipping are the optimizer's.
+        optimizer : str or Optimizer, default "adam"
+            With the same one as in the last step or fit, its state goes on.
+        freeze : iterable of int or str, optional
+            As for :meth:`fit`.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        ShapeError, ValueError, TypeError
+            If the gradient does not fit or is not finite, or for :class:`fastnn.LBFGS`.
+        DivergedError
+            If a parameter would become infinite or NaN; the parameters are then unchanged.
+
+        Examples
+        --------
+        >>> from fastnn import SGD, Dense, Sequential
+        >>> X, y = [[0.0], [1.0]], ["no", "yes"]
+        >>> net = Sequential([Dense(1)], n_inputs=1).set_targets(y)
+        >>> for i in range(100):
+        ...     loss, gradient = net.loss_and_grad(X, y, step=i)
+        ...     net.step(gradient, optimizer=SGD(1.0, momentum=0.9))
+        >>> net.predict([[-1.0], [2.0]])
+        array(['no', 'yes'], dtype='<U3')
+        """
+        from .stepping import step
+
+        with self._alone():
+            step(self, gradient, optimizer, freeze)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """End a fit that waits between two epochs, and let no other begin."""
         with self.__dict__.setdefault("_preparing", threading.RLock()):
             other = None if self._epochs is None else self._epochs()
             if other is not None:
                 other.give_way()
             self._epochs = None
+            yield
+
+    def _start(self, X, y=None, **options) -> Epochs:
+        """Prepare a fit; another one that waits between two epochs is ended."""
+        settings = Settings(**options)
+        with self._alone():
             source = streams.of(X, y, options)
             try:
                 if source is not None:

@@ -34,6 +34,12 @@ class Network:
         self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
         penalties="full", input_scale=1.0,
     ):  # fmt: skip
+        if isinstance(n_inputs, Layer):
+            more = ", ..." if isinstance(seed, Layer) else ""
+            raise TypeError(
+                "Sequential takes its layers as one list: write "
+                f"Sequential([{layers!r}, {n_inputs!r}{more}])"
+            )
         self.layers = check_network(layers)
         self.seed = check_seed(seed)
         self.dtype = check_dtype(dtype)
@@ -88,6 +94,11 @@ class Network:
             "penalties": self.penalties,
             "input_scale": self.input_scale,
         }
+
+    def _options(self) -> dict:
+        """The arguments besides the layers that are not the defaults; always seed and dtype."""
+        given = self._arguments().items()
+        return {name: value for name, value in given if value != _DEFAULTS.get(name)}
 
     @classmethod
     def from_config(cls, config: dict, allocate: bool = True) -> Self:
@@ -466,10 +477,7 @@ class Network:
         print(summary(self, self.lower(None)))
 
     def __repr__(self) -> str:
-        shown = [repr(self.layers)]
-        for name, value in self._arguments().items():
-            if value != _DEFAULTS.get(name):
-                shown.append(f"{name}={value!r}")
+        shown = [repr(self.layers), *(f"{k}={v!r}" for k, v in self._options().items())]
         return f"Sequential({', '.join(shown)})"
 
     # -- files --------------------------------------------------------------------------------

@@ -382,6 +382,10 @@ class Fit:
         rows = slice(place - first, place - first + count)
         return hyper[rows], rates[rows]
 
+    def hyper_of_next(self) -> tuple[np.ndarray, np.ndarray]:
+        """The hyperparameters of the step that :meth:`plan_steps` has planned, and its rate."""
+        return self._next_hyper(self._planned, 1, 1)
+
     def make_room(self, rows: int) -> None:
         """Let the workspace take batches of so many rows; nothing that is trained changes."""
         old, plan = self.ws, self.ws.plan

@@ -13,7 +13,7 @@ from . import interrupts
 from .averages import SWA
 from .engines.workspace import Data
 from .errors import ShapeError
-from .features import are_array
+from .features import are_array, is_name, no_array
 from .ops import BY_KIND
 from .ops.operation import Table
 from .run import SLICE_SECONDS
@@ -47,6 +47,8 @@ def of(X, y, options: dict[str, Any]) -> Source | None:
     ValueError, TypeError
         If y is missing, or an option belongs to arrays.
     """
+    if is_name(X):
+        raise TypeError(no_array(X, "X", y))
     if y is not None:
         return None
     if are_array(X) or not (hasattr(X, "__iter__") or callable(X)):
