@@ -17,9 +17,6 @@ from ..tables import Act
 from . import draws
 from .base import NetworkEstimator
 
-#: Activations by scikit-learn's names where fastnn has others.
-_ACTIVATIONS = {"logistic": "sigmoid", "tanh": "tanh", "relu": "relu", "identity": "identity"}
-ACTIVATION_NAMES = {*_ACTIVATIONS, *(code.name for code in Act)}
 NORMALIZATIONS = {"batch": BatchNorm, "layer": LayerNorm}
 
 
@@ -139,7 +136,8 @@ class Architecture(NetworkEstimator):
         """The layers, and for each Dense the factor of its initial weights."""
         units = self._hidden_units()
         functions = [
-            _activation(one) for one in self._per_layer(self.activation, "activation", len(units))
+            activations.get(one)
+            for one in self._per_layer(self.activation, "activation", len(units))
         ]
         rates = self._per_layer(self.dropout, "dropout", len(units))
         layers: list = []
@@ -151,7 +149,7 @@ class Architecture(NetworkEstimator):
                 layers.append(Activation(function))
             if rate:
                 layers.append(Dropout(rate))
-        last = None if _is_auto(self.output_activation) else _activation(self.output_activation)
+        last = None if _is_auto(self.output_activation) else activations.get(self.output_activation)
         layers.append(Dense(n_outputs, last, init="zeros"))
         # Sigmoids get smaller weights; the output layer follows the hidden ones.
         factors = [2.0 if function.code == Act.sigmoid else 6.0 for function in functions]
@@ -183,10 +181,6 @@ class Architecture(NetworkEstimator):
         state = zip(net.state_dict(), before.state_dict().values(), strict=True)
         net.load_state_dict(dict(state))
         return net
-
-
-def _activation(given) -> ActivationFunction:
-    return activations.get(_ACTIVATIONS.get(given, given) if isinstance(given, str) else given)
 
 
 def function_of(layer) -> ActivationFunction:
