@@ -136,7 +136,7 @@ class Architecture(NetworkEstimator):
         """The layers, and for each Dense the factor of its initial weights."""
         units = self._hidden_units()
         functions = [
-            activations.get(one)
+            _activation(one, "activation")
             for one in self._per_layer(self.activation, "activation", len(units))
         ]
         rates = self._per_layer(self.dropout, "dropout", len(units))
@@ -149,7 +149,11 @@ class Architecture(NetworkEstimator):
                 layers.append(Activation(function))
             if rate:
                 layers.append(Dropout(rate))
-        last = None if _is_auto(self.output_activation) else activations.get(self.output_activation)
+        last = (
+            None
+            if _is_auto(self.output_activation)
+            else _activation(self.output_activation, "output_activation")
+        )
         layers.append(Dense(n_outputs, last, init="zeros"))
         # Sigmoids get smaller weights; the output layer follows the hidden ones.
         factors = [2.0 if function.code == Act.sigmoid else 6.0 for function in functions]
@@ -181,6 +185,14 @@ class Architecture(NetworkEstimator):
         state = zip(net.state_dict(), before.state_dict().values(), strict=True)
         net.load_state_dict(dict(state))
         return net
+
+
+def _activation(given, parameter: str) -> ActivationFunction:
+    """The activation that a parameter names; an error says which parameter it is about."""
+    try:
+        return activations.get(given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{parameter}: {error}") from None
 
 
 def function_of(layer) -> ActivationFunction:
