@@ -38,7 +38,7 @@ import numpy as np
 
 from . import engines
 from .checks import real_number
-from .names import unknown
+from .names import find
 from .tables import Act
 
 #: e^-z may overflow to infinity or underflow to 0; both give the correct limit.
@@ -253,6 +253,9 @@ _BY_NAME: dict[str, ActivationFunction] = {code.name: globals()[code.name] for c
 def get(activation) -> ActivationFunction:
     """Look up an activation by name; None gives the identity, an activation is returned as is.
 
+    A name of Keras, PyTorch or scikit-learn that means the same is taken, in any spelling: "swish",
+    "linear", "logistic", "ReLU".
+
     Raises
     ------
     ValueError
@@ -265,6 +268,8 @@ def get(activation) -> ActivationFunction:
     >>> from fastnn import activations
     >>> activations.get("tanh") is activations.tanh
     True
+    >>> activations.get("swish"), activations.get("LeakyReLU")
+    (silu, LeakyReLU(0.01))
     """
     if activation is None:
         return identity
@@ -272,11 +277,15 @@ def get(activation) -> ActivationFunction:
         return activation
     if isinstance(activation, type) and issubclass(activation, ActivationFunction):
         raise TypeError(f"activation must be an object: write {activation.__name__}()")
+    if callable(activation):
+        name = getattr(activation, "__name__", type(activation).__name__)
+        known = f"write {name!r}" if name in _BY_NAME else f"the names are {', '.join(_BY_NAME)}"
+        raise TypeError(
+            f"activation must be a name or an activation, not the function {name}: {known}"
+        )
     if not isinstance(activation, str):
         raise TypeError(f"activation must be a name, an activation or None, not {activation!r}")
-    if activation not in _BY_NAME:
-        raise unknown("activation", activation, _BY_NAME)
-    return _BY_NAME[activation]
+    return _BY_NAME[find("activation", activation, _BY_NAME)]
 
 
 def from_config(config) -> ActivationFunction:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from . import schedules
 from .checks import real_number, true_or_false
-from .optimizer import Optimizer
+from .optimizer import Optimizer, declaration
 from .powers import consecutive_powers, powers
 from .tables import Rule
 
@@ -19,7 +19,7 @@ _KEPT_EVERY = 4096
 _SMALL = 1e-60
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class Adagrad(Optimizer):
     """Adagrad: s = s + g^2, then w = w - lr g / (sqrt s + epsilon).
 
@@ -70,7 +70,7 @@ class Adagrad(Optimizer):
         own[:, 0] = self.epsilon
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class RMSprop(Optimizer):
     """RMSprop: v = rho v + (1-rho) g^2, then w = w - lr g / sqrt(v + epsilon).
 
@@ -139,7 +139,7 @@ class RMSprop(Optimizer):
             own[:, 3] = self.values("momentum", first_step - 1, len(own), least=0, below=1)
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class Adadelta(Optimizer):
     """Adadelta: steps as long as the mean of the last ones, in the units of the parameters.
 
@@ -188,7 +188,7 @@ class Adadelta(Optimizer):
         own[:, 1] = self.rho
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class _Moments(Optimizer):
     """Base of Adam and its relatives: m = beta1 m + (1-beta1) g, v = beta2 v + (1-beta2) g^2."""
 
@@ -209,7 +209,7 @@ class _Moments(Optimizer):
         own[:, 2] = self.beta2
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class Adam(_Moments):
     """Adam: momentum and a step size for each parameter, both with bias correction.
 
@@ -268,7 +268,7 @@ class Adam(_Moments):
         own[:, 0] = self.epsilon * correction
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class AdamW(Adam):
     """Adam with decoupled weight decay: w = w - lr weight_decay w before the step of :class:`Adam`.
 
@@ -302,7 +302,7 @@ class AdamW(Adam):
     decoupled = True
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class Nadam(_Moments):
     """Nadam: Adam with Nesterov's momentum.
 
@@ -396,7 +396,7 @@ def _running_product(start: float, factors: np.ndarray) -> np.ndarray:
         return np.multiply.accumulate(np.concatenate([[start], factors]))[1:]
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class RAdam(_Moments):
     """RAdam: Adam without step sizes of parameters until these are reliable.
 

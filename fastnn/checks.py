@@ -85,6 +85,16 @@ def is_finite(array: np.ndarray) -> bool:
     )
 
 
+def is_missing(value) -> bool:
+    """Whether an object stands for a missing value: None, NaN, NaT or pandas' NA."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # an array, for instance
+        return False
+
+
 def check_dtype(dtype) -> np.dtype:
     """The network's dtype, float32 or float64.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 try:
     import click
 except ImportError:
-    sys.exit("the command line needs more packages: pip install 'fastnn[cli]'")
+    sys.exit("the command line needs more packages: pip install 'fastnn-cpu[cli]'")
 
 import fastnn
 

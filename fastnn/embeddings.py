@@ -63,9 +63,7 @@ class Embedding(Layer):
                 whole_number(sizes[1], f"dim {place}"),
             )
         self.columns: dict[int, tuple[int, int]] = dict(sorted(found.items()))
-        if init is not None:
-            initializers.get(init)
-        self.init = init
+        self.init = None if init is None else initializers.spelled(init)
 
     def lower(self, lowering, name):
         embedding.lower(lowering, name, self.columns, self._init)
@@ -109,4 +107,5 @@ class Embedding(Layer):
         return {"layer": "Embedding", "columns": columns, **init}
 
     def __repr__(self):
-        return f"Embedding({self.columns!r})"
+        init = "" if self.init is None else f", init={initializers.shown(self.init)}"
+        return f"Embedding({self.columns!r}{init})"

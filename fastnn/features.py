@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 from dataclasses import replace
+from datetime import date, timedelta
 
 import numpy as np
 
-from .checks import is_finite
+from .checks import is_finite, is_missing
 from .engines.csr import CSR
 from .errors import ShapeError
 from .sparse import compressed_rows, is_sparse
@@ -14,6 +17,14 @@ from .tables import FEATURE_TYPES, STORED_TYPES
 
 #: Elements. A smaller X is converted as a whole, which saves compiling a kernel.
 _SMALL = 1 << 17
+
+#: What to do about elements that are no numbers.
+_MISSING = "replace or drop missing values first"
+_DATES = "write dates as numbers, such as days since the first of them"
+_TEXT = (
+    "leave the column out, or code it as numbers, for instance by pandas.get_dummies, or by "
+    "OneHotEncoder or OrdinalEncoder of scikit-learn"
+)
 
 
 def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray | CSR:
@@ -27,13 +38,14 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
     ShapeError
         If it is not a matrix, is empty, or has the wrong number of columns.
     TypeError
-        If its elements are not real numbers.
+        If its elements are not real numbers; the error names a column of a data frame.
     ValueError
         If it contains NaN or infinity, or numbers too large for the dtype.
     """
-    sparse = is_sparse(X)
+    sparse = type(X) is not np.ndarray and is_sparse(X)
     array = X if sparse or isinstance(X, CSR) else dense_array(X, what)
     _check_shape(array, n_inputs, what)
+    columns = _columns(X, array)
     if sparse:
         array = compressed_rows(X, what)
     if isinstance(array, CSR):
@@ -41,11 +53,21 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
             return _stored_values(array, dtype, what)
         array = array.dense(slice(None))
     if array.size <= _SMALL or array.dtype not in FEATURE_TYPES or array.dtype == dtype:
-        return real_array(array, dtype, what)
+        return real_array(array, dtype, what, columns)
     array = _contiguous(array)
     if array.dtype.kind == "f" and not _are_within(array, dtype):
-        raise _not_finite(array, dtype, what)
+        raise _not_finite(array, dtype, what, columns)
     return array
+
+
+def _columns(X, array) -> list | None:
+    """The names of the columns, if X is a data frame."""
+    columns = getattr(X, "columns", None)
+    try:
+        names = None if columns is None else list(columns)
+    except TypeError:
+        return None
+    return names if names and len(names) == array.shape[1] else None
 
 
 def _check_shape(array, n_inputs: int | None, what: str) -> None:
@@ -80,7 +102,8 @@ def _stored_values(X: CSR, dtype, what: str) -> CSR:
         with np.errstate(over="ignore", under="ignore"):
             first = int(np.isfinite(X.values.astype(dtype)).argmin())
         row = int(np.searchsorted(X.indptr, first, side="right")) - 1
-        raise _not_finite_at(X.values[first], f"{row}, {X.indices[first]}", dtype, what)
+        place = _place((row, X.indices[first]), what, None)
+        raise _not_finite_at(X.values[first], place, dtype, what)
     return X if values is X.values else replace(X, values=values)
 
 
@@ -92,9 +115,11 @@ def are_array(X) -> bool:
 def dense_array(values, what: str) -> np.ndarray:
     if type(values) is np.ndarray:
         return values
+    if is_name(values):
+        raise TypeError(no_array(values, what))
     if hasattr(values, "toarray"):
         raise TypeError(
-            f"{what} is a sparse matrix, but only X may be one, of SciPy's: use {what}.toarray()"
+            f"{what} is a sparse matrix: only X may be one, of SciPy; use {what}.toarray()"
         )
     if isinstance(values, np.ma.MaskedArray) and values.mask.any():
         raise ValueError(f"{what} is a masked array with masked elements: fill or drop them first")
@@ -110,29 +135,98 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     return array if array.flags.aligned else array.copy()
 
 
-def real_array(array: np.ndarray, dtype, what: str) -> np.ndarray:
-    result = _as_real(array, dtype, what)
+def is_name(values) -> bool:
+    """Whether an argument is text or a path where an array belongs."""
+    return isinstance(values, str | bytes | os.PathLike)
+
+
+def no_array(name, what: str, column=None) -> str:
+    """What to write instead of a name where an array belongs; `column` is what y is."""
+    if what == "X":
+        y = column if isinstance(column, str) else "target"
+        return (
+            f"X is {os.fspath(name)!r}, a name and not the rows themselves: read the file, for "
+            f"instance by table = pandas.read_csv({os.fspath(name)!r}), and give X = "
+            f"table.drop(columns={y!r}) and y = table[{y!r}]"
+        )
+    if what == "y":
+        return (
+            f"y is {name!r}, a name and not the targets themselves: give y = table[{name!r}] and "
+            f"X = table.drop(columns={name!r})"
+        )
+    return f"{what} must be an array, not {name!r}"
+
+
+def real_array(array: np.ndarray, dtype, what: str, columns: list | None = None) -> np.ndarray:
+    result = _as_real(array, dtype, what, columns)
     if is_finite(result):
         return result
-    raise _not_finite(array, dtype, what)
+    raise _not_finite(array, dtype, what, columns)
 
 
-def _as_real(array: np.ndarray, dtype, what: str) -> np.ndarray:
+def _as_real(array: np.ndarray, dtype, what: str, columns: list | None = None) -> np.ndarray:
     """The array, or a copy, contiguous and in the dtype, whose elements may not be finite."""
     if array.dtype.kind not in "biufO":
-        raise TypeError(f"{what} must hold real numbers, not {array.dtype}")
+        raise _no_numbers(array, what, columns)
     try:
         if array.dtype == dtype:
             return _contiguous(array)
         with np.errstate(over="ignore", under="ignore"):
             return np.ascontiguousarray(array, dtype=dtype)
     except (TypeError, ValueError):
-        raise TypeError(
-            f"{what} must hold real numbers, but an element cannot be converted to one"
-        ) from None
+        raise _no_numbers(array, what, columns) from None
 
 
-def _not_finite(array: np.ndarray, dtype, what: str) -> ValueError:
+def _no_numbers(array: np.ndarray, what: str, columns: list | None) -> Exception:
+    """The error that names the first element which is no real number, and what to do about it."""
+    if array.dtype.kind not in "OUSTmM":
+        return TypeError(f"{what} must hold real numbers, not {array.dtype}")
+    for place in np.ndindex(array.shape):
+        value = array[place]
+        if array.dtype.kind == "O" and is_missing(value):
+            return _missing(place, value, what, columns)
+        if not _is_number(value):
+            break
+    else:  # text, all of which are numbers
+        place, value = (0,) * array.ndim, array.flat[0]
+        return TypeError(
+            f"{what} must hold real numbers, but it holds text, {what}{list(place)} is "
+            f"{_as_given(value)}: convert it, such as by {what}.astype(float)"
+        )
+    hint = "give numbers"
+    if isinstance(value, date | timedelta | np.datetime64 | np.timedelta64):
+        hint = _DATES
+    elif isinstance(value, str | bytes):
+        hint = _TEXT
+    return TypeError(
+        f"{what} must hold real numbers, but {_place(place, what, columns)} is {_as_given(value)}, "
+        f"which cannot be converted to one: {hint}"
+    )
+
+
+def _is_number(value) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, np.datetime64 | np.timedelta64)
+
+
+def _as_given(value) -> str:
+    """An element for a message: text in quotes, and nothing long."""
+    return reprlib.repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _place(place, what: str, columns: list | None) -> str:
+    shown = f"{what}[{', '.join(map(str, place))}]"
+    return shown if columns is None else f"{shown}, in the column {columns[place[1]]!r},"
+
+
+def _missing(place, value, what: str, columns: list | None) -> ValueError:
+    return ValueError(f"{_place(place, what, columns)} is {value}: {_MISSING}")
+
+
+def _not_finite(array: np.ndarray, dtype, what: str, columns: list | None = None) -> ValueError:
     """The error that names the first element which is not finite in `dtype`."""
     step = max(1, _SMALL // max(1, array[:1].size))  # the array may be larger than memory
     with np.errstate(over="ignore", under="ignore"):
@@ -143,11 +237,14 @@ def _not_finite(array: np.ndarray, dtype, what: str) -> ValueError:
         )
     bad = np.argwhere(part)[0]
     bad[0] += first
-    return _not_finite_at(array[tuple(bad)], ", ".join(map(str, bad)), dtype, what)
+    value = array[tuple(bad)]
+    if array.dtype.kind == "O" and is_missing(value):
+        return _missing(bad, value, what, columns)
+    return _not_finite_at(value, _place(bad, what, columns), dtype, what)
 
 
 def _not_finite_at(value, place: str, dtype, what: str) -> ValueError:
-    place = f"{what}[{place}] is {value}"
+    place = f"{place} is {value}"
     if not isinstance(value, np.integer | np.bool_) and not np.isfinite(float(value)):
         return ValueError(f"{place}: replace or drop NaN and infinity first")
     return ValueError(f"{place}, which is too large for {np.dtype(dtype).name}: scale {what} first")

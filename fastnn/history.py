@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 
-class History(Mapping):
-    """The results of a fit: a mapping from names to lists with a value for each epoch.
+class History(dict[str, list[float]]):
+    """The results of a fit: a dict from names to lists with a value for each epoch.
+
+    ``pandas.DataFrame(history)`` has a row for each epoch.
 
     Keys are ``loss``, ``lr`` (of the epoch's last step), ``seconds`` and, where they apply,
     ``accuracy``, ``val_loss``, ``val_accuracy``, those of metrics such as ``val_f1``, and the same
     for averaged weights, ``average_val_loss`` and so on (before there is an average they are those
-    of the weights). Training loss and accuracy are those of each minibatch before its step.
+    of the weights). Training loss and accuracy are those of each minibatch before its step. Short
+    epochs that run in one call of the engine share its seconds equally.
 
     Attributes
     ----------
@@ -42,6 +45,7 @@ class History(Mapping):
     """
 
     def __init__(self, loss_name: str, engine: str, n_threads: int, n_rows: int):
+        super().__init__()
         self.loss_name = loss_name
         self.engine = engine
         self.n_threads = n_threads
@@ -51,41 +55,34 @@ class History(Mapping):
         self.stopped: str | None = None
         self.best_epoch: int | None = None
         self._rows_trained = 0
-        self._lists: dict[str, list[float]] = {}
 
     def append(self, values: Mapping[str, float], n_rows: int) -> None:
         """Append the values of one epoch, which took `n_rows` rows."""
         for name, value in values.items():
-            self._lists.setdefault(name, []).append(float(value))
+            self.setdefault(name, []).append(float(value))
         self._rows_trained += n_rows
 
     def restore(self, lists: Mapping[str, list[float]], rows_trained: int) -> None:
         """Go on with the values of earlier epochs, which took so many rows."""
-        self._lists, self._rows_trained = dict(lists), rows_trained
+        lists = dict(lists)
+        self.clear()
+        self.update(lists)
+        self._rows_trained = rows_trained
 
     @property
     def rows_trained(self) -> int:
         """Rows of all epochs together."""
         return self._rows_trained
 
-    def __getitem__(self, name: str) -> list[float]:
-        return self._lists[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._lists)
-
-    def __len__(self) -> int:
-        return len(self._lists)
-
     @property
     def n_epochs(self) -> int:
         """Epochs, the last of which may be incomplete."""
-        return len(self._lists.get("loss", ()))
+        return len(self.get("loss", ()))
 
     @property
     def rows_per_second(self) -> float:
         """Training rows per second over all epochs, excluding validation."""
-        seconds = sum(self._lists.get("seconds", ()))
+        seconds = sum(self.get("seconds", ()))
         return self._rows_trained / seconds if seconds > 0 else 0.0
 
     def plot(self, path=None):
@@ -105,6 +102,6 @@ class History(Mapping):
         return learning_curves(self, path)
 
     def __repr__(self) -> str:
-        last = {name: values[-1] for name, values in self._lists.items() if values}
+        last = {name: values[-1] for name, values in self.items() if values}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
         return f"<History of {self.n_epochs} epochs: {shown}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Self
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .checks import whole_number
 from .custom_loss import Custom
 from .engines.workspace import Data, Steps
 from .errors import NotFittedError
+from .features import dense_array
 from .losses import LossFunction
 from .network import Network
 from .targets import (
@@ -27,6 +29,9 @@ from .validation import Validation
 
 #: What targets without classes are, in messages.
 _KINDS = {"one_hot": "rows of 0 and 1", "multilabel": "columns of 0 and 1", "values": "numbers"}
+
+#: What gives a network its loss and its labels.
+_FIRST = "call fit first, or set_targets(y) after a training loop of your own"
 
 
 class Inference(Network):
@@ -61,6 +66,52 @@ class Inference(Network):
             _check_classes(classes, target, self.n_outputs, chosen)
         return chosen, target
 
+    def set_targets(self, y, loss="auto", classes=None) -> Self:
+        """Tell the network its loss and its labels as a fit does, without training.
+
+        After a training loop of one's own, `predict`, `predict_proba` and `evaluate` then answer as
+        after :meth:`fit`; see :meth:`fastnn.Sequential.step`.
+
+        Parameters
+        ----------
+        y : array_like, shape (m,) or (m, n_outputs)
+            Targets of any rows: labels of any type, or numbers.
+        loss : str or loss, default "auto"
+            As for :meth:`fit`; "auto" is inferred from y.
+        classes : array_like, optional
+            All labels, where y does not hold every one.
+
+        Returns
+        -------
+        Sequential
+            The network.
+
+        Raises
+        ------
+        ShapeError, ValueError, TypeError
+            If y does not fit the loss or the network; nothing has changed then.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1, init="zeros")], n_inputs=1)
+        >>> net.flat_params = [1.0, -0.5]
+        >>> net.set_targets(["no", "yes"]).predict([[0.0], [1.0]])
+        array(['no', 'yes'], dtype='<U3')
+        """
+        before = self._loss, self._target
+        self.set_fitted(None, None)
+        try:
+            n_rows = (*dense_array(y, "y").shape, 0)[0]  # a number has no rows
+            loss, target = self._describe(y, n_rows, loss, classes)
+            self._data(np.empty((n_rows, 0), self.dtype), y, target, loss)
+            if self.n_inputs is not None:
+                self.lower(loss)  # refuses a loss that contradicts the last layer
+        except BaseException:
+            self.set_fitted(*before)
+            raise
+        return self.set_fitted(loss, target)
+
     # -- prediction ---------------------------------------------------------------------------
 
     def _forward(self, X, loss: LossFunction | None, function: str) -> np.ndarray:
@@ -79,7 +130,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
 
         Returns
         -------
@@ -106,7 +157,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
 
         Returns
         -------
@@ -143,7 +194,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
 
         Returns
         -------
@@ -169,7 +220,7 @@ class Inference(Network):
         array([0, 1])
         """
         if self._loss is None or self._target is None:
-            raise NotFittedError("the network has not been trained: call fit first")
+            raise NotFittedError(f"the network has no loss yet: {_FIRST}")
         function = probability_function(self._loss, self.n_outputs)
         if function is None:
             raise ValueError(
@@ -188,7 +239,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
         loss : str or loss, default "auto"
             Another loss than that of the last fit.
@@ -222,7 +273,7 @@ class Inference(Network):
         0.5
         """
         if self._loss is None or self._target is None:
-            raise NotFittedError("the network has no loss yet: call fit first")
+            raise NotFittedError(f"the network has no loss yet: {_FIRST}")
         X = self._features(X, self.n_inputs)
         loss_function, target = self._describe(y, len(X), loss)
         data = self._data(X, y, target, loss_function)
@@ -246,7 +297,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs)
         loss : str or loss, default "auto"
             As for :meth:`fit`; "auto" is the loss of the last fit if there was one.
@@ -308,7 +359,7 @@ class Inference(Network):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs)
+        X : array_like or sparse matrix, shape (m, n_inputs)
         y : array_like, shape (m,) or (m, n_outputs), optional
         loss : str or loss, default "auto"
             As for :meth:`fit`. The last layer includes the output function of a cross entropy.

@@ -4,7 +4,7 @@
 name                  weights of a layer with n_in inputs and n_out outputs
 ====================  =====================================================================
 ``zeros``             0, for biases: hidden units with equal weights would stay equal
-``xavier_normal``     normal, variance 1 / n_in (X. Glorot and Y. Bengio, 2010)
+``xavier_normal``     normal, variance 2 / (n_in + n_out) (X. Glorot and Y. Bengio, 2010)
 ``xavier_uniform``    uniform with that variance
 ``he_normal``         normal, variance 2 / n_in (K. He et al., 2015)
 ``he_uniform``        uniform with that variance
@@ -13,16 +13,21 @@ name                  weights of a layer with n_in inputs and n_out outputs
 ``orthogonal``        orthogonal columns (or rows) of length 1 (A. M. Saxe et al., 2014)
 ====================  =====================================================================
 
-Xavier's rule divides by the fan-in, as in the study notes; ``xavier_normal(mode="average")``
-divides by Glorot's average (n_in + n_out) / 2 instead. ``auto`` is He's rule for the ReLU family,
-LeCun's for SELU and Xavier's otherwise.
+Xavier's rule divides by the average (n_in + n_out) / 2 of the fans, as in the paper, PyTorch and
+Keras; the study notes' form, which divides by n_in, is ``xavier_normal(mode="fan_in")``, the same
+as ``lecun_normal``. ``auto`` is He's rule for the ReLU family, and a normal distribution of
+variance 1 / n_in otherwise: LeCun's rule, and the notes' Xavier.
+
+The names of PyTorch and Keras are taken, too: ``glorot_*`` is ``xavier_*``, ``kaiming_*`` is
+``he_*``. Keras cuts its normal distributions off at two standard deviations, at equal variance;
+these are whole.
 
 Examples
 --------
 >>> from fastnn import Dense
 >>> from fastnn.initializers import Normal, xavier_normal
->>> Dense(30, "tanh", init=xavier_normal(mode="average"), bias_init=Normal(0.01))
-Dense(30, 'tanh')
+>>> Dense(30, "tanh", init=xavier_normal(mode="fan_in"), bias_init=Normal(0.01))
+Dense(30, 'tanh', init='lecun_normal', bias_init=Normal(std=0.01))
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ import numpy as np
 from . import random
 from .activations import ActivationFunction
 from .checks import real_number
-from .names import unknown
+from .names import find
 from .tables import Act
 
 
@@ -179,9 +184,9 @@ class VarianceScaling(Initializer):
         if self.mode not in ("fan_in", "average"):
             raise ValueError(f"mode must be 'fan_in' or 'average', not {self.mode!r}")
 
-    def __call__(self, mode: str = "fan_in") -> VarianceScaling:
-        """The same rule with another mode."""
-        return replace(self, mode=mode)
+    def __call__(self, mode: str | None = None) -> VarianceScaling:
+        """The same rule with another mode, or with its own."""
+        return self if mode is None else replace(self, mode=mode)
 
     def values(self, shape, seed, block):
         fan = shape[0] if self.mode == "fan_in" else (shape[0] + shape[-1]) / 2
@@ -226,8 +231,8 @@ class Orthogonal(Initializer):
 
 
 zeros = Constant(0.0)
-xavier_normal = VarianceScaling(1.0)
-xavier_uniform = VarianceScaling(1.0, uniform=True)
+xavier_normal = VarianceScaling(1.0, mode="average")
+xavier_uniform = VarianceScaling(1.0, uniform=True, mode="average")
 he_normal = VarianceScaling(2.0)
 he_uniform = VarianceScaling(2.0, uniform=True)
 lecun_normal = VarianceScaling(1.0)
@@ -267,25 +272,68 @@ def get(init, activation: ActivationFunction | None = None) -> Initializer:
     if isinstance(init, Initializer):
         return init
     if isinstance(init, str):
-        if init == "auto":
+        name = find("initialiser", init, ["auto", *_BY_NAME])
+        if name == "auto":
             code = activation.code if activation else Act.identity
-            return he_normal if code in _RELU_FAMILY else xavier_normal
-        if init not in _BY_NAME:
-            raise unknown("initialiser", init, ["auto", *_BY_NAME])
-        return _BY_NAME[init]
+            return he_normal if code in _RELU_FAMILY else lecun_normal
+        return _BY_NAME[name]
+    if isinstance(init, type) and issubclass(init, Initializer):
+        raise TypeError(f"an initialiser is an object, not a class: write {init.__name__}(...)")
     if isinstance(init, type | bool) or not hasattr(init, "__float__"):
         raise TypeError(f"an initialiser is a name, a number or an object, not {init!r}")
     return Constant(init)
 
 
+def spelled(init):
+    """A name as this module spells it; what is no name as it is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`get`.
+
+    Examples
+    --------
+    >>> from fastnn import initializers
+    >>> initializers.spelled("Glorot_Normal")
+    'xavier_normal'
+    """
+    get(init)
+    return find("initialiser", init, ["auto", *_BY_NAME]) if isinstance(init, str) else init
+
+
+def shown(init) -> str:
+    """An initialiser as one writes it: a rule that has a name by its name.
+
+    Examples
+    --------
+    >>> from fastnn import initializers
+    >>> initializers.shown(initializers.Normal(0.1)), initializers.shown(initializers.he_normal)
+    ('Normal(std=0.1)', "'he_normal'")
+    """
+    if isinstance(init, Constant):
+        init = init.value
+    elif isinstance(init, VarianceScaling | Orthogonal):
+        init = next((name for name, rule in _BY_NAME.items() if rule == init), init)
+    return repr(init)
+
+
+#: Names that meant the fan-in up to version 0.1.0. No file has them from then on: they stand there
+#: with their arguments, and a name alone is that of an older file.
+_FAN_IN_IN_OLD_FILES = {"xavier_normal": xavier_normal, "xavier_uniform": xavier_uniform}
+
+
 def config(init):
     """The name, or a dict of an initialiser's name and arguments, as written to files."""
-    return init if isinstance(init, str) else get(init).config()
+    if isinstance(init, str) and init not in _FAN_IN_IN_OLD_FILES:
+        return init
+    return get(init).config()
 
 
 def from_config(config):
-    """The name or initialiser for what :func:`config` returned."""
+    """The name or initialiser for what :func:`config` returned, in this or an older version."""
     if isinstance(config, str):
-        return config
+        old = _FAN_IN_IN_OLD_FILES.get(config)
+        return config if old is None else old(mode="fan_in")
     arguments = dict(config)
     return _CLASSES[arguments.pop("initializer")](**arguments)

@@ -23,11 +23,11 @@ from .engines import threads as thread_limits
 _OPTIONAL = {
     "scipy": ("GELU in the reference engine, cross entropies as functions", "scipy"),
     "safetensors": ("model files", "safetensors"),
-    "matplotlib": ("pictures of learning curves", "'fastnn[plot]'"),
-    "tqdm": ("progress bars", "'fastnn[cli]'"),
-    "tensorboard": ("TensorBoardLogger", "'fastnn[loggers]'"),
-    "mlflow-skinny": ("MLflowLogger", "'fastnn[loggers]'"),
-    "sklearn": ("MLPClassifier and other estimators, metrics such as f1", "'fastnn[sklearn]'"),
+    "matplotlib": ("pictures of learning curves", "'fastnn-cpu[plot]'"),
+    "tqdm": ("progress bars", "'fastnn-cpu[cli]'"),
+    "tensorboard": ("TensorBoardLogger", "'fastnn-cpu[loggers]'"),
+    "mlflow-skinny": ("MLflowLogger", "'fastnn-cpu[loggers]'"),
+    "sklearn": ("MLPClassifier and other estimators, metrics such as f1", "'fastnn-cpu[sklearn]'"),
 }
 #: Networks and batch sizes that the report measures, and for how long each.
 _MEASURED = (((14, 64, 64, 2), 32), ((784, 128, 10), 32), ((784, 512, 512, 10), 128))
@@ -158,5 +158,20 @@ def _packages():
             yield f"{distribution:14}{importlib.metadata.version(distribution)}"
         except importlib.metadata.PackageNotFoundError:
             yield f"{distribution:14}MISSING, for {purpose}: pip install {requirement}"
+    yield from _of_the_same_name()
     if sys.maxsize < 2**32:
         yield "a 32-bit Python: the compiled engines need 64 bits"
+
+
+def _of_the_same_name() -> Iterator[str]:
+    """Another project's distribution fastnn: it writes its files into the same package."""
+    try:
+        other = importlib.metadata.metadata("fastnn")
+        ours = importlib.metadata.metadata("fastnn-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if other["Summary"] != ours["Summary"]:  # else it is this project, before it was renamed
+        yield (
+            f"{'fastnn':14}WRONG: {other['Version']} is another project, whose files overwrite "
+            "those of fastnn-cpu: pip uninstall fastnn fastnn-cpu, then install fastnn-cpu again"
+        )

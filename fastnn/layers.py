@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 from . import activations, initializers, schedules
 from .checks import real_number, true_or_false, whole_number
 from .embeddings import Embedding
@@ -25,8 +27,8 @@ class Dense(Layer):
         the identity.
     init : str or initialiser, default "auto"
         Initial weights: a name of :mod:`fastnn.initializers`, or an object such as
-        ``Normal(0.01)``; "auto" is He's rule for the ReLU family, LeCun's for SELU, Xavier's
-        otherwise.
+        ``Normal(0.01)``; "auto" is He's rule for the ReLU family, LeCun's otherwise, which is the
+        study notes' Xavier.
     bias_init : float or initialiser, default 0.0
         Initial biases.
     l1, l2 : float, default 0
@@ -54,9 +56,14 @@ class Dense(Layer):
         self, units, activation=None, init="auto", bias_init=0.0, l1=0, l2=0, max_norm=None
     ):
         self.units = self.n_outputs = whole_number(units, "units")
+        if isinstance(activation, numbers.Integral):
+            raise TypeError(
+                f"activation must be a name, an activation or None, not {activation!r}: a layer is "
+                f"told its outputs alone, Dense({activation}); its inputs follow from the layer "
+                "before it, those of the first from X or n_inputs of Sequential"
+            )
         self.activation = activations.get(activation)
-        initializers.get(init)
-        self.init = init
+        self.init = initializers.spelled(init)
         self.bias_init = _check_bias_init(bias_init)
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
@@ -86,8 +93,9 @@ class Dense(Layer):
 
     def __repr__(self):
         act = self.activation
-        shown = repr(act.name) if act.config() == act.name else repr(act)
-        return f"Dense({self.units}{'' if act == activations.identity else ', ' + shown})"
+        first = [] if act == activations.identity else [_function(act)]
+        options = _options(self, bias_init=0.0, l1=0, l2=0, max_norm=None)
+        return f"Dense({', '.join([str(self.units), *first, *options])})"
 
 
 def _check_bias_init(bias_init):
@@ -97,6 +105,23 @@ def _check_bias_init(bias_init):
     if not isinstance(bias_init, str | initializers.Initializer):
         real_number(bias_init, "bias_init")
     return bias_init
+
+
+def _function(act: activations.ActivationFunction) -> str:
+    """An activation as it is written: one without arguments by its name."""
+    return repr(act.name) if act.config() == act.name else repr(act)
+
+
+def _options(layer, **defaults) -> list[str]:
+    """The arguments of a layer with weights that are not the defaults, as they are written."""
+    init = [] if layer.init == "auto" else [f"init={initializers.shown(layer.init)}"]
+    values = {name: getattr(layer, name) for name in defaults}
+    zeros = ("zeros", initializers.zeros)  # other ways to write the biases' default
+    return init + [
+        f"{name}={initializers.shown(value)}"
+        for name, value in values.items()
+        if value != defaults[name] and not (name == "bias_init" and value in zeros)
+    ]
 
 
 def _check_vector_init(init):
@@ -150,8 +175,7 @@ class Maxout(Layer):
     def __init__(self, units, pieces=2, init="auto", bias_init=0.0, l1=0, l2=0):
         self.units = self.n_outputs = whole_number(units, "units")
         self.pieces = whole_number(pieces, "pieces", least=2)
-        initializers.get(init)
-        self.init = init
+        self.init = initializers.spelled(init)
         self.bias_init = _check_bias_init(bias_init)
         self.l1 = real_number(l1, "l1", least=0)
         self.l2 = real_number(l2, "l2", least=0)
@@ -176,7 +200,9 @@ class Maxout(Layer):
         }
 
     def __repr__(self):
-        return f"Maxout({self.units}{'' if self.pieces == 2 else f', pieces={self.pieces}'})"
+        options = _options(self, bias_init=0.0, l1=0, l2=0)
+        pieces = [] if self.pieces == 2 else [f"pieces={self.pieces}"]
+        return f"Maxout({', '.join([str(self.units), *pieces, *options])})"
 
 
 class Activation(Layer):
@@ -215,8 +241,7 @@ class Activation(Layer):
         return {"layer": "Activation", "activation": self.activation.config()}
 
     def __repr__(self):
-        act = self.activation
-        return f"Activation({act.name!r})" if act.config() == act.name else f"Activation({act!r})"
+        return f"Activation({_function(self.activation)})"
 
 
 class PReLU(Layer):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from .checks import real_number, whole_number
-from .optimizer import Optimizer
+from .optimizer import Optimizer, declaration
 from .tables import Rule
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class LBFGS(Optimizer):
     """L-BFGS, a quasi-Newton method on all rows at once, for small data and smooth losses.
 

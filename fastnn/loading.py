@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from . import files, layers, losses
+from . import files, initializers, layers, losses
 from .checks import is_finite
 from .custom_loss import Custom
 from .errors import ModelFileError
@@ -41,10 +41,12 @@ from .targets import CLASSES, LABELS, SIGNS, VALUES, Target
 #: Types of the values of a description, by key.
 _NETWORK = {
     "layers": LIST, "n_inputs": INT, "seed": INT, "dtype": STR, "l1": NUMBER, "l2": NUMBER,
-    "penalties": STR,
-    "input_scale": NUMBER, "loss": OBJECT_OR_NULL, "target": OBJECT_OR_NULL,
+    "penalties": STR, "input_scale": NUMBER, "loss": OBJECT_OR_NULL, "target": OBJECT_OR_NULL,
 }  # fmt: skip
-_LOSS = {"name": STR, "label_smoothing": NUMBER, "delta": NUMBER, "gamma": NUMBER, "q": LIST}
+_LOSS = {
+    "name": STR, "label_smoothing": NUMBER, "delta": NUMBER, "gamma": NUMBER, "q": LIST,
+    "factor": NUMBER,
+}  # fmt: skip
 _CUSTOM_LOSS = {"name": STR, "function": STR}
 _TARGET = {"kind": STR, "vector": BOOL, "classes": LIST_OR_NULL, "classes_dtype": STR_OR_NULL}
 #: The same for layers, activations and initialisers, and for schedules. Enter every new argument
@@ -207,6 +209,8 @@ def _check_complete(given: dict, full: dict, place: str) -> None:
         if key not in given:
             raise ValueError(f"{place} lacks {key}")
         value = given[key]
+        if key == "init" and type(value) is str:  # a name may have meant something else once
+            value = initializers.config(initializers.from_config(value))
         if type(value) is dict and type(expected) is dict:
             _check_complete(value, expected, f"{place}, {key}")
         elif type(value) is list and key == "layers":

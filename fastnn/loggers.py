@@ -182,7 +182,7 @@ class TensorBoardLogger(Callback):
             import_module("tensorboard.summary.writer.event_file_writer")
         except ImportError:
             raise ImportError(
-                "TensorBoardLogger needs tensorboard: pip install 'fastnn[loggers]'"
+                "TensorBoardLogger needs tensorboard: pip install 'fastnn-cpu[loggers]'"
             ) from None
         self._writer: _EventFile | None = None
         self._steps: _EventFile | None = None
@@ -363,7 +363,7 @@ class MLflowLogger(Callback):
                 import_module(package)
             except ImportError:
                 raise ImportError(
-                    f"MLflowLogger needs {package}: pip install 'fastnn[loggers]'"
+                    f"MLflowLogger needs {package}: pip install 'fastnn-cpu[loggers]'"
                 ) from None
         self.experiment, self.tracking_uri = experiment, tracking_uri
         self.folder = None if folder is None else Path(folder)

@@ -60,7 +60,7 @@ import numpy as np
 
 from . import engines, loss_formulas
 from .checks import real_number
-from .names import unknown
+from .names import find
 from .ops.loss import mean
 from .tables import Loss
 
@@ -478,6 +478,8 @@ NAMES = tuple(_BY_NAME)
 def get(loss) -> LossFunction:
     """Look up a loss by name; a loss is returned as is.
 
+    A name of Keras, PyTorch or scikit-learn that means the same is taken, in any spelling.
+
     Raises
     ------
     ValueError
@@ -490,18 +492,26 @@ def get(loss) -> LossFunction:
     >>> from fastnn import losses
     >>> losses.get("mse") is losses.mse
     True
+    >>> losses.get("sparse_categorical_crossentropy"), losses.get("mean_squared_error")
+    (cross_entropy, mse)
     """
     if isinstance(loss, LossFunction):
         return loss
+    if isinstance(loss, type) and issubclass(loss, LossFunction):
+        raise TypeError(f"loss must be an object, not a class: write {loss.__name__}(...)")
+    if callable(loss):
+        name = getattr(loss, "__name__", "function")
+        raise TypeError(f"a loss of your own is an object: write losses.Custom({name})")
     if not isinstance(loss, str):
         raise TypeError(
             f"loss must be one of the names {', '.join(NAMES)}, or Custom(function), not {loss!r}"
         )
     if loss == Loss.custom.name:
         raise ValueError("a loss of your own is an object: losses.Custom(function)")
-    if loss not in NAMES:
-        raise unknown("loss", loss, ["auto", *NAMES])
-    return _BY_NAME[loss]
+    name = find("loss", loss, ["auto", *NAMES])
+    if name == "auto":
+        raise ValueError("'auto' is what fit infers from the targets: name a loss here")
+    return _BY_NAME[name]
 
 
 def __getattr__(name: str):

@@ -51,7 +51,7 @@ def train_many(
         The arguments of each network: those of :class:`fastnn.Sequential` (``layers``, ``seed``,
         ``dtype``, ...) and those of its `fit` (``optimizer``, ``epochs``, ``batch_size``,
         ``rows``, ...). ``rows`` trains on some rows of X; ``y`` takes the place of the common one.
-    X : array_like, shape (m, n_inputs)
+    X : array_like or sparse matrix, shape (m, n_inputs)
     y : array_like, shape (m,) or (m, n_outputs)
     callback : callable, optional
         ``callback(index, training)`` is called after each epoch of each network, with its number
@@ -236,6 +236,7 @@ class _Job:
                 net._epochs = weakref.ref(self._epochs)
             assert self.training is not None
             history, advance = self.training.history, self._epochs.advance
+            self.training.unwatched_until = until
             while history.n_epochs < until:
                 advance()
         except StopIteration:

@@ -42,7 +42,7 @@ from .checks import whole_number
 from .compared import Form, is_usable
 from .losses import LossFunction
 from .metric import Metric
-from .names import unknown
+from .names import find, unknown
 from .targets import Target
 
 
@@ -414,7 +414,7 @@ def _resolve(item) -> Metric:
         top = _TOP.fullmatch(item)
         if top:
             return TopK(int(top[1]))
-        raise unknown("metric", item, NAMES)
+        return _resolve(find("metric", item, NAMES))
     return Metric(item)
 
 

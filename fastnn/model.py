@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import math
 import threading
 import weakref
 from typing import Self
@@ -135,10 +137,12 @@ class Sequential(Inference):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs), or iterable of batches
+        X : array_like or sparse matrix, shape (m, n_inputs), or iterable of batches
             Any real type. Integers, float16 and the other float are converted batch by batch,
-            without a copy of X, which may be a file larger than memory (``np.memmap``). Without
-            y, an iterable whose items (X, y) or (X, y, sample_weight) are one step each, in this
+            without a copy of X, which may be a file larger than memory (``np.memmap``). A sparse
+            matrix of SciPy stays one: only a batch of it is ever dense, and the result is that of
+            ``X.toarray()``, bit for bit; other formats than CSR are converted to it. Without y,
+            an iterable whose items (X, y) or (X, y, sample_weight) are one step each, in this
             order: a list or a loader, a function that returns an iterator for each epoch, or one
             iterator, which serves one epoch.
         y : array_like, shape (m,) or (m, n_outputs)
@@ -267,6 +271,7 @@ class Sequential(Inference):
         """
         arguments = locals()
         epochs_of_fit = self._start(**{k: v for k, v in arguments.items() if k != "self"})
+        epochs_of_fit.training.unwatched_until = math.inf
         try:
             for _ in epochs_of_fit:
                 pass
@@ -337,7 +342,7 @@ class Sequential(Inference):
 
         Parameters
         ----------
-        X : array_like, shape (m, n_inputs), or iterable of batches
+        X : array_like or sparse matrix, shape (m, n_inputs), or iterable of batches
         y : array_like, shape (m,) or (m, n_outputs)
         classes : array_like, optional
             All labels that y may hold in this and later calls; without it those of the first y.
@@ -380,14 +385,65 @@ class Sequential(Inference):
         self.fit(X, y, classes=classes, epochs=1, **options)
         return self
 
-    def _start(self, X, y=None, **options) -> Epochs:
-        """Prepare a fit; another one that waits between two epochs is ended."""
-        settings = Settings(**options)
+    @np.errstate(all="ignore")
+    def step(self, gradient, optimizer="adam", freeze=()) -> None:
+        """One step of an optimizer with a gradient of your own, as a fit makes it.
+
+        For training loops on :meth:`loss_and_grad`, or on any other gradient. The optimizer's state
+        is kept from step to step as between two fits, and a fit that follows continues it. A loop
+        of these steps equals `fit` on the same batches, bit for bit, but for the running statistics
+        of a BatchNorm, which only a fit moves. :meth:`set_targets` tells the network the rest of
+        what a fit would.
+
+        Parameters
+        ----------
+        gradient : array_like, shape (number of parameters,)
+            In the order of ``flat_params``. Penalties of the layers are in that of
+            :meth:`loss_and_grad`; weight decay and clipping are the optimizer's.
+        optimizer : str or Optimizer, default "adam"
+            With the same one as in the last step or fit, its state goes on.
+        freeze : iterable of int or str, optional
+            As for :meth:`fit`.
+
+        Raises
+        ------
+        NotFittedError
+            If the number of features is not known yet.
+        ShapeError, ValueError, TypeError
+            If the gradient does not fit or is not finite, or for :class:`fastnn.LBFGS`.
+        DivergedError
+            If a parameter would become infinite or NaN; the parameters are then unchanged.
+
+        Examples
+        --------
+        >>> from fastnn import SGD, Dense, Sequential
+        >>> X, y = [[0.0], [1.0]], ["no", "yes"]
+        >>> net = Sequential([Dense(1)], n_inputs=1).set_targets(y)
+        >>> for i in range(100):
+        ...     loss, gradient = net.loss_and_grad(X, y, step=i)
+        ...     net.step(gradient, optimizer=SGD(1.0, momentum=0.9))
+        >>> net.predict([[-1.0], [2.0]])
+        array(['no', 'yes'], dtype='<U3')
+        """
+        from .stepping import step
+
+        with self._alone():
+            step(self, gradient, optimizer, freeze)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """End a fit that waits between two epochs, and let no other begin."""
         with self.__dict__.setdefault("_preparing", threading.RLock()):
             other = None if self._epochs is None else self._epochs()
             if other is not None:
                 other.give_way()
             self._epochs = None
+            yield
+
+    def _start(self, X, y=None, **options) -> Epochs:
+        """Prepare a fit; another one that waits between two epochs is ended."""
+        settings = Settings(**options)
+        with self._alone():
             source = streams.of(X, y, options)
             try:
                 if source is not None:

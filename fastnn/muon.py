@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 import numpy as np
@@ -11,11 +11,11 @@ from . import schedules
 from .adaptive import AdamW
 from .checks import true_or_false, whole_number
 from .ops.dense import OPERATION as DENSE
-from .optimizer import Optimizer
+from .optimizer import Optimizer, declaration
 from .tables import COMMON, HYPER, MOST_TURNS, Rule
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class Muon(Optimizer):
     """Muon (K. Jordan, 2024): a step of a hidden weight matrix is an orthogonal matrix.
 

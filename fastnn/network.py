@@ -9,6 +9,7 @@ import numpy as np
 
 from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
 from .custom_loss import Custom
+from .engines.csr import CSR
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
 from .features import check_features
@@ -33,6 +34,12 @@ class Network:
         self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
         penalties="full", input_scale=1.0,
     ):  # fmt: skip
+        if isinstance(n_inputs, Layer):
+            more = ", ..." if isinstance(seed, Layer) else ""
+            raise TypeError(
+                "Sequential takes its layers as one list: write "
+                f"Sequential([{layers!r}, {n_inputs!r}{more}])"
+            )
         self.layers = check_network(layers)
         self.seed = check_seed(seed)
         self.dtype = check_dtype(dtype)
@@ -88,6 +95,11 @@ class Network:
             "input_scale": self.input_scale,
         }
 
+    def _options(self) -> dict:
+        """The arguments besides the layers that are not the defaults; always seed and dtype."""
+        given = self._arguments().items()
+        return {name: value for name, value in given if value != _DEFAULTS.get(name)}
+
     @classmethod
     def from_config(cls, config: dict, allocate: bool = True) -> Self:
         """The network for what :meth:`config` returned; `allocate` gives it its parameters.
@@ -132,7 +144,7 @@ class Network:
             copy.adopt(self.parameters(), self._named_statistics())
         return copy.set_fitted(self._loss, self._target)
 
-    def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray:
+    def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
         """X as :func:`fastnn.targets.check_features` returns it; codes are those of Embedding."""
         X = check_features(X, n_inputs, self.dtype, what)
         if isinstance(self.layers[0], Embedding):
@@ -465,10 +477,7 @@ class Network:
         print(summary(self, self.lower(None)))
 
     def __repr__(self) -> str:
-        shown = [repr(self.layers)]
-        for name, value in self._arguments().items():
-            if value != _DEFAULTS.get(name):
-                shown.append(f"{name}={value!r}")
+        shown = [repr(self.layers), *(f"{k}={v!r}" for k, v in self._options().items())]
         return f"Sequential({', '.join(shown)})"
 
     # -- files --------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from numbers import Integral
-from typing import ClassVar
+from typing import ClassVar, dataclass_transform
 
 import numpy as np
 
@@ -161,6 +162,52 @@ class Optimizer:
 
 
 _COMMON_FIELDS = frozenset(field.name for field in fields(Optimizer))
+
+
+#: What arguments are called elsewhere.
+_CALLED_HERE = {
+    "learning_rate": "lr", "learning_rate_init": "lr", "eps": "epsilon", "betas": "beta1 and beta2",
+    "beta_1": "beta1", "beta_2": "beta2", "clipnorm": "clip_norm", "global_clipnorm": "clip_norm",
+    "clipvalue": "clip_value", "decay": "weight_decay", "alpha": "rho", "use_nesterov": "nesterov",
+    "nesterovs_momentum": "nesterov", "initial_accumulator_value": "initial_accumulator",
+}  # fmt: skip
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def declaration(cls):
+    """The class of an optimizer: a frozen dataclass whose errors say what to write instead."""
+    made = dataclass(frozen=True, repr=False)(cls)
+    made.__setattr__ = _refuse_change  # type: ignore[assignment]
+    made.__init__ = _with_hints(made.__init__)
+    return made
+
+
+def _with_hints(init):
+    """The constructor, which names the argument that one of another library is here."""
+
+    @functools.wraps(init)
+    def initialise(self, *arguments, **options):
+        for name in options:
+            here = _CALLED_HERE.get(name, "")
+            mine = {own.name for own in fields(self)}
+            if name not in mine and here.split(" and ")[0] in mine:
+                what = here.replace(" and ", "=..., ")
+                raise TypeError(f"{type(self).__name__} has no {name}: write {what}=...")
+        init(self, *arguments, **options)
+
+    return initialise
+
+
+def _refuse_change(self, name: str, value) -> None:
+    """Say how to train on with another hyperparameter."""
+    name = _CALLED_HERE.get(name, name)
+    try:
+        hint = f"give the next fit {replace(self, **{name: value})!r}"
+    except (TypeError, ValueError):
+        hint = "give the next fit a new one"
+    if name == "lr":
+        hint += "; within a fit, schedule= and lr_factor of its training change the rate"
+    raise FrozenInstanceError(f"{name} of an optimizer cannot be assigned to: {hint}")
 
 
 def _checked_factors(given, what: str) -> dict[str, float]:

@@ -5,19 +5,17 @@ Those with a step size for each parameter are in :mod:`fastnn.adaptive`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from . import schedules
 from .adaptive import Adadelta, Adagrad, Adam, AdamW, Nadam, RAdam, RMSprop
 from .checks import real_number, true_or_false
 from .lbfgs import LBFGS
 from .muon import Muon
-from .names import unknown
-from .optimizer import Optimizer
+from .names import find
+from .optimizer import Optimizer, declaration
 from .tables import Rule
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class SGD(Optimizer):
     """Gradient descent, with momentum: v = momentum v - lr g, then w = w + v.
 
@@ -71,7 +69,7 @@ class SGD(Optimizer):
         own[:] = self.values("momentum", first_step - 1, len(own), least=0, below=1)[:, None]
 
 
-@dataclass(frozen=True, repr=False)
+@declaration
 class Lion(Optimizer):
     """Lion: steps of one size, lr, in the direction of a momentum's sign.
 
@@ -149,10 +147,13 @@ def get(optimizer) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        name = optimizer.__name__
+        raise TypeError(
+            f"optimizer must be an object, not a class: write {name}(), or {name} with arguments"
+        )
     if not isinstance(optimizer, str):
         raise TypeError(
             f"optimizer must be a name or an optimizer such as Adam(1e-3), not {optimizer!r}"
         )
-    if optimizer.lower() not in _BY_NAME:
-        raise unknown("optimizer", optimizer, _BY_NAME)
-    return _BY_NAME[optimizer.lower()]()
+    return _BY_NAME[find("optimizer", optimizer, _BY_NAME)]()

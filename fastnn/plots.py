@@ -22,7 +22,7 @@ def _new_figure(**arguments) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("plots need Matplotlib: pip install 'fastnn[plot]'") from None
+        raise ImportError("plots need Matplotlib: pip install 'fastnn-cpu[plot]'") from None
     return Figure(layout="constrained", **arguments)
 
 

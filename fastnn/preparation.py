@@ -13,6 +13,7 @@ from .averages import Averaging
 from .checkpoint_files import Expected
 from .checkpoints import Keeper
 from .early_stopping import Watch
+from .engines.csr import CSR
 from .engines.workspace import Data
 from .errors import ShapeError
 from .fit_descriptions import describe
@@ -53,7 +54,7 @@ class Checked(NamedTuple):
 
     net: Sequential
     settings: Settings
-    X: np.ndarray
+    X: np.ndarray | CSR
     targets: Targets
     plan: Plan
     update: Update
@@ -82,7 +83,7 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
 
 
 def check(
-    net: Sequential, X: np.ndarray, targets: Targets, settings: Settings,
+    net: Sequential, X: np.ndarray | CSR, targets: Targets, settings: Settings,
     converter: Converter | None = None,
 ) -> Checked:  # fmt: skip
     """What can be checked of a fit without arrays; X and the targets have been checked."""
@@ -203,7 +204,7 @@ def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:
         fit.state.progress = Progress(schedule, 0, 0)
 
 
-def targets_of(net: Sequential, X: np.ndarray, y, settings: Settings) -> Targets:
+def targets_of(net: Sequential, X: np.ndarray | CSR, y, settings: Settings) -> Targets:
     """The loss, the form of the targets, and the data of training and validation."""
     weight, rows = settings.sample_weight, _rows(settings.rows, len(X))
     if rows is not None:

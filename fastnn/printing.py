@@ -89,7 +89,13 @@ def summary(net, plan) -> str:
         sizes[int(parameter.name.split(".")[0])] += parameter.size
     shown = [repr(layer) for layer in net.layers]
     width = max(24, *map(len, shown))
-    lines = [f"inputs {net.n_inputs}, {net.dtype.name}, seed {net.seed}"]
+    head = [f"inputs {net.n_inputs}", net.dtype.name, f"seed {net.seed}"]
+    head += [
+        f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}"
+        for name, value in net._options().items()
+        if name not in ("n_inputs", "dtype", "seed")
+    ]
+    lines = [", ".join(head)]
     for index, (layer, size) in enumerate(zip(shown, sizes, strict=True)):
         lines.append(f"{index:>3}  {layer:<{width}} {size:>12,} parameters")
     lines.append(f"     {'total':<{width}} {sum(sizes):>12,} parameters")

@@ -88,6 +88,11 @@ class ProgressBar:
         self._began = self._shown = 0.0
         self._pace = _Pace()
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a line."""
+        return self._make is not None
+
     def __enter__(self) -> ProgressBar:
         self._listen()
         return self
@@ -404,7 +409,7 @@ def _maker(show) -> Callable[[Callable[[int | None], str], float | None, float],
     except ImportError:
         if show == "auto":
             return None
-        raise ImportError("a progress bar needs tqdm: pip install 'fastnn[cli]'") from None
+        raise ImportError("a progress bar needs tqdm: pip install 'fastnn-cpu[cli]'") from None
     if sys.stderr is None:
         raise ValueError("a progress bar needs stderr, which this process does not have")
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from .tables import COMMON, HYPER, KC
 from .training_state import TrainingState
 from .update import Update
 
-if TYPE_CHECKING:
-    pass
-
 #: Seconds of work per call of the engine.
 SLICE_SECONDS = 0.1
 
@@ -36,6 +33,9 @@ CHUNK_ELEMENTS, CHUNK_ROWS = 1 << 19, 1024
 
 #: Multiply-adds of the first call of a bulk prediction, before it is known how long chunks take.
 _FIRST_WORK = 1 << 30
+
+#: Batches, and products of rows with parameters, in a second before it is known: few enough.
+_FIRST_PACE, _FIRST_PRODUCTS = 640, 6e8
 
 #: Most workspace elements of a batch, beyond which its gradient is summed in pieces: near the size
 #: of L2, where the values of a piece stay.
@@ -54,7 +54,12 @@ class Slices:
     """
 
     def __init__(self, size: int = 1):
-        self._size = size
+        self.size = size
+
+    def note(self, batches: int, seconds: float) -> None:
+        """Remember how long some batches took."""
+        wanted = batches * SLICE_SECONDS / max(seconds, 1e-9)
+        self.size = int(max(1, min(wanted, max(8 * batches, self.size))))
 
     def of(
         self, end: int, first: int = 0, next_cut: Callable[[int], int] | None = None
@@ -64,16 +69,13 @@ class Slices:
         ``next_cut(first)`` is the number at which a range from `first` on must end, at the latest.
         """
         while first < end:
-            last = min(first + self._size, end)
+            last = min(first + self.size, end)
             if next_cut is not None:
                 last = min(last, next_cut(first))
             began = time.perf_counter()
             yield first, last
-            seconds = time.perf_counter() - began
+            self.note(last - first, time.perf_counter() - began)
             interrupts.check()
-            done = last - first
-            wanted = done * SLICE_SECONDS / max(seconds, 1e-9)
-            self._size = int(max(1, min(wanted, 8 * done)))
             first = last
 
 
@@ -87,6 +89,12 @@ def chunk_rows(plan, n_rows: int) -> int:
 def _first_chunks(ws: Workspace, data: Data) -> int:
     """Chunks in the first call of a bulk prediction: some hundredths of a second of work."""
     return max(1, _FIRST_WORK // max(1, ws.plan.n_params * data.batch_size))
+
+
+def _first_batches(ws: Workspace) -> int:
+    """Batches in the first call of a fit."""
+    pace = min(_FIRST_PACE, _FIRST_PRODUCTS / max(1, ws.plan.n_params * ws.rows))
+    return max(1, int(pace * SLICE_SECONDS)) if ws.plan.user_loss is None else 1
 
 
 def piece_rows(plan, n_rows: int) -> int:
@@ -193,6 +201,8 @@ class Fit:
         What follows a schedule; set before each fit.
     rate : float
         The learning rate of the last step, or of the one whose loss was not finite.
+    pace : Slices
+        How long batches take.
     """
 
     data: Data
@@ -208,7 +218,7 @@ class Fit:
         self._start: tuple[np.ndarray, ...] = ()
         self._scheduled, self._rates = np.empty((0, 0)), np.empty(0)
         self._total_steps = state.total_steps
-        self._slices, self._pieces = Slices(), Slices()
+        self.pace, self._pieces = Slices(_first_batches(ws)), Slices()
 
     def begin(
         self, data: Data, shuffle: bool, seed: int, n_steps: int | None,
@@ -233,15 +243,15 @@ class Fit:
         self.ws.threads_used.clear()
         self.results = np.zeros((data.n_batches, 2))
         self.steps_done, self.lr_factor, self.epoch_batches = 0, 1.0, data.n_batches
-        self._start = tuple(np.empty_like(array) for array in self._trained)
+        self._start = tuple(np.empty_like(array) for array in self.trained)
         columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
         no_steps = Steps(np.zeros((0, columns)))
         gradients_alone = self.state.optimizer.full_batch
-        if self._in_pieces or gradients_alone:
+        if self.in_pieces or gradients_alone:
             data = data.one_batch(0, self.ws.rows)
         if shuffle and data.order is None:
             data = replace(data, order=np.zeros(data.n_rows, np.int64))
-        if self._in_pieces or gradients_alone:
+        if self.in_pieces or gradients_alone:
             self.engine.loss_and_grad(self.ws, data, np.zeros(2), 0, 0)
             if not gradients_alone:
                 self.engine.update(self.ws, no_steps)
@@ -279,7 +289,7 @@ class Fit:
         # All of the epoch's, so that a schedule that fails does so between two epochs.
         self.plan_steps(first, self.epoch_batches - first)
         self._total_steps = self.state.total_steps - first
-        for kept, array in zip(self._start, start or self._trained, strict=True):
+        for kept, array in zip(self._start, start or self.trained, strict=True):
             kept[:] = array
 
     def plan_steps(self, first: int, count: int) -> None:
@@ -308,7 +318,7 @@ class Fit:
 
     def roll_back(self) -> None:
         """Restore parameters, state and average of the epoch's start, and reset the slots."""
-        for kept, array in zip(self._start, self._trained, strict=True):
+        for kept, array in zip(self._start, self.trained, strict=True):
             array[:] = kept
         self.state.optimizer.reset(self.ws.slots)
         self.state.step, self.state.total_steps = 0, self._total_steps
@@ -322,15 +332,15 @@ class Fit:
     @property
     def is_finite(self) -> bool:
         """Whether all parameters, statistics, averages and slots are finite."""
-        return all(is_finite(array) for array in (*self._trained, *self.ws.slots) if array.size)
+        return all(is_finite(array) for array in (*self.trained, *self.ws.slots) if array.size)
 
     @property
-    def _trained(self) -> tuple[np.ndarray, ...]:
+    def trained(self) -> tuple[np.ndarray, ...]:
         """What steps change besides the slots."""
         return self.ws.params, self.ws.state, self.ws.average
 
     @property
-    def _in_pieces(self) -> bool:
+    def in_pieces(self) -> bool:
         """Whether a batch is larger than the workspace: its gradient is summed in pieces."""
         return min(self.data.batch_size, self.data.n_rows) > self.ws.rows
 
@@ -347,7 +357,7 @@ class Fit:
             ends = place + count == self.epoch_batches
             hyper[:, _AVERAGE] = state.average.shares(state, count, ends)
         steps = Steps(hyper, self.seed, state.total_steps)
-        if self._in_pieces:
+        if self.in_pieces:
             return self._steps_in_pieces(steps, first, place, rates)
         self.ws.completed = 0
         try:
@@ -371,6 +381,10 @@ class Fit:
         _, first, hyper, rates = self._ahead
         rows = slice(place - first, place - first + count)
         return hyper[rows], rates[rows]
+
+    def hyper_of_next(self) -> tuple[np.ndarray, np.ndarray]:
+        """The hyperparameters of the step that :meth:`plan_steps` has planned, and its rate."""
+        return self._next_hyper(self._planned, 1, 1)
 
     def make_room(self, rows: int) -> None:
         """Let the workspace take batches of so many rows; nothing that is trained changes."""
@@ -424,7 +438,7 @@ class Fit:
 
     def slices(self, next_cut=None) -> Iterator[tuple[int, int]]:
         """Ranges of the epoch's minibatches; see :meth:`Slices.of`."""
-        return self._slices.of(self.epoch_batches, self.epoch_first, next_cut)
+        return self.pace.of(self.epoch_batches, self.epoch_first, next_cut)
 
 
 def small_batches(plan, batch_size: int, accumulate: int) -> int | None:

@@ -99,8 +99,7 @@ class Scheduled:
             self._begin(schedule, state, n_steps, batches, metrics)
         # The values of lr are checked in any case.
         self._checks = any(
-            name != "lr" and _follows_schedule(value)
-            for name, value in vars(self.optimizer).items()
+            name != "lr" and follows_schedule(value) for name, value in vars(self.optimizer).items()
         )
 
     def _begin(self, schedule: Schedule, state: TrainingState, n_steps, batches, metrics) -> None:
@@ -243,10 +242,10 @@ def _about_epochs(schedule: Schedule, span: Span) -> str:
     return ""
 
 
-def _follows_schedule(value) -> bool:
+def follows_schedule(value) -> bool:
     """Whether a hyperparameter is a schedule, or an optimizer with one."""
     if isinstance(value, Optimizer):
-        return any(map(_follows_schedule, vars(value).values()))
+        return any(map(follows_schedule, vars(value).values()))
     return isinstance(value, Schedule)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import preparation
+from .engines.csr import CSR
 from .features import check_features
 from .layers import Embedding
 from .preparation import Checked, Targets
@@ -24,7 +25,7 @@ class Shared:
 
     def __init__(self, X, y):
         self.X, self.y = X, y
-        self._features: dict[str, np.ndarray] = {}
+        self._features: dict[str, np.ndarray | CSR] = {}
         self._targets: dict[tuple, tuple[Targets, tuple]] = {}
         self._plans: dict[str, dict] = {}
 
@@ -42,7 +43,7 @@ class Shared:
         )
         return checked
 
-    def _features_of(self, net: Sequential) -> np.ndarray:
+    def _features_of(self, net: Sequential) -> np.ndarray | CSR:
         dtype = net.dtype.name
         if dtype not in self._features:
             self._features[dtype] = check_features(self.X, None, net.dtype)

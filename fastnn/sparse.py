@@ -35,17 +35,17 @@ def compressed_rows(X, what: str = "X") -> CSR:
     ValueError
         If its arrays contradict each other or its shape.
     """
+    n_rows, n_columns = X.shape
     if X.format == "csr":
-        parts = _checked(X.data, X.indices, X.indptr, *X.shape, f"{what} (CSR)")
+        parts = _checked(X.data, X.indices, X.indptr, n_rows, n_columns, f"{what} (CSR)")
     elif X.format == "csc":
         # SciPy's conversion checks nothing.
-        n_rows, n_columns = X.shape
         _checked(X.data, X.indices, X.indptr, n_columns, n_rows, f"{what} (CSC)")
         X = X.tocsr()
         parts = X.data, X.indices, X.indptr
     else:
         parts = _of_coordinates(X.tocoo(), what)
-    return _without_duplicates(_with_one_index_type(*parts, X.shape[1]))
+    return _without_duplicates(_with_one_index_type(parts, n_columns))
 
 
 def _checked(values, indices, indptr, n_major: int, n_minor: int, what: str):
@@ -77,10 +77,20 @@ def _checked(values, indices, indptr, n_major: int, n_minor: int, what: str):
     if n_stored > len(indices):
         refuse(f"indptr ends with {n_stored}, but indices has {len(indices)} elements")
     indices, values = indices[:n_stored], values[:n_stored]
-    if n_stored and not (indices.min() >= 0 and indices.max() < n_minor):
-        wrong = indices.min() if indices.min() < 0 else indices.max()
-        refuse(f"indices holds {int(wrong)}, but they are 0 to {n_minor - 1}")
+    wrong = _out_of_range(indices, n_minor)
+    if wrong is not None:
+        refuse(f"indices holds {wrong}, but must be 0 to {n_minor - 1}")
     return values, indices, indptr
+
+
+def _out_of_range(numbers: np.ndarray, n: int) -> int | None:
+    """A number that is not one of 0, ..., n - 1, or None."""
+    if not len(numbers):
+        return None
+    least, most = int(numbers.min()), int(numbers.max())
+    if least < 0:
+        return least
+    return most if most >= n else None
 
 
 def _overlapping(array: np.ndarray):
@@ -93,25 +103,36 @@ def _of_coordinates(X, what: str):
     """The compressed rows of a matrix in coordinates; elements of a row keep their order."""
     n_rows, n_columns = X.shape
     values, rows, columns = np.asarray(X.data), np.asarray(X.row), np.asarray(X.col)
-    if not (values.ndim == 1 and values.shape == rows.shape == columns.shape):
-        raise ValueError(f"{what} (COO) is damaged: data, row and col must be equally long vectors")
+    whole = rows.dtype.kind in "iu" and columns.dtype.kind in "iu"
+    if not (whole and values.ndim == 1 and values.shape == rows.shape == columns.shape):
+        raise ValueError(
+            f"{what} (COO) is damaged: data, row and col must be equally long vectors, of which "
+            "row and col hold whole numbers"
+        )
     for name, numbers, n in (("row", rows, n_rows), ("col", columns, n_columns)):
-        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < n):
-            raise ValueError(f"{what} (COO) is damaged: {name} must hold numbers from 0 to {n - 1}")
+        wrong = _out_of_range(numbers, n)
+        if wrong is not None:
+            raise ValueError(
+                f"{what} (COO) is damaged: {name} holds {wrong}, but must be 0 to {n - 1}"
+            )
+    rows = rows.astype(np.int64)
     order = np.argsort(rows, kind="stable")
     counts = np.bincount(rows, minlength=n_rows)
     indptr = np.concatenate([[0], np.cumsum(counts)])
     return values[order], columns[order], indptr
 
 
-def _with_one_index_type(values, indices, indptr, n_columns: int) -> CSR:
+def _with_one_index_type(parts: tuple, n_columns: int) -> CSR:
     """The matrix with indices that kernels read: both vectors int32, or both int64."""
+    values, indices, indptr = parts
     narrow, wide = _INDEX_TYPES
     fits = indices.dtype == narrow and int(indptr[-1]) <= np.iinfo(narrow).max
     common = narrow if fits else wide
-    # Where no copy is needed none is made; np.require also aligns.
-    indices, indptr = (np.require(array, common, "CA") for array in (indices, indptr))
-    return CSR(np.require(values, values.dtype.newbyteorder("="), "CA"), indices, indptr, n_columns)
+    native = values.dtype.newbyteorder("=")
+    return CSR(
+        np.require(values, native, ["C", "A"]), np.require(indices, common, ["C", "A"]),
+        np.require(indptr, common, ["C", "A"]), n_columns,
+    )  # fmt: skip
 
 
 def _without_duplicates(X: CSR) -> CSR:

@@ -13,7 +13,7 @@ from . import interrupts
 from .averages import SWA
 from .engines.workspace import Data
 from .errors import ShapeError
-from .features import are_array
+from .features import are_array, is_name, no_array
 from .ops import BY_KIND
 from .ops.operation import Table
 from .run import SLICE_SECONDS
@@ -47,6 +47,8 @@ def of(X, y, options: dict[str, Any]) -> Source | None:
     ValueError, TypeError
         If y is missing, or an option belongs to arrays.
     """
+    if is_name(X):
+        raise TypeError(no_array(X, "X", y))
     if y is not None:
         return None
     if are_array(X) or not (hasattr(X, "__iter__") or callable(X)):
@@ -341,6 +343,9 @@ class StreamTraining(Training):
         average = self.settings.average
         self._must_know_last = isinstance(average, SWA)
         self._weight, self._n_rows_done = 0.0, 0
+
+    #: Every step reads an item of the user's.
+    _may_run_together = False
 
     def _set_length(self) -> None:
         self.n_epochs, self.n_steps = self.settings.length(self._source.n_batches)

@@ -265,6 +265,7 @@ CONTEXT = np.dtype(
         ("output", "i8"),  # per-sample offset that is copied to `out` and compared with targets
         ("n_samples", "i8"),  # rows of X
         ("n_rows", "i8"),  # rows to run on: entries of the order, or n_samples
+        ("epoch_rows", "i8"),  # rows of an epoch; the order may hold several, one after another
         ("batch_size", "i8"),
         ("gathers", "i8"),  # 1: each batch is gathered, 0: it is read in place in X
         ("input_scale", "f8"),  # factor of every element of X
@@ -299,10 +300,10 @@ CONTEXT = np.dtype(
 
 #: The fields of CONTEXT that Python sets for every call of the driver, one after another.
 CALL_FIELDS = (
-    "hyper", "hyper_columns", "result", "X", "indices", "indptr", "n_stored", "Y", "labels", "weights",
-    "order", "out", "output", "n_samples", "n_rows", "batch_size", "gathers", "input_scale",
-    "accumulates", "total_weight", "total_penalty", "seed", "step", "training", "pack", "launch",
-    "threads", "parts",
+    "hyper", "hyper_columns", "result", "X", "indices", "indptr", "n_stored", "Y", "labels",
+    "weights", "order", "out", "output", "n_samples", "n_rows", "epoch_rows", "batch_size",
+    "gathers", "input_scale", "accumulates", "total_weight", "total_penalty", "seed", "step",
+    "training", "pack", "launch", "threads", "parts",
 )  # fmt: skip
 
 #: The dtypes of X that engines read. X of another dtype than the network's, or with a scale, is

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import is_missing
+from .engines.csr import CSR
 from .engines.workspace import Data
 from .errors import ShapeError
 from .features import dense_array, real_array
@@ -35,6 +37,7 @@ LABELS = {
     True: CLASSES
     | {Loss.mse, Loss.sse, Loss.squared_error, Loss.binary_cross_entropy, Loss.custom},
 }
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -186,6 +189,7 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction, classes=
         kind = "one_hot" if code in CLASSES else "multilabel" if code in SIGNS else "values"
         return Target(kind, None, False)
     flat = y.reshape(-1)
+    _check_present(flat, "y")
     takes_numbers = code in VALUES and (code != Loss.custom or _are_numbers(flat))
     if takes_numbers and (n_outputs == 1 or code not in LABELS[True]):
         return Target("values", None, vector and n_outputs == 1)
@@ -203,6 +207,21 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction, classes=
     else:
         classes = _classes(flat, max(n_outputs, 2), code)
     return Target("labels", classes, vector)
+
+
+def _check_present(labels: np.ndarray, what: str) -> None:
+    """Refuse labels of which one is missing."""
+    if labels.dtype.kind == "O":
+        row = next((row for row, label in enumerate(labels) if is_missing(label)), None)
+    elif labels.dtype.kind in "fmM" and (labels != labels).any():
+        row = int((labels != labels).argmax())
+    else:
+        return
+    if row is not None:
+        raise ValueError(
+            f"{what}[{row}] is missing ({labels[row]}): drop the rows without a label, such as by "
+            f"keep = pandas.notna({what}), or give them one"
+        )
 
 
 def given_classes(classes, n_outputs: int, loss: LossFunction) -> np.ndarray:
@@ -273,7 +292,7 @@ def _first(values: np.ndarray, most: int = 4) -> str:
 
 
 def make_data(
-    X: np.ndarray, y, n_outputs: int, target: Target, loss: LossFunction, dtype, scale: float,
+    X: np.ndarray | CSR, y, n_outputs: int, target: Target, loss: LossFunction, dtype, scale: float,
     what: str = "y",
 ) -> Data:  # fmt: skip
     """Rows and targets for an engine; X has been checked already and is multiplied by `scale`.

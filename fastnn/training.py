@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import full_batch
+from . import full_batch, interrupts, unwatched
 from .averages import Averaging
 from .callbacks import Calls
 from .checkpoints import Keeper
@@ -80,6 +80,9 @@ class Training:
         Completed epochs of this fit.
     values : dict
         Those of the last epoch; empty before.
+    unwatched_until : float
+        Epochs up to which whoever runs the fit sees no single one, so that several may be run
+        together: 0 unless it says otherwise.
     resumed : bool
         Whether the fit continues from a checkpoint.
     stopped : str or None
@@ -87,6 +90,9 @@ class Training:
     error : BaseException or None
         What ended it, in ``on_fit_end``; None where a loop over its epochs was left.
     """
+
+    #: Whether the engine may run several epochs in one call.
+    _may_run_together = True
 
     def __init__(
         self, net: Sequential, settings: Settings, fit: Fit, history: History,
@@ -100,6 +106,7 @@ class Training:
         self._keeper, self._is_steady = keeper, False
         self.n_epochs, self.n_steps = settings.length(fit.data.n_batches)
         self.values: dict[str, float] = {}
+        self.unwatched_until = 0.0
         self.resumed = False
         self.stopped: str | None = None
         self.error: BaseException | None = None
@@ -283,9 +290,20 @@ class Training:
     # -- epochs -------------------------------------------------------------------------------
 
     def _epochs(self) -> Iterator[EpochLine]:
-        orders = self._orders()
+        runs_together = self._may_run_together and unwatched.is_possible(self, self._bar)
+        orders = self._orders(1 if runs_together else None)
         while self._in_epoch or (self.stopped is None and self._is_unfinished):
             self._is_steady = False
+            together = unwatched.count(self) if runs_together else 0
+            if together > 1:
+                values = unwatched.train(self, together, self._rows)
+                if values is not None:
+                    last = self._complete_epochs(values)
+                    self._is_steady = True
+                    interrupts.check()
+                    yield last
+                    continue
+                runs_together = False  # one of them will raise an exception
             line = self._epoch(next(orders))
             self._is_steady = True
             if line is None:
@@ -298,25 +316,25 @@ class Training:
     def _is_unfinished(self) -> bool:
         return self.n_steps is None or self.step < self.n_steps
 
-    def _orders(self) -> Iterator[np.ndarray | None]:
-        """The order of the rows in each epoch; those of several short epochs are drawn at once."""
+    def _orders(self, at_once: int | None = None) -> Iterator[np.ndarray | None]:
+        """The order of the rows in each epoch that is run by itself.
+
+        Those of several short epochs are drawn at once, unless it is said how many.
+        """
         fit, rows = self.fit, self._rows
         if not self.settings.shuffle:
             while True:
                 yield rows
-        n_rows, first = fit.data.n_rows, fit.state.epoch
-        if callable(shuffle := self.settings.shuffle):
-            check = not getattr(shuffle, "permutes", False)  # fastnn's own functions do
-            for epoch in count(first):
-                order = shuffle(epoch, n_rows)
-                order = _checked_order(order, n_rows) if check else order
+        n_rows = fit.data.n_rows
+        if callable(self.settings.shuffle):
+            for epoch in count(fit.state.epoch):
+                order = _checked_order(self.settings.shuffle(epoch, n_rows), n_rows)
                 yield order if rows is None else rows[order]
-        left = None if self.n_epochs is None else self.n_epochs - self.epochs_done
-        at_once = max(1, _SHUFFLED_ROWS // n_rows)
-        for done in count(step=at_once):
-            n_orders = at_once if left is None else min(at_once, left - done)
+        at_once = at_once or max(1, _SHUFFLED_ROWS // n_rows)
+        while True:
+            left = math.inf if self.n_epochs is None else self.n_epochs - self.epochs_done
             for order in fit.engine.permutations(
-                fit.seed, Stream.SHUFFLE, first + done, n_orders, n_rows
+                fit.seed, Stream.SHUFFLE, fit.state.epoch, int(min(at_once, left)), n_rows
             ):
                 yield order if rows is None else rows[order]
 
@@ -392,6 +410,16 @@ class Training:
         self._bar.finish_epoch(self.epoch, values)
         self._calls.epoch_end(self)
         return EpochLine(values, self)
+
+    def _complete_epochs(self, values: list[dict[str, float]]) -> EpochLine:
+        """Count epochs that nobody sees one by one."""
+        self.fit.state.epoch += len(values)
+        self.epochs_done += len(values)
+        self.values = values[-1]
+        self._bar.advance(len(values) * self.fit.data.n_rows)
+        for line in values:
+            self.history.append(line, self.fit.data.n_rows)
+        return EpochLine(self.values, self)
 
     def begin_iteration(self) -> None:
         """Let callbacks see that a full-batch optimizer looks for its next point."""

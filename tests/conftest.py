@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 if not os.environ.get("FASTNN_TEST_CACHE"):
     _cache = tempfile.TemporaryDirectory(prefix="fastnn-test-cache-")
     os.environ["FASTNN_TEST_CACHE"] = _cache.name
+    os.environ["FASTNN_TEST_CACHE_IS_COLD"] = "1"
 os.environ["FASTNN_CACHE_DIR"] = os.environ["FASTNN_TEST_CACHE"]
 for _name in ("FASTNN_ENGINE", "FASTNN_NUM_THREADS"):
     os.environ.pop(_name, None)
@@ -57,6 +58,27 @@ def pytest_collection_modifyitems(config, items):
     seed = config.getoption("--random-order")
     if seed is not None:
         random.Random(seed).shuffle(items)
+
+
+#: Tests of a run that may well need every kernel.
+MOST_TESTS = 5000
+
+
+def pytest_collection_finish(session):
+    """Let each process of pytest-xdist compile a share of the kernels, before it runs tests.
+
+    Otherwise all of them compile the same kernels in the first minute of a cold cache.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    cold = os.environ.get("FASTNN_TEST_CACHE_IS_COLD") and "numba" in engines.available()
+    if worker is None or not cold or len(session.items) < MOST_TESTS:
+        return
+    from fastnn.engines import jit
+
+    share = int(worker["workerid"].removeprefix("gw"))
+    wanted = [(name, dtype) for dtype in ("float32", "float64") for name in jit.names()]
+    for name, dtype in wanted[share :: worker["workercount"]]:
+        jit.address(name, dtype)
 
 
 ENGINES = list(engines.available())

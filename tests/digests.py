@@ -1,10 +1,13 @@
 """SHA-256 of parameters and statistics after 50 steps, for networks with every kind of operation.
 
 ``python tests/digests.py`` prints them as JSON for the engine and the vector instructions that
-the environment chooses; ``python tests/digests.py --keep`` writes them to digests.json. Weights
-and rows come from whole numbers, so that nothing but the steps themselves is in the digest.
+the environment chooses. ``python tests/digests.py --keep`` adds those of new networks to
+digests.json and refuses to touch the others; ``--change "odd" "wide"`` replaces those of the named
+networks, which is a change of results for users: it belongs into CHANGELOG.md. Weights and rows
+come from whole numbers, so that nothing but the steps themselves is in the digest.
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -44,6 +47,13 @@ from fastnn.schedules import Linear
 from fastnn.tables import Act
 
 KEPT = Path(__file__).with_name("digests.json")
+
+#: The activations in the network "odd". A later one has a network of its own, so that adding it
+#: leaves the digests of the others as they are. Step and softmax are in others or train nothing.
+ACTIVATIONS = (
+    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus",
+    "mish",
+)  # fmt: skip
 
 
 def fourth_power(y, a):
@@ -126,6 +136,11 @@ NETWORKS = {
     "batch norm, accumulated": (900, 101, "cross_entropy", Adam(0.01), (20, 70, 10), ["tanh"],
                                 {"fit": {"accumulate": 3}}),
 }  # fmt: skip
+NETWORKS |= {
+    f"activation {act.name}": (150, 13, "cross_entropy", Adam(0.01), (37, 53, 7), [act.name], {})
+    for act in Act
+    if act.name not in (*ACTIVATIONS, "step", "softmax")
+}
 
 
 def numbers(count: int, step: int) -> np.ndarray:
@@ -139,7 +154,7 @@ def train(name: str, dtype: str) -> Sequential:
     l2 = keywords.get("l2", 1e-4)
     layers = [Dense(n, act, l2=l2) for n, act in zip(widths[1:-1], acts, strict=True)]
     if name == "odd":
-        layers += [Dense(6, act) for act in (a.name for a in Act) if act not in ("step", "softmax")]
+        layers += [Dense(6, act) for act in ACTIVATIONS]
         layers += [Activation("softmax"), Dense(6, l1=1e-4)]
     if name == "stochastic":
         branch = Residual([Dropout(Linear(0.5, 0.1, 40)), Dense(70, "tanh"), GaussianNoise(0.2)])
@@ -185,8 +200,12 @@ def train(name: str, dtype: str) -> Sequential:
 
 
 def digest(name: str, dtype: str) -> str:
+    """The digest of a network of the list."""
+    return digest_of(train(name, dtype))
+
+
+def digest_of(net: Sequential) -> str:
     """SHA-256 of the trained parameters and running statistics in little-endian bytes."""
-    net = train(name, dtype)
     found = np.concatenate([net.flat_params, net.training_state.state])
     assert np.isfinite(found).all()
     return hashlib.sha256(found.astype(found.dtype.newbyteorder("<")).tobytes()).hexdigest()
@@ -197,8 +216,43 @@ def all_digests(dtypes=("float32", "float64")) -> dict[str, str]:
     return {f"{n}, {t}": digest(n, t) for n in NETWORKS for t in dtypes}
 
 
+def keep(found: dict[str, str], change=()) -> int:
+    """Write new digests to the file, and those of the networks named in `change`; 1 if others
+    have changed.
+    """
+    kept = json.loads(KEPT.read_text())
+    changed = {name for name in kept.keys() & found.keys() if kept[name] != found[name]}
+    unwanted = sorted(name for name in changed if name.rpartition(", ")[0] not in change)
+    merged = {name: kept[name] if name in unwanted else found[name] for name in found}
+    KEPT.write_text(json.dumps(merged, indent=1) + "\n")
+    print(f"new: {sorted(found.keys() - kept.keys())}, gone: {sorted(kept.keys() - found.keys())}")
+    print(f"changed as wished: {sorted(changed.difference(unwanted))}")
+    if unwanted:
+        print(f"NOT written, since their bits have changed: {unwanted}. {IF_MEANT}")
+    return int(bool(unwanted))
+
+
+#: What to do about a digest that differs from the kept one.
+IF_MEANT = (
+    "If other results are meant, replace the digests by python tests/digests.py --change NETWORK "
+    "..., and say so in CHANGELOG.md; if not, find the operation whose sums have another order"
+)
+#: What to do about a network without a digest.
+IF_NEW = "python tests/digests.py --keep brings the file up to date"
+
+
+def check(found: str, name: str, dtype: str) -> None:
+    """Fail, and say what to do, unless the digest is the kept one."""
+    kept = json.loads(KEPT.read_text()).get(f"{name}, {dtype}")
+    assert kept is not None, f"no digest is kept of {name!r} in {dtype}: {IF_NEW}"
+    assert found == kept, f"the bits of {name!r} in {dtype} are not the kept ones. {IF_MEANT}"
+
+
 if __name__ == "__main__":
-    found = json.dumps(all_digests(), indent=1)
-    if "--keep" in sys.argv:
-        KEPT.write_text(found + "\n")
-    print(found)
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--keep", action="store_true")
+    options.add_argument("--change", nargs="+", choices=NETWORKS, default=[], metavar="NETWORK")
+    chosen = options.parse_args()
+    if chosen.keep or chosen.change:
+        sys.exit(keep(all_digests(), chosen.change))
+    print(json.dumps(all_digests(), indent=1))

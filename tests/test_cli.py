@@ -143,5 +143,5 @@ def test_without_click_it_says_what_to_install(tmp_path):
     code = "import sys; sys.modules['click'] = None; import fastnn.cli"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode != 0
-    assert "pip install 'fastnn[cli]'" in done.stderr
+    assert "pip install 'fastnn-cpu[cli]'" in done.stderr
     assert "Traceback" not in done.stderr

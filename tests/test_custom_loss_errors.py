@@ -294,7 +294,7 @@ MAKE = {
     "empty name": (ValueError, "1 to 100 printable", lambda: Custom(squares, "")),
     "long name": (ValueError, "1 to 100 printable", lambda: Custom(squares, "a" * 101)),
     "two lines": (ValueError, "1 to 100 printable", lambda: Custom(squares, "a\nb")),
-    "bare function": (TypeError, r"or Custom\(function\), not <function squares",
+    "bare function": (TypeError, r"write losses.Custom\(squares\)",
                       lambda: fit(squares)),
     "unknown name": (ValueError, "a loss of your own is an object", lambda: fit("custom")),
     "attribute": (AttributeError, "no attribute 'Costum'", lambda: losses.Costum),

@@ -10,17 +10,19 @@ import fastnn
 
 MODULES = [
     "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.split",
-    "embeddings", "engines", "engines.threads", "gradients", "initializers", "layers", "lbfgs",
+    "embeddings", "engines", "engines.threads", "gradients", "inference", "initializers", "layers",
+    "lbfgs", "network",
     "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
     "schedules.plateau", "stochastic", "best_model", "callbacks", "early_stopping", "history",
-    "loggers", "progress", "estimators.mlp_classifier", "estimators.mlp_regressor", "network",
+    "loggers", "progress", "estimators.sequential", "estimators.mlp_classifier",
+    "estimators.mlp_regressor", "network",
 ]  # fmt: skip
 
 
 def public():
     """Every name that users type: functions and classes, and the methods of the classes."""
-    for name in fastnn.__all__:
+    for name in [*fastnn.__all__, *fastnn._ESTIMATORS]:
         value = getattr(fastnn, name)
         if inspect.ismodule(value):
             for key, inner in vars(value).items():

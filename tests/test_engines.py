@@ -127,9 +127,23 @@ def numerical_gradient(net, case, step):
     return found
 
 
+def away_from_kinks(step, seed, *arguments, **more):
+    """The case of the first seed whose weights and values are differentiable on both sides.
+
+    The seeds are tried until one is: which of them are depends on the lists of activations and
+    losses, so a limit of the cases to skip would fail when one is added.
+    """
+    for tried in range(seed, seed + 100_000, 1000):
+        case = Case(*arguments, tried, **more)
+        smallest_weight = np.abs(case.network("float64").flat_params).min()  # of the l1 penalty
+        if case.nearest_kink >= 10 * step and smallest_weight >= 2 * step:
+            return case
+    raise AssertionError(f"every case is near a kink: {arguments}")
+
+
 def test_gradient_check_in_float64(engine):
     """Central differences of exactly the loss that is trained, for every operation."""
-    skipped, worst, step = 0, 0.0, 1e-5
+    worst, step = 0.0, 1e-5
     every_loss = LOSSES + LOSSES_WITH_ARGUMENT
     acts = [act for act in ACTIVATIONS + WITH_ARGUMENT if act != "step"]  # its derivative is 0
     checks = list(enumerate((act, below) for act in acts for below in around(act)))
@@ -138,19 +152,14 @@ def test_gradient_check_in_float64(engine):
         last = "identity" if naive_losses.split(loss)[0] in LOGITS else act
         units = 3 * per_target(loss)
         layers = (*below, naive.Dense(units, last, 0.01, 0.02 * (run % 2)))
-        case = Case(4, layers, loss, (1, 5)[run // 4 % 2], run, weighted=run % 3 > 0, l2=0.01)
+        rows = (1, 5)[run // 4 % 2]
+        case = away_from_kinks(step, run, 4, layers, loss, rows, weighted=run % 3 > 0, l2=0.01)
         net = case.network("float64")
-        smallest_weight = np.abs(net.flat_params).min()  # the l1 penalty has a kink
-        nearest = case.nearest_kink
-        if nearest < 10 * step or smallest_weight < 2 * step:
-            skipped += 1
-            continue
         _, gradient = net.loss_and_grad(case.X, **case.arguments)
         numeric = numerical_gradient(net, case, step)
         error = np.linalg.norm(gradient - numeric) / np.linalg.norm(numeric)
         worst = max(worst, error)
         assert error <= 1e-6, case
-    assert skipped <= 0.01 * len(checks), f"{skipped} of {len(checks)} skipped"
     assert worst > 0
 
 

@@ -21,7 +21,8 @@ from sklearn.ensemble import (
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_selection import RFE
 from sklearn.inspection import permutation_importance
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
@@ -32,6 +33,7 @@ from sklearn.model_selection import (
 )
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -155,15 +157,15 @@ def test_calibration(model):
 
 @classifiers
 def test_ensembles_of_classifiers(model):
-    other = LogisticRegression()
+    other = GaussianNB()
     bagged = BaggingClassifier(model, n_estimators=2, random_state=0).fit(X, Y)
     assert bagged.score(X, Y) > 0.9
     seeds = {one.random_state for one in bagged.estimators_}
     assert len(seeds) == 2
     for voting in ("hard", "soft"):
-        vote = VotingClassifier([("net", model), ("line", other)], voting=voting)
+        vote = VotingClassifier([("net", model), ("bayes", other)], voting=voting)
         assert vote.fit(X, Y).score(X, Y) > 0.9
-    stacked = StackingClassifier([("net", model), ("line", other)], cv=2)
+    stacked = StackingClassifier([("net", model), ("bayes", other)], final_estimator=other, cv=2)
     assert stacked.fit(X, Y).score(X, Y) > 0.9
     assert OneVsRestClassifier(model).fit(X, Y).score(X, Y) > 0.9
 
@@ -232,10 +234,13 @@ def test_metadata_routing(model):
     weights = np.where(np.arange(160) % 2, 1.0, 0.0)
     with sklearn.config_context(enable_metadata_routing=True):
         asked = clone(model).set_fit_request(sample_weight=True)
-        asked.set_score_request(sample_weight=True)
         scaler = StandardScaler().set_fit_request(sample_weight=False)
         pipeline = make_pipeline(scaler, asked)
-        search = GridSearchCV(pipeline, {f"{pipeline.steps[1][0]}__random_state": [0]}, cv=2)
+        scorer = get_scorer("accuracy" if is_classifier(model) else "r2")
+        search = GridSearchCV(
+            pipeline, {f"{pipeline.steps[1][0]}__random_state": [0]}, cv=2,
+            scoring=scorer.set_score_request(sample_weight=False),
+        )  # fmt: skip
         search.fit(X, targets(model), sample_weight=weights)
         routed = search.best_estimator_
     scaled = StandardScaler().fit_transform(X)
@@ -308,7 +313,8 @@ def test_without_scikit_learn(name, monkeypatch):
     monkeypatch.delitem(vars(estimators), name, raising=False)
     monkeypatch.delitem(vars(fastnn), name, raising=False)
     monkeypatch.setitem(sys.modules, "sklearn.utils.validation", None)
-    with pytest.raises(ImportError, match=rf"fastnn.{name} needs .* pip install 'fastnn\[sklearn"):
+    message = rf"fastnn.{name} needs .* pip install 'fastnn-cpu\[sklearn\]'"
+    with pytest.raises(ImportError, match=message):
         getattr(fastnn, name)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Dense, Sequential, targets
+from fastnn import Dense, Sequential
+from fastnn import features as checks
 from fastnn.tables import FEATURE_TYPES
 
 TYPES = [dtype.name for dtype in FEATURE_TYPES]
@@ -43,8 +44,8 @@ def test_a_type_gives_the_bits_of_its_conversion(name, dtype, engine, monkeypatc
     scale = 1 / 64
     expected = run(np.ascontiguousarray(X, dtype), dtype, scale)
     read = []
-    check = targets.check_features
-    monkeypatch.setattr(targets, "_SMALL", 0)
+    check = checks.check_features
+    monkeypatch.setattr(checks, "_SMALL", 0)
     monkeypatch.setattr(
         "fastnn.network.check_features", lambda *args: (read.append(check(*args)), read[-1])[1]
     )
@@ -55,7 +56,7 @@ def test_a_type_gives_the_bits_of_its_conversion(name, dtype, engine, monkeypatc
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_float16_is_converted_exactly(dtype, engine, monkeypatch):
-    monkeypatch.setattr(targets, "_SMALL", 0)
+    monkeypatch.setattr(checks, "_SMALL", 0)
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     X = every[np.isfinite(every)][:, None]
     net = Sequential([Dense(5)], n_inputs=1, dtype=dtype)
@@ -110,7 +111,7 @@ def test_x_is_not_copied(name, engine):
 
 
 def test_what_float32_cannot_hold_is_refused_without_a_copy(monkeypatch):
-    monkeypatch.setattr(targets, "_SMALL", 0)
+    monkeypatch.setattr(checks, "_SMALL", 0)
     X = np.ones((4, 3))
     net = Sequential([Dense(2)], n_inputs=3)
     for bad, message in [(np.nan, r"X\[2, 1\] is nan"), (-np.inf, r"X\[2, 1\] is -inf"),

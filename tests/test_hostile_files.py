@@ -404,6 +404,7 @@ DAMAGES = {
     "l2 gone": ("labels", drop(*FIRST, "l2")),
     "penalty of the network text": ("labels", put("l2", to="0")),
     "penalty of the network negative": ("labels", put("l1", to=-1)),
+    "unknown penalties": ("labels", put("penalties", to="half")),
     "inputs gone": ("labels", drop("n_inputs")),
     "inputs null": ("labels", put("n_inputs", to=None)),
     "inputs another": ("labels", put("n_inputs", to=8)),
@@ -611,7 +612,8 @@ def faithful(folder):
     net.save(again)
     tensors, about = contents(path)
     same_tensors, same = contents(again)
-    assert same == {"l1": 0.0, "l2": 0.0, "input_scale": 1.0, **about}
+    defaults = {"l1": 0.0, "l2": 0.0, "penalties": "full", "input_scale": 1.0}
+    assert same == {**defaults, **about}
     assert tensors.keys() == same_tensors.keys()
     for name, array in tensors.items():
         assert array.dtype == same_tensors[name].dtype

@@ -1,10 +1,12 @@
 """Every kernel of the compiled engines runs, in both types."""
 
+import itertools
 import struct
 import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 from cases import LOSSES, LOSSES_WITH_ARGUMENT, loss_function
 from conftest import DTYPES, table
 from test_compiled import OPTIMIZERS
@@ -31,7 +33,7 @@ from fastnn import (
 )
 from fastnn.engines import compiled as compiled_module
 from fastnn.losses import Custom
-from fastnn.tables import FEATURE_TYPES, Act
+from fastnn.tables import FEATURE_TYPES, INDEX_TYPES, STORED_TYPES, Act
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -95,6 +97,12 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
     monkeypatch.setattr("fastnn.features._SMALL", 0)
     for type_ in FEATURE_TYPES:
         assert single.logits(np.ones((3, 19), type_)).dtype == dtype
+    for type_, index_type in itertools.product(STORED_TYPES, INDEX_TYPES):
+        sparse = scipy.sparse.csr_array(np.ones((3, 19), type_))
+        sparse.indices, sparse.indptr = (
+            array.astype(index_type) for array in (sparse.indices, sparse.indptr)
+        )
+        assert single.logits(sparse).dtype == dtype
     others = {"launch", "shuffle", "normals"}
     assert {name for name, _ in used} | others == set(kernels.names()) | others
 

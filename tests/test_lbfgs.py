@@ -21,6 +21,7 @@ from fastnn import (
     PReLU,
     Residual,
     Sequential,
+    blas,
     data,
     full_batch,
     optimizers,
@@ -477,22 +478,39 @@ def test_it_has_a_name_and_prints():
     assert LBFGS().config()["name"] == "LBFGS"
 
 
-def test_blas_has_one_thread_meanwhile():
-    """Its threads would wait on the cores that evaluate the loss."""
+def test_blas_has_one_thread_while_scipy_runs():
+    """Its short vectors do not pay for more, and OpenBLAS's threads wait actively."""
     threadpoolctl = pytest.importorskip("threadpoolctl")
 
     def threads():
-        found = threadpoolctl.threadpool_info()
-        return [pool["num_threads"] for pool in found if pool["user_api"] == "blas"]
+        pools = threadpoolctl.threadpool_info()
+        return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+
+    seen, before = [], threads()
+    net = Sequential([Dense(4, "tanh"), Dense(1)])
+    net.fit(
+        np.eye(4), np.arange(4.0), loss="mse", optimizer=LBFGS(), epochs=3,
+        callbacks=lambda training: seen.append(threads()), progress=False,
+    )  # fmt: skip
+    assert len(seen) == 3
+    assert all(set(found) == {1} for found in seen)
+    assert threads() == before
+
+
+def test_fits_side_by_side_leave_the_threads_of_blas_as_they_were():
+    """The first to end must not take what the second found for what was there before."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    first, second = blas.in_one_thread(), blas.in_one_thread()
+
+    def threads():
+        pools = threadpoolctl.threadpool_info()
+        return {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"}
 
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        before, during = threads(), []
-        X, y = np.eye(6, dtype=np.float32), np.arange(6) % 2
-        net = Sequential([Dense(3, "tanh"), Dense(2)])
-        net.fit(
-            X, y, optimizer=LBFGS(), epochs=2, progress=False,
-            callbacks=lambda training: during.append(threads()),
-        )  # fmt: skip
+        before = threads()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert threads() == {1}
+        second.__exit__(None, None, None)
         assert threads() == before
-    assert during
-    assert all(set(found) == {1} for found in during)

@@ -596,7 +596,7 @@ def test_a_missing_package_is_named_before_any_fit(tmp_path, monkeypatch, missin
         return original(name, package) if name.startswith("fastnn") else None
 
     monkeypatch.setattr("fastnn.loggers.import_module", without)
-    with pytest.raises(ImportError, match=rf"{missing}: pip install 'fastnn\[loggers\]'"):
+    with pytest.raises(ImportError, match=rf"{missing}: pip install 'fastnn-cpu\[loggers\]'"):
         make(tmp_path)
 
 

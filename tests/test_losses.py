@@ -44,7 +44,7 @@ def test_losses_are_values():
     assert Huber(2) == Huber(2.0) != Huber(1)
     assert hash(Quantile([0.1, 0.5])) == hash(Quantile((0.1, 0.5)))
     assert Quantile([0.5]) == Quantile() == losses.quantile != Quantile([0.4, 0.5])
-    assert len({*EVERY_LOSS, *(losses.from_config(loss.config()) for loss in EVERY_LOSS)}) == 17
+    assert len({*EVERY_LOSS, *(losses.from_config(loss.config()) for loss in EVERY_LOSS)}) == 18
     for loss in EVERY_LOSS:
         again = pickle.loads(pickle.dumps(loss))
         assert again == loss

@@ -96,7 +96,7 @@ BAD = {
     "a typo": (ValueError, "unknown optimizer 'adamm'; did you mean 'adam'",
                lambda: optimizers.get("adamm")),
     "another typo": (ValueError, "did you mean 'rmsprop'", lambda: optimizers.get("RMSProb")),
-    "no name": (TypeError, "a name or an optimizer", lambda: optimizers.get(Lion)),
+    "no name": (TypeError, r"write Lion\(", lambda: optimizers.get(Lion)),
     "beta1 of a schedule": (ValueError, "beta1, from .* at step 20 must be below 1",
                             lambda: trained(Nadam(0.01, Linear(0.5, 1.0, 20)), 6)),
     "rate of a schedule": (ValueError, "at step 3 must be finite",

@@ -225,7 +225,7 @@ def test_tqdm_is_needed_only_for_a_bar_that_is_demanded(monkeypatch):
     ProgressBar(False)
     monkeypatch.setattr(progress, "_on_terminal", lambda: True)
     assert ProgressBar("auto")._make is None
-    with pytest.raises(ImportError, match=r"needs tqdm: pip install 'fastnn\[cli\]'"):
+    with pytest.raises(ImportError, match=r"needs tqdm: pip install 'fastnn-cpu\[cli\]'"):
         ProgressBar(True)
 
 

@@ -285,7 +285,7 @@ def test_networks_of_all_of_them_are_saved_and_printed(tmp_path):
     shown = repr(GIVEN)
     assert shown.startswith("[LayerNorm(), LayerNorm(epsilon=0.5, affine=False), GroupNorm(2), ")
     assert "Scale(0.5, bias=True), " in shown
-    assert shown.endswith("Maxout(6), Maxout(6, pieces=4)]")
+    assert "Maxout(6), Maxout(6, pieces=4, init='orthogonal', bias_init=0.1, l1" in shown
     plan = str(net.plan)
     for text in ("layer_norm", "group_norm, 3 groups", "scale and shift", "maxout, 4 pieces"):
         assert text in plan

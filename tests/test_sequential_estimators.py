@@ -298,6 +298,22 @@ def test_the_rest_of_the_parameters(capsys):
     np.testing.assert_allclose(one.decision_function(X), found.decision_function(X), atol=1e-4)
 
 
+def test_ctrl_c_keeps_what_has_been_learned():
+    def interrupt(training):
+        if training.epoch == 2:
+            raise KeyboardInterrupt
+
+    found = classifier(epochs=5, callbacks=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(X, Y3)
+    assert found.n_iter_ == 2
+    assert (found.predict(X) == classifier().fit(X, Y3).predict(X)).all()
+    with pytest.raises(ValueError, match="epochs must be"):
+        found.set_params(epochs=0).fit(X, Y3)
+    with pytest.raises(exceptions.NotFittedError):
+        found.predict(X)
+
+
 # -- layers ---------------------------------------------------------------------------------------
 
 

@@ -19,8 +19,8 @@ from fastnn import (
 )
 from fastnn.data.split import split_rows, stratified_split
 from fastnn.engines.workspace import Data, Workspace
-from fastnn.metrics import Metric
 from fastnn.features import check_features
+from fastnn.metrics import Metric
 from fastnn.validation import Validation, split
 
 X, Y = table(120)

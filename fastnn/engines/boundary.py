@@ -358,8 +358,13 @@ def check_data(ws, data, first: int, last: int, needs_targets: bool) -> None:
     n = data.n_rows
     if not batch_size >= 1 or (batch_size > ws.capacity and n > ws.capacity):
         raise ValueError(f"batches of {batch_size} rows in room for {ws.capacity}")
-    if not 0 <= first <= last <= -(-n // batch_size):
-        raise ValueError(f"batches {first} to {last} of {-(-n // batch_size)}")
+    n_batches = -(-n // batch_size)
+    if data.epoch_rows is not None:
+        if n % data.rows_of_each:
+            raise ValueError(f"{n} rows are no whole number of epochs of {data.epoch_rows}")
+        n_batches = data.n_batches
+    if not 0 <= first <= last <= n_batches:
+        raise ValueError(f"batches {first} to {last} of {n_batches}")
     if data.order is not None:
         check_array(data.order, "order", _INT64, 1)
     if not needs_targets:

@@ -149,7 +149,8 @@ class CompiledEngine:
         program = bound.programs.get(variant) or self._bind(ws, bound, variant)
         data = _NO_DATA if data is None else data
         rows = min(data.batch_size, data.n_rows)
-        n_rows = data.n_rows if arrays.accumulates else data.epoch_rows or data.n_rows
+        n_rows = data.n_rows
+        epoch_rows = n_rows if arrays.accumulates else data.epoch_rows or n_rows
         limit = 1
         if program.work(rows) >= LEAST_WORK:
             limit = min(threads.get_num_threads(), MOST_PARTS)
@@ -159,14 +160,15 @@ class CompiledEngine:
             *_addresses(data.X), _address(data.Y), _address(data.labels), _address(data.weights),
             _address(data.order), _address(arrays.out),
             ws.layout.logits if arrays.output == NONE else arrays.output,
-            len(data.X), n_rows, data.batch_size, int(variant.features is not None),
+            len(data.X), n_rows, epoch_rows, data.batch_size, int(variant.features is not None),
             data.scale, arrays.accumulates, arrays.total_weight, arrays.total_penalty,
             _signed(steps.seed) if steps else 0, steps.first if steps else 0,
             int(ws.layout.training), ws.pack_for(PARTS or limit), 0, 1, PARTS or 1,
         )  # fmt: skip
         if limit > 1:
-            full = data.n_rows // data.batch_size or 1
-            full = last if task is Task.UPDATE else min(last, full)
+            # Among the batches of several epochs, those with fewer rows are few.
+            several = task is Task.UPDATE or epoch_rows < n_rows
+            full = last if several else min(last, n_rows // data.batch_size or 1)
             with threads.Sharing():
                 bound.status = self._run(ws, bound, program, rows, limit, (first, full, last))
         else:
@@ -176,7 +178,7 @@ class CompiledEngine:
         if bound.status not in _EXPECTED:
             raise EngineError(_error_message(self.name, bound.status, task))
         start = context["start"] if bound.status else 0
-        ws.completed = (start // data.batch_size if bound.status else last) - first
+        ws.completed = (data.batch_of(start) if bound.status else last) - first
         if bound.status and bound.user_loss is not None:
             if bound.status == Status.STOPPED:
                 bound.user_loss.raise_error()
@@ -255,7 +257,8 @@ class CompiledEngine:
             batch=ws.batch, scratch=ws.scratch, row_loss=ws.row_loss,
             row_correct=ws.row_correct, ran=ws.ran, ran_on=ws.ran_on,
             n_inputs=ws.plan.n_inputs, n_outputs=ws.plan.n_outputs,
-            mean=int(ws.plan.mean), penalty_is_row=int(ws.plan.penalty_is_row), one=_ones[dtype], zeros=_zeros[dtype],
+            mean=int(ws.plan.mean), penalty_is_row=int(ws.plan.penalty_is_row),
+            one=_ones[dtype], zeros=_zeros[dtype],
             product=self.address("product", dtype), transpose=self.address("transpose", dtype),
             product_upper=self.address("product_upper", dtype) if n_matrices else 0,
             walk=self.address("walk", dtype),
@@ -400,7 +403,7 @@ class _FewRows:
         pack = ws.pack_for(1)
         if context.filled_for != (self, m, pack):
             context.begin_call(
-                0, 0, 0, *self._arrays, m, m, m, 0, 1.0, 0, 0.0, 0.0, 0, 0, 0, pack, 0, 1, 1
+                0, 0, 0, *self._arrays, m, m, m, m, 0, 1.0, 0, 0.0, 0.0, 0, 0, 0, pack, 0, 1, 1
             )
             context.filled_for = self, m, pack
         self._drive()
@@ -434,8 +437,8 @@ def _signed(seed: int) -> int:
 def _error_message(engine: str, status: int, task: Task) -> str:
     if status == Status.BAD_INDEX:
         return (
-            "a label, an entry of the order or an index of a sparse X is out of range (engine "
-            f"{engine}, {task.value})"
+            "a label or an entry of the order is out of range, or an index of a sparse X "
+            f"(engine {engine}, {task.value})"
         )
     return f"the {engine} engine stopped with status {status} in {task.value}"
 

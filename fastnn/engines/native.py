@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
 
 from .. import tables
 from ..errors import EngineError
-from . import levels
+from . import levels, sources
 
 try:
     from . import _c  # type: ignore[attr-defined]
@@ -38,12 +39,19 @@ def _code(name: str) -> int | None:
 
 @functools.cache
 def _is_of_other_sources() -> bool:
-    """Whether the module was compiled from other tables: its kernels would read other fields."""
+    """Whether the module was compiled from other sources: its numbers or fields may be others.
+
+    The digests of the sources tell it where there are sources, the tables where there are none or
+    the module was built by hand, which may leave its digest empty.
+    """
+    expected, compiled_from = sources.digest(), getattr(_module, "sources", None)
+    if expected and compiled_from != expected and compiled_from != "":
+        return True
     compiled = layout()
     records = {
         "op": tables.OP, "call": tables.CALL, "group": tables.GROUP, "context": tables.CONTEXT,
     }  # fmt: skip
-    codes = compiled["codes"]
+    codes = compiled.get("codes", {})
     needed = {f"{kind}_{code.name}" for kind in ("SPLIT", "STATUS") for code in _ENUMS[kind]}
     return (
         not needed <= codes.keys()
@@ -55,18 +63,23 @@ def _is_of_other_sources() -> bool:
     )
 
 
+def _remedy() -> str:
+    """The command that builds the module anew."""
+    if sources.digest() is not None:
+        return "rebuild it with pip install -e . in the repository"
+    return "install fastnn-cpu again"
+
+
 def trouble() -> str | None:
     """Why the C engine cannot run here, or None if it can."""
     if _module is not None and _is_of_other_sources():
-        return (
-            "its extension module was compiled from other sources than these: install fastnn again"
-        )
+        return f"its extension module was compiled from other sources than these: {_remedy()}"
     if _module is not None:
         return None
     if "No module named" in _trouble or "cannot import name" in _trouble:
         return (
             "its extension module was not built, probably because there was no C compiler when "
-            "fastnn was installed: install gcc or clang, then fastnn again"
+            f"fastnn was installed: install gcc or clang, then {_remedy()}"
         )
     return f"its extension module cannot be loaded ({_trouble})"
 
@@ -99,7 +112,7 @@ def address(name: str, dtype) -> int:
         return _addresses(dtype)[name]
     except KeyError:
         raise EngineError(
-            f"the C engine was compiled from sources without {name}: install fastnn again"
+            f"the C engine was compiled from sources without {name}: {_remedy()}"
         ) from None
 
 
@@ -117,3 +130,9 @@ def launch(dtype, n_threads: int):
 def layout() -> dict[str, dict[str, int]]:
     """Offsets of all fields, and all codes, as defined in the C sources."""
     return _module.layout()
+
+
+# The Numba engine would go on silently on another thread pool, and a measurement of the C engine
+# would be one of other code.
+if _module is not None and _is_of_other_sources():
+    warnings.warn(f"the C engine cannot run: {trouble()}", RuntimeWarning, stacklevel=2)

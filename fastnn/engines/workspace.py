@@ -175,8 +175,8 @@ class Data:
     """Rows to run on, checked.
 
     X is (n, n_inputs), contiguous, of a type in FEATURE_TYPES, or in compressed rows; engines
-    convert it row by row to the network's dtype and multiply it by `scale`. The targets are int32 class numbers in
-    `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
+    convert it row by row to the network's dtype and multiply it by `scale`. The targets are int32
+    class numbers in `labels`, or values in Y (n, n_outputs), or neither for a forward pass.
     """
 
     X: np.ndarray | CSR
@@ -188,7 +188,7 @@ class Data:
     scale: float = 1.0
     share: float = 1.0  # m/n for a batch of m of the fit's n rows; sse scales penalties by it
     metric: str | None = None  # how accuracy is counted: by "class", by "sign", or not
-    epoch_rows: int | None = None  # where it is one batch: the rows of all (sse's penalties again)
+    epoch_rows: int | None = None  # where these are one batch or several epochs: rows of an epoch
     some_rows: bool = False  # the order holds some rows, perhaps repeatedly, not each once
     separate: bool = False  # pieces of a batch are small batches, with statistics of their own
 
@@ -234,7 +234,27 @@ class Data:
 
     @property
     def n_batches(self) -> int:
-        return -(-self.n_rows // self.batch_size)
+        n_rows, each = self.n_rows, self.rows_of_each
+        return n_rows // each * -(-each // self.batch_size) if n_rows else 0
+
+    @property
+    def rows_of_each(self) -> int:
+        """Rows of each epoch that the order holds; all rows, unless it holds several epochs."""
+        n_rows, each = self.n_rows, self.epoch_rows
+        return n_rows if each is None or not self.batch_size <= each < n_rows else each
+
+    def rows_of(self, index: int) -> slice:
+        """The rows of a batch: entries of the order, or of X; none has rows of two epochs."""
+        each = self.rows_of_each
+        epoch, index = divmod(index, -(-each // self.batch_size))
+        first, end = epoch * each + index * self.batch_size, (epoch + 1) * each
+        return slice(first, min(first + self.batch_size, end))
+
+    def batch_of(self, row: int) -> int:
+        """The number of the batch that begins with a row."""
+        each = self.rows_of_each
+        epoch, row = divmod(row, each)
+        return epoch * -(-each // self.batch_size) + row // self.batch_size
 
     def one_batch(self, index: int, piece: int) -> Data:
         """The rows of one batch, as batches of `piece` rows."""

@@ -20,7 +20,7 @@ def __getattr__(name):
         from sklearn.utils.validation import validate_data  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"fastnn.{name} needs scikit-learn 1.6 or later: pip install 'fastnn[sklearn]'"
+            f"fastnn.{name} needs scikit-learn 1.6 or later: pip install 'fastnn-cpu[sklearn]'"
         ) from error
     value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     globals()[name] = value

@@ -17,9 +17,6 @@ from ..tables import Act
 from . import draws
 from .base import NetworkEstimator
 
-#: Activations by scikit-learn's names where fastnn has others.
-_ACTIVATIONS = {"logistic": "sigmoid", "tanh": "tanh", "relu": "relu", "identity": "identity"}
-ACTIVATION_NAMES = {*_ACTIVATIONS, *(code.name for code in Act)}
 NORMALIZATIONS = {"batch": BatchNorm, "layer": LayerNorm}
 
 
@@ -139,7 +136,8 @@ class Architecture(NetworkEstimator):
         """The layers, and for each Dense the factor of its initial weights."""
         units = self._hidden_units()
         functions = [
-            _activation(one) for one in self._per_layer(self.activation, "activation", len(units))
+            _activation(one, "activation")
+            for one in self._per_layer(self.activation, "activation", len(units))
         ]
         rates = self._per_layer(self.dropout, "dropout", len(units))
         layers: list = []
@@ -151,7 +149,11 @@ class Architecture(NetworkEstimator):
                 layers.append(Activation(function))
             if rate:
                 layers.append(Dropout(rate))
-        last = None if _is_auto(self.output_activation) else _activation(self.output_activation)
+        last = (
+            None
+            if _is_auto(self.output_activation)
+            else _activation(self.output_activation, "output_activation")
+        )
         layers.append(Dense(n_outputs, last, init="zeros"))
         # Sigmoids get smaller weights; the output layer follows the hidden ones.
         factors = [2.0 if function.code == Act.sigmoid else 6.0 for function in functions]
@@ -185,8 +187,12 @@ class Architecture(NetworkEstimator):
         return net
 
 
-def _activation(given) -> ActivationFunction:
-    return activations.get(_ACTIVATIONS.get(given, given) if isinstance(given, str) else given)
+def _activation(given, parameter: str) -> ActivationFunction:
+    """The activation that a parameter names; an error says which parameter it is about."""
+    try:
+        return activations.get(given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{parameter}: {error}") from None
 
 
 def function_of(layer) -> ActivationFunction:

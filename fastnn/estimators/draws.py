@@ -57,18 +57,10 @@ def validation_rows(
 
 
 class Orders:
-    """The order of the rows in each epoch: each shuffles that of the epoch before.
-
-    Attributes
-    ----------
-    permutes : bool
-        True: a fit need not check that each row comes once.
-    """
-
-    permutes = True
+    """The order of the rows in each epoch: each shuffles that of the epoch before."""
 
     def __init__(self, random: np.random.RandomState, n_rows: int):
-        self._random, self._order = random, np.arange(n_rows, dtype=np.int64)
+        self._random, self._order = random, np.arange(n_rows)
 
     def __call__(self, epoch: int, n_rows: int) -> np.ndarray:
         self._random.shuffle(self._order)

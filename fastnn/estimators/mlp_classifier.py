@@ -163,7 +163,7 @@ class MLPClassifier(NetworkClassifier, Perceptron):
 
     _parameter_constraints: ClassVar[dict] = {
         **Perceptron._parameter_constraints,
-        "loss": [StrOptions({"log_loss", *losses.NAMES}), LossFunction],
+        "loss": [str, LossFunction],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
@@ -362,8 +362,10 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         return loss, 2 if loss.code in _TWO_OUTPUTS else 1
 
     def _loss_of_probabilities(self):
-        known = isinstance(self.loss, LossFunction) or self.loss in losses.NAMES
-        return (losses.get(self.loss) if known else None), 2
+        try:
+            return losses.get(self.loss), 2
+        except (TypeError, ValueError):
+            return None, 2  # "log_loss", or what fit will refuse
 
     def _classes_of_net(self):
         if self._is_multilabel:

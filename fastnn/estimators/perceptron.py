@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from .. import losses, optimizers
+from .. import optimizers
 from ..activations import ActivationFunction
 from ..errors import DivergedError
 from ..lbfgs import LBFGS
@@ -23,7 +23,7 @@ from ..losses import LossFunction
 from ..ops.loss import output_function
 from ..optimizer import Optimizer
 from . import draws, solvers
-from .architecture import ACTIVATION_NAMES, NORMALIZATIONS, Architecture, function_of
+from .architecture import NORMALIZATIONS, Architecture, function_of
 from .base import warn
 from .rules import EpochRecord, Rules
 
@@ -70,7 +70,7 @@ class Perceptron(Architecture):
 
     _parameter_constraints: ClassVar[dict] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(ACTIVATION_NAMES), ActivationFunction, list, tuple],
+        "activation": [str, ActivationFunction, list, tuple],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -95,10 +95,10 @@ class Perceptron(Architecture):
             Options(Real, {np.inf}),
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "loss": [StrOptions(set(losses.NAMES)), LossFunction],
+        "loss": [str, LossFunction],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "normalization": [StrOptions(set(NORMALIZATIONS)), None],
-        "output_activation": [StrOptions({"auto", *ACTIVATION_NAMES}), ActivationFunction],
+        "output_activation": [str, ActivationFunction],
         "optimizer": [str, Optimizer, None],
         "schedule": "no_validation",
         "callbacks": "no_validation",

@@ -99,7 +99,7 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
     >>> import numpy as np
     >>> from sklearn.model_selection import GridSearchCV
     >>> from fastnn import Dense, SequentialClassifier
-    >>> X = np.linspace(-1, 1, 80)[:, None]
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (80, 1))
     >>> y = np.where(np.abs(X[:, 0]) < 0.5, "in", "out")
     >>> net = SequentialClassifier([Dense(16, "tanh"), Dense(1)], epochs=40, random_state=0)
     >>> grid = {"optimizer__lr": [1e-5, 0.05], "layers__0__units": [4, 8]}

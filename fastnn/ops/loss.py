@@ -36,8 +36,8 @@ class Head(Operation):
     """x is (m, n_in), the targets have as many columns; arg0 is the loss's argument.
 
     That is the label smoothing, the delta of Huber, the gamma of focal, the factor of the reported
-    squared error, or a quantile; several quantiles are constants, one for each column. The head starts the backward pass: its kernel
-    writes dx.
+    squared error, or a quantile; several quantiles are constants, one for each column. The head
+    starts the backward pass: its kernel writes dx.
     """
 
     name = "loss"

@@ -4,6 +4,8 @@ enum {
     CACHE_LINE = 64,
     PREFETCHED_BATCH = 1 << 17, /* bytes of a batch that stays in L2 until it is gathered */
     PREFETCHED_ROW = 256,       /* bytes of a row of X from which on its prefetch pays */
+    PREFETCHED_STORED = 256,    /* stored elements of a sparse row that are prefetched */
+    STORED_AHEAD = 8,           /* rows between the prefetch of a sparse row and its gather */
 };
 
 /* Prefetch into L2 the row of X, of `size` bytes, that row i of the next batch is.
@@ -13,7 +15,7 @@ enum {
    way. */
 INLINE void prefetch_next_row(const struct context *ctx, int64_t i, int64_t size)
 {
-    const int64_t next = ctx->start + ctx->batch_size + i;
+    const int64_t next = ctx->start + ctx->m + i;
     if (!ctx->order || next >= ctx->n_rows) return;
     const int64_t sample = ctx->order[next];
     if (sample < 0 || sample >= ctx->n_samples) return;
@@ -89,11 +91,35 @@ GATHER(int32, int32_t, CONVERT_EACH, ITSELF)
 GATHER(uint64, uint64_t, CONVERT_EACH, ITSELF)
 GATHER(int64, int64_t, CONVERT_EACH, ITSELF)
 
+/* Prefetch into L2 the cache lines of `size` bytes. */
+INLINE void prefetch_range(const void *begin, int64_t size)
+{
+    for (int64_t at = 0; at < size; at += CACHE_LINE)
+        __builtin_prefetch((const char *)begin + at, 0, 2);
+    __builtin_prefetch((const char *)begin + size - 1, 0, 2); /* it may begin within a line */
+}
+
 /* input[i] = scale X[order[start + i]] for the rows i of the batch of a sparse X: all of a row
    becomes scale 0, then its stored values are put in their columns; split by rows.
 
    + 0 makes a stored -0 what it is in a dense matrix, to whose zeros it is added. */
 #define GATHER_SPARSE(name, type, index_type)                                                     \
+    /* Prefetch what is stored of row i of the batch or, beyond its end, of the next one; rows in \
+       random order are cache misses, of which each is two here, one after the other. */          \
+    INLINE void prefetch_stored_##name(const struct context *ctx, int64_t i)                      \
+    {                                                                                             \
+        if (!ctx->order || ctx->start + i + STORED_AHEAD >= ctx->n_rows) return;                  \
+        const index_type *indptr = (const index_type *)ctx->indptr;                               \
+        const int64_t sample = sample_of(ctx, i), later = sample_of(ctx, i + STORED_AHEAD);       \
+        if (sample < 0 || later < 0) return;                                                      \
+        __builtin_prefetch(indptr + later, 0, 2);                                                 \
+        const int64_t begin = indptr[sample];                                                     \
+        const int64_t count = smaller_of(indptr[sample + 1] - begin, PREFETCHED_STORED);          \
+        prefetch_range((const type *)ctx->X + begin, count * (int64_t)sizeof(type));              \
+        prefetch_range((const index_type *)ctx->indices + begin,                                  \
+                       count * (int64_t)sizeof(index_type));                                      \
+    }                                                                                             \
+                                                                                                  \
     static int64_t gather_sparse_##name(struct context *ctx, int64_t part, int64_t parts)         \
     {                                                                                             \
         const int64_t n = ctx->n_inputs;                                                          \
@@ -107,6 +133,7 @@ GATHER(int64, int64_t, CONVERT_EACH, ITSELF)
             if (sample < 0) return STATUS_BAD_INDEX;                                              \
             const int64_t begin = indptr[sample], end = indptr[sample + 1];                       \
             if (begin < 0 || begin > end || end > ctx->n_stored) return STATUS_BAD_INDEX;         \
+            prefetch_stored_##name(ctx, i + STORED_AHEAD);                                        \
             real *restrict y = (real *)ctx->input + i * n;                                        \
             FOR_VECTORS(j, some, n, put(y + j, set(zero), some););                                \
             for (int64_t k = begin; k < end; k++) {                                               \

@@ -3,17 +3,24 @@
    A kernel sees (context, part, parts) and does its share. Every thread walks the whole program with
    a context of its own. How many threads and parts there are cannot change a bit of the result. */
 
-/* Set the fields of the context that belong to a batch. */
+/* Set the fields of the context that belong to a batch. No batch has rows of two epochs. */
 static void begin_batch(struct context *ctx, int64_t batch)
 {
     ctx->start = batch * ctx->batch_size;
-    ctx->m = smaller_of(ctx->batch_size, ctx->n_rows - ctx->start);
+    int64_t end = ctx->n_rows;
+    if (ctx->batch_size <= ctx->epoch_rows && ctx->epoch_rows < ctx->n_rows) {
+        const int64_t each = (ctx->epoch_rows + ctx->batch_size - 1) / ctx->batch_size;
+        const int64_t epoch = batch / each;
+        ctx->start = epoch * ctx->epoch_rows + (batch - epoch * each) * ctx->batch_size;
+        end = (epoch + 1) * ctx->epoch_rows;
+    }
+    ctx->m = smaller_of(ctx->batch_size, end - ctx->start);
     ctx->weight_sum = ctx->accumulates ? ctx->total_weight : (double)ctx->m;
     ctx->scale = ctx->mean ? (ctx->weight_sum > 0.0 ? 1.0 / ctx->weight_sum : 0.0) : 1.0;
     ctx->penalty_scale = ctx->penalty_is_row ? ctx->scale
                          : ctx->accumulates  ? ctx->total_penalty
                          : ctx->mean         ? 1.0
-                                             : (double)ctx->m / (double)ctx->n_rows;
+                                             : (double)ctx->m / (double)ctx->epoch_rows;
     ctx->input = ctx->gathers ? (real *)ctx->work + ctx->gathered * ctx->capacity
                               : (real *)ctx->X + ctx->start * ctx->n_inputs;
 }

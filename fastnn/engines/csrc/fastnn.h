@@ -145,6 +145,7 @@ struct group {
     FIELD(int64_t, output)         /* per-sample offset: copied to out, compared with targets */   \
     FIELD(int64_t, n_samples)      /* rows of X */                                                \
     FIELD(int64_t, n_rows)         /* rows to run on: entries of the order, or n_samples */       \
+    FIELD(int64_t, epoch_rows)     /* of an epoch; the order may hold several, in a row */        \
     FIELD(int64_t, batch_size)                                                                    \
     FIELD(int64_t, gathers)        /* 1: each batch is gathered, 0: it is read in place */        \
     FIELD(double, input_scale)     /* factor of every element of X */                             \

@@ -136,4 +136,15 @@ static struct PyModuleDef definition = {
     .m_methods = methods,
 };
 
-PyMODINIT_FUNC PyInit__c(void) { return PyModule_Create(&definition); }
+/* setup.py gives the digest of these sources; a build by hand may go without. */
+#ifndef FASTNN_SOURCES
+#define FASTNN_SOURCES ""
+#endif
+
+PyMODINIT_FUNC PyInit__c(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    if (module && PyModule_AddStringConstant(module, "sources", FASTNN_SOURCES) < 0)
+        Py_CLEAR(module);
+    return module;
+}

@@ -35,13 +35,16 @@ static int64_t penalise(struct context *ctx, int64_t part, int64_t parts)
     return STATUS_OK;
 }
 
-/* result[0] += the sum of what penalise wrote, times the weight of the batch; not split. */
+/* result[0] += the sum of what penalise wrote, times the weight of the batch; not split.
+
+   Where it counts like a row, the batches of an evaluation together have one such row. */
 static int64_t add_penalty(struct context *ctx, int64_t part, int64_t parts)
 {
     const struct op *op = ctx->op;
     (void)part, (void)parts;
     if (!is_last_piece(ctx)) return STATUS_OK;
-    const double weight = ctx->penalty_is_row ? 1.0
+    const double share = ctx->training ? 1.0 : (double)ctx->m / (double)ctx->n_rows;
+    const double weight = ctx->penalty_is_row ? share
                           : ctx->mean         ? ctx->weight_sum
                                               : ctx->penalty_scale;
     ctx->result[0] = ctx->result[0] + weight * sum_in_blocks(0.0, ctx->batch + op->batch, op->n_in);

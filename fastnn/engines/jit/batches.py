@@ -9,7 +9,7 @@ from .context import buffer, rows_of_part, sample_of
 from .conversion import convert
 from .elementary import exp, sigmoid
 from .kernels import kernel, subroutine
-from .memory import doubles, elements_of, integers, labels32, like, reals
+from .memory import address_of, doubles, elements_of, integers, labels32, like, reals
 from .reductions import FEW, SUM_LANES, first_at_least, maximum_of
 from .simd import prefetch_line
 from .softmax import softmax
@@ -20,6 +20,10 @@ _CACHE_LINE = 64
 _PREFETCHED_BATCH = 1 << 17
 #: Bytes of a row of X from which on its prefetch pays.
 _PREFETCHED_ROW = 256
+#: Stored elements of a sparse row that are prefetched.
+_PREFETCHED_STORED = 256
+#: Rows between the prefetch of a sparse row and its gather.
+_STORED_AHEAD = 8
 
 
 @subroutine
@@ -30,7 +34,7 @@ def prefetch_next_row(ctx, i, size):
     row before it sees a stream. For short rows this is no use: their misses fall together either
     way.
     """
-    following = ctx.start + ctx.batch_size + i
+    following = ctx.start + ctx.m + i
     if ctx.order and following < ctx.n_rows:
         sample = integers(ctx, ctx.order)[following]
         if 0 <= sample < ctx.n_samples:
@@ -69,9 +73,44 @@ for _type in FEATURE_TYPES:
     make_gather(_type.name)
 
 
+@subroutine
+def prefetch_range(address, size):
+    """Prefetch into L2 the cache lines of `size` bytes."""
+    for at in range(0, size, _CACHE_LINE):
+        prefetch_line(address + at)
+    prefetch_line(address + size - 1)  # it may begin within a line
+
+
+def make_stored_prefetch(name, index_name):
+    """The function that prefetches rows of a sparse X with these types."""
+    numbers = elements_of(index_name)
+    width, index_width = np.dtype(name).itemsize, np.dtype(index_name).itemsize
+
+    @subroutine
+    def prefetch_stored(ctx, i):
+        """Prefetch what is stored of row i of the batch or, beyond its end, of the next one.
+
+        Rows in random order are cache misses, of which each is two here, one after the other.
+        """
+        if not ctx.order or ctx.start + i + _STORED_AHEAD >= ctx.n_rows:
+            return
+        indptr = numbers(ctx, ctx.indptr)
+        sample, later = sample_of(ctx, i), sample_of(ctx, i + _STORED_AHEAD)
+        if sample < 0 or later < 0:
+            return
+        prefetch_line(address_of(indptr + later))
+        begin = np.int64(indptr[sample])
+        count = min(np.int64(indptr[sample + 1]) - begin, _PREFETCHED_STORED)
+        prefetch_range(ctx.X + begin * width, count * width)
+        prefetch_range(ctx.indices + begin * index_width, count * index_width)
+
+    return prefetch_stored
+
+
 def make_sparse_gather(name, index_name):
     """The kernel that gathers rows of a sparse X whose values and indices have these types."""
     elements, numbers = elements_of(name), elements_of(index_name)
+    prefetch_stored = make_stored_prefetch(name, index_name)
 
     def gather(ctx, part, parts):
         """input[i] = input_scale X[order[start + i]] for the rows of the batch; split by rows.
@@ -92,6 +131,7 @@ def make_sparse_gather(name, index_name):
             first, last = np.int64(indptr[sample]), np.int64(indptr[sample + 1])
             if first < 0 or first > last or last > ctx.n_stored:
                 return _BAD_INDEX
+            prefetch_stored(ctx, i + _STORED_AHEAD)
             y = reals(ctx, ctx.input) + i * n
             for j in range(n):
                 y[j] = zero
@@ -143,7 +183,7 @@ def gather_targets(ctx, part, parts):
 
 @kernel
 def sum_weights(ctx, thread, threads):
-    """Unless the batch is a piece: weight_sum and the scales, in every thread's context."""
+    """Unless the batch is a piece: weight_sum and scales, in every thread's context."""
     if ctx.accumulates:
         return 0
     weights = doubles(ctx, ctx.weights)

@@ -84,14 +84,20 @@ def launch(function, ctx, threads):
 
 @subroutine
 def begin_batch(ctx, batch):
-    """Set the context's per-batch fields."""
+    """Set the context's per-batch fields. No batch has rows of two epochs."""
     ctx.start = batch * ctx.batch_size
-    ctx.m = min(ctx.batch_size, ctx.n_rows - ctx.start)
+    end = ctx.n_rows
+    if ctx.batch_size <= ctx.epoch_rows < ctx.n_rows:
+        each = (ctx.epoch_rows + ctx.batch_size - 1) // ctx.batch_size
+        epoch = batch // each
+        ctx.start = epoch * ctx.epoch_rows + (batch - epoch * each) * ctx.batch_size
+        end = (epoch + 1) * ctx.epoch_rows
+    ctx.m = min(ctx.batch_size, end - ctx.start)
     ctx.weight_sum = ctx.total_weight if ctx.accumulates else 1.0 * ctx.m
     ctx.scale = 1.0
     if ctx.mean:
         ctx.scale = 1.0 / ctx.weight_sum if ctx.weight_sum > 0.0 else 0.0
-    ctx.penalty_scale = 1.0 if ctx.mean else ctx.m / ctx.n_rows
+    ctx.penalty_scale = 1.0 if ctx.mean else ctx.m / ctx.epoch_rows
     if ctx.penalty_is_row:
         ctx.penalty_scale = ctx.scale
     elif ctx.accumulates:

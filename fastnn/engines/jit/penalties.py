@@ -47,8 +47,8 @@ def add_penalty(ctx, part, parts):
         return 0
     op = op_of(ctx)
     weight = ctx.weight_sum if ctx.mean else ctx.penalty_scale
-    if ctx.penalty_is_row:
-        weight = 1.0
+    if ctx.penalty_is_row:  # the batches of an evaluation together have one such row
+        weight = 1.0 if ctx.training else ctx.m / ctx.n_rows
     result = doubles(ctx, ctx.result)
     penalties = doubles(ctx, ctx.batch) + op.batch
     result[0] = result[0] + weight * sum_in_blocks(0.0, penalties, op.n_in)

@@ -7,8 +7,7 @@ import numpy as np
 
 def rows_of(data, index):
     """The rows of a minibatch, as a slice or as numbers of rows."""
-    start = index * data.batch_size
-    rows = slice(start, min(start + data.batch_size, data.n_rows))
+    rows = data.rows_of(index)
     return rows if data.order is None else data.order[rows]
 
 

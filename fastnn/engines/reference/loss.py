@@ -23,7 +23,7 @@ def mse(a, t):
 
 
 def squared_error(a, t, factor=1.0):
-    """l = sum over outputs of (a - t)^2 / 2; `factor` multiplies the loss alone, not its gradient"""
+    """l = factor times the sum over outputs of (a - t)^2 / 2, with the gradient of factor 1"""
     error = a - t
     return np.square(error, dtype=np.float64).sum(axis=1) * (factor / 2), error
 

@@ -45,7 +45,7 @@ class Pass:
         self.differentiates = ws.layout.training
         self.continues = False
         self.loss = 0.0
-        self.scale = self.penalty_scale = self.parameter_scale = 1.0
+        self.scale = self.penalty_scale = self.penalty_share = self.parameter_scale = 1.0
         self.targets = self.weights = np.empty(0)
 
     def load_targets(self, data, rows, continued=None) -> None:
@@ -65,6 +65,8 @@ class Pass:
             self.scale = 1 / self.weight_sum if self.weight_sum > 0 else 0.0
         if plan.penalty_is_row:
             self.penalty_scale = self.scale
+            if not self.differentiates:  # the batches of an evaluation together have one such row
+                self.penalty_share = self.m / data.n_rows
         elif not plan.mean:
             n_rows = data.epoch_rows or data.n_rows
             self.penalty_scale = self.m / n_rows if continued is None else data.share
@@ -89,7 +91,7 @@ class Pass:
             terms += getattr(_FORMULAS[op.kind], "loss_terms", _no_terms)(self, index, op)
         plan = self.ws.plan
         if plan.penalty_is_row:
-            return terms
+            return terms * self.penalty_share
         return terms * (self.weight_sum if plan.mean else self.penalty_scale)
 
     def backward(self) -> None:
