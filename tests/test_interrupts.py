@@ -506,7 +506,7 @@ def test_a_prediction_of_a_wide_network_answers_early(monkeypatch):
 
     net = Sequential([Dense(4096, "relu"), Dense(4096, "relu"), Dense(10)], n_inputs=784)
     asked = []
-    monkeypatch.setattr(run.Slices, "of", lambda self, n: asked.append(self._size) or iter(()))
+    monkeypatch.setattr(run.Slices, "of", lambda self, n: asked.append(self.size) or iter(()))
     net.logits(np.zeros((4200, 784), np.float32))
     small = Sequential([Dense(16, "relu"), Dense(2)], n_inputs=14)
     small.logits(np.zeros((200_000, 14), np.float32))

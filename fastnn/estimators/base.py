@@ -103,9 +103,12 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
             check_is_fitted(self)
         net = self.net_
         plain = type(X) is np.ndarray and X.dtype.type in _FLOATS and "feature_names_in_" not in own
-        if plain and self.engine is None and self.n_threads is None:
+        if plain:
             with contextlib.suppress(ValueError):
-                return net._forward(X, net._loss, function)
+                if self.engine is None and self.n_threads is None:
+                    return net._forward(X, net._loss, function)
+                with self._running():
+                    return net._forward(X, net._loss, function)
         X = self._rows(X)
         with self._running():
             return net._forward(X, net._loss, function)
