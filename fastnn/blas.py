@@ -11,10 +11,11 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 _lock = threading.Lock()
 _users = 0
-_limiter = None
+_limiter: Any = None
 
 
 @functools.cache
