@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -27,6 +28,10 @@ for _name in ("FASTNN_ENGINE", "FASTNN_NUM_THREADS"):
 import fastnn  # noqa: E402
 from fastnn import engines  # noqa: E402
 from fastnn.engines import reference  # noqa: E402
+
+# A shell that starts the suite in the background has it ignore SIGINT, and with it tests of Ctrl-C.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "suite",

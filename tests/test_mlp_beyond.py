@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import sklearn.neural_network
+from conftest import ENGINES
 from estimator_cases import CLASSES, fitted, made, of_fastnn, of_sklearn, table, targets
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
@@ -211,7 +212,7 @@ def test_callbacks_follow_the_fit():
         made("four", {"callbacks": [3]})
 
 
-@pytest.mark.parametrize("engine", ["numba", "c", "numpy"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_engine_and_n_threads_say_what_computes(engine):
     estimator = made("four", {"engine": engine, "n_threads": 1})
     assert (estimator.net_.history.engine, estimator.net_.history.n_threads) == (engine, 1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import ENGINES
 from estimator_cases import fitted, of_fastnn, of_sklearn, table, targets
 
 X, SUMS = table()
@@ -81,7 +82,7 @@ def test_the_losses_follow_scikit_learn(kind, weighted, parameters):
     assert own.score(X, y, sample_weight=weights) == pytest.approx(score, rel=1e-7)
 
 
-@pytest.mark.parametrize("engine", ["numba", "c", "numpy"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_engine_follows_scikit_learn(engine, weighted):
     theirs, own = pair("four", {"alpha": 0.5})
