@@ -114,6 +114,9 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
             return net._forward(X, net._loss, function)
 
     def _fitted_loss(self) -> LossFunction:
+        """The loss of the fit; a NotFittedError before it."""
+        if "net_" not in self.__dict__:
+            check_is_fitted(self)
         loss = self.net_._loss
         assert loss is not None
         return loss
@@ -215,12 +218,17 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             return (np.arange(len(self.classes_)) == positions[:, None]).astype(np.float64)
         return positions
 
+    @property
+    def _learns_numbers(self) -> bool:
+        """Whether outputs are near 0 or 1, and not negative or positive."""
+        return self._fitted_loss().code in _NUMBERS
+
     def _decoded(self, logits: np.ndarray) -> np.ndarray:
         """What the logits predict: labels, or rows of 0 and 1."""
         several = logits.shape[1] > 1
         if several and not self._is_multilabel:
             return self.classes_[logits.argmax(axis=1)]
-        applies = logits > (0.5 if self._fitted_loss().code in _NUMBERS else 0.0)
+        applies = logits > (0.5 if self._learns_numbers else 0.0)
         if self._is_multilabel:
             return applies.astype(np.int64)
         if len(self.classes_) == 1:
@@ -271,8 +279,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         NotFittedError, ValueError
             Before `fit`, or if X does not fit.
         """
-        if "net_" not in self.__dict__:
-            check_is_fitted(self)
         function = probability_function(self._fitted_loss(), self.net_.n_outputs)
         assert function is not None
         p = self._outputs(X, function)
@@ -324,8 +330,6 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         NotFittedError, ValueError
             Before `fit`, or if X does not fit.
         """
-        if "net_" not in self.__dict__:
-            check_is_fitted(self)
         loss = self._fitted_loss()
         values = self._outputs(X, output_function(loss.code, self.net_.n_outputs) or "output")
         return self._shaped(values, loss)

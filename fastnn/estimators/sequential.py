@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from .. import losses
 from ..losses import LossFunction
@@ -249,11 +248,6 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
         except (TypeError, ValueError):
             return None, 1  # fit says what is wrong with it
 
-    @property
-    def _learns_numbers(self) -> bool:
-        """Whether outputs are near 0 or 1, and not negative or positive."""
-        return self._fitted_loss().code in VALUES - {Loss.custom}
-
     def decision_function(self, X) -> np.ndarray:
         """The outputs of the last layer: the largest, or the sign of the only one, decides.
 
@@ -429,7 +423,6 @@ random_state, warm_start, verbose, engine, n_threads, dtype
         """
         if not return_std:
             return super().predict(X)
-        check_is_fitted(self)
         loss = self._fitted_loss()
         if loss.code != Loss.gaussian_nll:
             raise ValueError(
@@ -469,6 +462,5 @@ random_state, warm_start, verbose, engine, n_threads, dtype
         ndarray of shape (n_samples, n_quantiles) or (n_samples, n_targets, n_quantiles)
             Three dimensions where y has several columns.
         """
-        check_is_fitted(self)
         found, each = self._outputs(X, "output"), self._fitted_loss().n_per_target
         return found if found.shape[1] == each else found.reshape(len(found), -1, each)
