@@ -25,6 +25,14 @@ _MODULE_OF = {
     "Scale": "layers",
     "LayerNorm": "normalizations",
     "GroupNorm": "normalizations",
+    "Center": "preprocessing",
+    "Impute": "preprocessing",
+    "MinMax": "preprocessing",
+    "QuantileNormal": "preprocessing",
+    "Rescale": "preprocessing",
+    "RobustScale": "preprocessing",
+    "Standardize": "preprocessing",
+    "Whiten": "preprocessing",
     "one_hot": "coding",
     "from_one_hot": "coding",
     "softmax": "activations",
@@ -68,6 +76,7 @@ _MODULES = (
     "metrics",
     "optimizers",
     "plots",
+    "preprocessing",
     "schedules",
 )
 

@@ -8,7 +8,7 @@ from .files import shown
 NULL = type(None)
 BOOL, INT, NUMBER, STR, LIST = (bool,), (int,), (int, float), (str,), (list,)
 STR_OR_OBJECT, OBJECT_OR_NULL = (str, dict), (dict, NULL)
-NUMBER_OR_OBJECT = (int, float, dict)
+NUMBER_OR_OBJECT, NUMBER_OR_STR = (int, float, dict), (int, float, str)
 STR_OR_NULL, LIST_OR_NULL = (str, NULL), (list, NULL)
 INT_OR_NULL, NUMBER_OR_NULL, OBJECT = (int, NULL), (int, float, NULL), (dict,)
 EXPECTED = {
@@ -16,7 +16,7 @@ EXPECTED = {
     LIST: "a list", STR_OR_OBJECT: "text or an object", OBJECT_OR_NULL: "an object or null",
     STR_OR_NULL: "text or null", LIST_OR_NULL: "a list or null",
     NUMBER_OR_OBJECT: "a number or an object", INT_OR_NULL: "a whole number or null",
-    NUMBER_OR_NULL: "a number or null", OBJECT: "an object",
+    NUMBER_OR_NULL: "a number or null", NUMBER_OR_STR: "a number or text", OBJECT: "an object",
 }  # fmt: skip
 
 #: Most characters of a name in a description.

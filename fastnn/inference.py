@@ -9,13 +9,14 @@ import numpy as np
 
 from . import engines, idle, losses, run
 from . import metrics as metric_functions
-from .checks import whole_number
+from .checks import is_finite, whole_number
 from .custom_loss import Custom
-from .engines.workspace import Data, Steps
+from .engines.workspace import Data, Steps, aligned_zeros
 from .errors import NotFittedError
-from .features import dense_array
+from .features import check_features, dense_array
 from .losses import LossFunction
 from .network import Network
+from .tables import INPUT
 from .targets import (
     Target,
     check_weights,
@@ -115,15 +116,51 @@ class Inference(Network):
     # -- prediction ---------------------------------------------------------------------------
 
     def _forward(self, X, loss: LossFunction | None, function: str) -> np.ndarray:
-        params = self._built()
-        X = self._features(X, self.n_inputs)
+        params, plan = self._built(), self.lower(loss)
+        folded = self._folded(plan) if self._chain else None
+        if folded is None:
+            X = self._features(X, self.n_inputs)
+        else:
+            params, X = folded, check_features(X, self.n_inputs, self.dtype)
         out = np.empty((len(X), self.n_outputs), self.dtype)
-        plan = self.lower(loss)
         data = Data(X, scale=self.input_scale, batch_size=run.chunk_rows(plan, len(X)))
         ws = self._idle.take(plan, params, self._statistics, data.batch_size)
         run.forward(engines.current(), ws, data, out, function)
         self._idle.put_back(ws)
         return out
+
+    def _folded(self, plan) -> np.ndarray | None:
+        """The parameters with the preprocessing folded into those of the first layer, or None.
+
+        They are kept for the next call, and made anew if a parameter has changed.
+        """
+        now = self._built(), self._statistics
+        kept = self.__dict__.get("_fold")
+        if kept is not None and all(
+            len(old) == len(new) and bool((old == new).all())
+            for old, new in zip(kept, now, strict=False)
+        ):
+            return kept[2]
+        folded = self._fold_first(plan)
+        self._fold = (*(flat.copy() for flat in now), folded)
+        return folded
+
+    def _fold_first(self, plan) -> np.ndarray | None:
+        first = str(len(self._chain))
+        named = {p.name: p for p in plan.parameters}
+        W, b = named.get(f"{first}.W"), named.get(f"{first}.b")
+        statistics = self._named_statistics()
+        is_first = plan.prediction.ops["x"].tolist().count(INPUT) == 1
+        if W is None or b is None or not is_first or not self._chain.is_learned(statistics):
+            return None
+        params = self._built()
+        folded = self._chain.folded(W.view(params), b.view(params), statistics)
+        if folded is None:
+            return None
+        found = aligned_zeros(len(params), self.dtype)
+        found[:] = params
+        W.view(found)[...], b.view(found)[...] = folded
+        return found if is_finite(found) else None
 
     def logits(self, X) -> np.ndarray:
         """The output of the last layer, before sigmoid, softmax or what else the loss contains.
@@ -407,7 +444,7 @@ class Inference(Network):
 
     def __getstate__(self):
         # Workspaces hold addresses of this process, and plans belong to this version.
-        return {**self.__dict__, "_idle": idle.IdleWorkspaces(), "_plans": {}}
+        return {**self.__dict__, "_idle": idle.IdleWorkspaces(), "_plans": {}, "_fold": None}
 
 
 def _check_classes(classes, target: Target, n_outputs: int, loss: LossFunction) -> None:

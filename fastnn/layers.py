@@ -10,6 +10,17 @@ from .embeddings import Embedding
 from .layer import Layer
 from .normalizations import BatchNorm, GroupNorm, LayerNorm
 from .ops import activation, dense, maxout, prelu, residual, scale
+from .preprocessing import (
+    Center,
+    Impute,
+    MinMax,
+    QuantileNormal,
+    Rescale,
+    RobustScale,
+    Standardize,
+    Whiten,
+)  # fmt: skip
+from .preprocessing.base import Preprocessing
 from .stochastic import Dropout, GaussianNoise
 
 
@@ -427,7 +438,28 @@ def check_network(given) -> list[Layer]:
         raise ValueError(
             f"the last layer must be Dense or Maxout (or activations after it), not {found[-1]!r}"
         )
+    _check_preprocessing(found)
     return found
+
+
+def _check_preprocessing(layers: list[Layer]) -> None:
+    """Refuse preprocessing anywhere but at the beginning, or together with codes."""
+    begins = True
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, Preprocessing):
+            begins = False
+            if index and isinstance(layer, Embedding) and isinstance(layers[0], Preprocessing):
+                raise ValueError(
+                    f"Embedding takes codes as they are, but {layers[0]!r} would change them: "
+                    "prepare the other columns before"
+                )
+        elif not begins:
+            raise ValueError(
+                f"{layer!r} prepares X, so it must come before all other layers; between layers "
+                "use BatchNorm or LayerNorm"
+            )
+        elif index and layer.takes_missing:
+            raise ValueError(f"{layer!r} must be the first layer: others take no missing values")
 
 
 _KINDS: dict[str, type[Layer]] = {
@@ -443,6 +475,14 @@ _KINDS: dict[str, type[Layer]] = {
     "GaussianNoise": GaussianNoise,
     "Maxout": Maxout,
     "Scale": Scale,
+    "Center": Center,
+    "Impute": Impute,
+    "MinMax": MinMax,
+    "QuantileNormal": QuantileNormal,
+    "Rescale": Rescale,
+    "RobustScale": RobustScale,
+    "Standardize": Standardize,
+    "Whiten": Whiten,
 }
 
 

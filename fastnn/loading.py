@@ -25,6 +25,7 @@ from .fields import (
     NUMBER,
     NUMBER_OR_NULL,
     NUMBER_OR_OBJECT,
+    NUMBER_OR_STR,
     OBJECT,
     OBJECT_OR_NULL,
     STR,
@@ -60,6 +61,8 @@ _LAYER = {
     "name": STR, "slope": NUMBER, "alpha": NUMBER,
     "initializer": STR, "value": NUMBER, "std": NUMBER, "low": NUMBER, "high": NUMBER,
     "gain": NUMBER, "uniform": BOOL, "mode": STR,
+    "channels": INT_OR_NULL, "factor": NUMBER, "offset": NUMBER, "clip": NUMBER_OR_NULL,
+    "strategy": NUMBER_OR_STR, "indicators": BOOL, "n_quantiles": INT, "kind": STR,
 }  # fmt: skip
 _SCHEDULE = {
     "schedule": STR, "start": NUMBER, "end": NUMBER, "peak": NUMBER, "steps": INT_OR_NULL,

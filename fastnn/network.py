@@ -17,6 +17,7 @@ from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
+from .preprocessing.chain import Chain
 from .random import check_seed
 from .targets import Target
 
@@ -49,6 +50,12 @@ class Network:
             raise ValueError(f"penalties must be 'full' or 'per_row', not {penalties!r}")
         self.penalties = penalties
         self.input_scale = check_scale(input_scale, self.dtype)
+        self._chain = Chain(self.layers, self.dtype)
+        if len(self._chain) and self.input_scale != 1:
+            raise ValueError(
+                f"input_scale must be 1 with {self.layers[0]!r}: use Rescale({self.input_scale}) "
+                "before it"
+            )
         if isinstance(self.layers[0], Embedding) and self.input_scale != 1:
             raise ValueError(
                 "input_scale must be 1 for a network with Embedding, whose codes it scales"
@@ -145,7 +152,17 @@ class Network:
         return copy.set_fitted(self._loss, self._target)
 
     def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
-        """X as :func:`fastnn.targets.check_features` returns it; codes are those of Embedding."""
+        """X as engines read it: checked, and prepared by the layers that do."""
+        X = self._read(X, n_inputs, what)
+        if not self._chain:
+            return X
+        known = {} if self._params is None else self._named_statistics()
+        return self._chain.transform(X, known, what)
+
+    def _read(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
+        """X as :func:`fastnn.features.check_features` returns it; codes are those of Embedding."""
+        if self._chain:
+            return self._chain.read(X, n_inputs, what)
         X = check_features(X, n_inputs, self.dtype, what)
         if isinstance(self.layers[0], Embedding):
             self.layers[0].check(X, self.dtype, what)
@@ -232,6 +249,51 @@ class Network:
                 raise ValueError(f"some parameters are too large for {self.dtype.name}")
         self._params, self._statistics = flat_params, statistics
 
+    @np.errstate(all="ignore")
+    def adapt(self, X) -> Self:
+        """Have the preprocessing layers learn from rows, in place of those of the first fit.
+
+        For fits on batches, which have no other way to learn, and for new rows: without it further
+        fits keep what the first has learned.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, n_inputs)
+            Training rows.
+
+        Returns
+        -------
+        Sequential
+            The network.
+
+        Raises
+        ------
+        ShapeError, ValueError, TypeError
+            If X does not fit, or nothing can be learned from it; nothing has changed then.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential, Standardize
+        >>> net = Sequential([Standardize(), Dense(1)]).adapt([[1.0], [3.0]])
+        >>> net.state_dict()["0.std"]
+        array([1.], dtype=float32)
+        """
+        if not self._chain:
+            raise ValueError(
+                "the network has no preprocessing layer that could learn: adapt belongs to those "
+                "of fastnn.preprocessing, such as Standardize()"
+            )
+        X = self._read(X, self.n_inputs)
+        learned, _ = self._chain.learn(X, None)
+        if self._params is None:
+            plan = self.lower(None, X.shape[1])
+            self._params, self._statistics = self._initial(plan)
+            self.n_inputs = X.shape[1]
+        for name, view in self._named_statistics().items():
+            if name in learned:
+                view[...] = learned[name]
+        return self
+
     def set_penalties(self, l1=None, l2=None) -> None:
         """Change the penalties on the weights of all layers for the fits to come.
 
@@ -291,9 +353,10 @@ class Network:
         """Whether the parameters are still the initial ones."""
         if not self._was_changed:
             # Not np.array_equal, which turns an exception of a signal handler into False.
-            now = self._built(), self._statistics
-            pairs = zip(now, self._initial(self.lower(None)), strict=True)
-            self._was_changed = any(bool((a != b).any()) for a, b in pairs)
+            plan = self.lower(None)
+            now = self._built(), self._statistics[: plan.n_running]
+            pairs = zip(now, self._initial(plan), strict=True)
+            self._was_changed = any(bool((a != b[: len(a)]).any()) for a, b in pairs)
         return not self._was_changed
 
     def _built(self) -> np.ndarray:

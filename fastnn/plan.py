@@ -71,10 +71,13 @@ class Plan:
         In the order of their flat vectors.
     n_params, n_state : int
         Sizes of the flat vectors.
+    n_running : int
+        Size of the prefix of the state that holds running statistics; what preprocessing layers
+        have learned follows.
     n_weights : int
         Size of the prefix that holds the weight matrices.
     n_inputs, n_outputs : int
-        Columns of X and of the output.
+        Columns of X, prepared by such layers, and of the output.
     output_layer : str
         The layer whose activation ends the network, even if the loss contains it.
     loss : Loss or None
@@ -100,6 +103,7 @@ class Plan:
     state: tuple[Parameter, ...]
     n_params: int
     n_state: int
+    n_running: int
     n_weights: int
     n_inputs: int
     n_outputs: int
@@ -143,6 +147,7 @@ class Lowering:
         self.l1, self.l2, self.penalty_is_row = l1, l2, penalty_is_row
         self.top = INPUT
         self._nodes: list[Node] = []
+        self._prepared: list[Node] = []
         self._shared: set[int] = set()
         self._output_layer = ""
         self._schedules: list[Any] = []
@@ -199,6 +204,24 @@ class Lowering:
         )  # fmt: skip
         self._nodes.append(node)
         self.top = len(self._nodes) - 1
+
+    def prepare(self, layer: str, n_out: int, state: dict[str, tuple]) -> None:
+        """Have X prepared before any operation reads it.
+
+        Parameters
+        ----------
+        layer : str
+            The layer's name.
+        n_out : int
+            Columns of what it makes of X.
+        state : dict
+            Name: (shape, initialiser) of what it learns, which is kept with running statistics.
+        """
+        if self._nodes or "." in layer:
+            raise ValueError(f"layer {layer} prepares X, so it must come before all other layers")
+        named = {name: (name, *about) for name, about in state.items()}
+        self._prepared.append(Node(None, layer, (), self.n_inputs, n_out, state=named))  # type: ignore[arg-type]
+        self.n_inputs = n_out
 
     def share(self) -> int:
         """The topmost value, now marked as read more than once: no activation is fused into it."""
@@ -265,9 +288,11 @@ class Lowering:
             (top,) = nodes[-1].inputs
         n_outputs = self.width_of(top)
         parameters, offsets = _place_vector(nodes, ("weights", "others"))
-        state, state_offsets = _place_vector(nodes, ("state",))
+        # What is learned of X comes last, so that operations do not depend on it.
+        n_learned = sum(len(node.state) for node in self._prepared)
+        state, state_offsets = _place_vector([*nodes, *self._prepared], ("state",))
         for (index, name), offset in {**offsets, **state_offsets}.items():
-            if name in _FIELDS:
+            if name in _FIELDS and index < len(nodes):
                 nodes[index].fields[name] = offset
         for node in nodes:  # counted from the end, since the optimizer's own come first
             if "schedule" in node.fields:
@@ -290,6 +315,7 @@ class Lowering:
             state=state,
             n_params=sum(parameter.size for parameter in parameters),
             n_state=sum(statistic.size for statistic in state),
+            n_running=sum(s.size for s in state[: len(state) - n_learned]),
             n_weights=matrices,
             n_inputs=self.n_inputs,
             n_outputs=n_outputs,

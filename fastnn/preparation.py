@@ -14,7 +14,7 @@ from .checkpoint_files import Expected
 from .checkpoints import Keeper
 from .early_stopping import Watch
 from .engines.csr import CSR
-from .engines.workspace import Data
+from .engines.workspace import Data, aligned_zeros
 from .errors import ShapeError
 from .fit_descriptions import describe
 from .history import History
@@ -48,13 +48,14 @@ class Targets(NamedTuple):
 class Checked(NamedTuple):
     """A fit for which nothing has been allocated yet.
 
-    `directions` are the names of the values of an epoch and whether "min" or "max" is better;
-    `converter` is that of a fit on batches.
+    `n_inputs` are the columns of X as given; `directions` are the names of the values of an epoch
+    and whether "min" or "max" is better; `converter` is that of a fit on batches, `learned` what
+    preprocessing layers have learned from these rows.
     """
 
     net: Sequential
     settings: Settings
-    X: np.ndarray | CSR
+    n_inputs: int
     targets: Targets
     plan: Plan
     update: Update
@@ -62,6 +63,7 @@ class Checked(NamedTuple):
     directions: dict[str, str]
     watch: Watch | None
     converter: Converter | None
+    learned: dict[str, np.ndarray] | None
 
 
 def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = None) -> Training:
@@ -77,21 +79,27 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
     if source is not None:
         converter = Converter(net, source, settings)
         targets = _of_batches(net, converter, settings)
-        return ready(check(net, targets.data.X, targets, settings, converter))
-    X = net._features(X, net.n_inputs)
-    return ready(check(net, X, targets_of(net, X, y, settings), settings))
+        return ready(check(net, converter.n_inputs, targets, settings, converter))
+    X = net._read(X, net.n_inputs)
+    return ready(check(net, X.shape[1], targets_of(net, X, y, settings), settings))
 
 
 def check(
-    net: Sequential, X: np.ndarray | CSR, targets: Targets, settings: Settings,
+    net: Sequential, n_inputs: int, targets: Targets, settings: Settings,
     converter: Converter | None = None,
 ) -> Checked:  # fmt: skip
-    """What can be checked of a fit without arrays; X and the targets have been checked."""
+    """What can be checked of a fit without arrays; X and the targets have been checked.
+
+    X, of which `n_inputs` are the columns, is prepared here if the network has layers for that.
+    """
+    learned = None
+    if net._chain and converter is None:
+        targets, learned = _preprocessed(net, n_inputs, targets)
     loss, target, data, valid, valid_y = targets
     if converter is None:
         batch_size = settings.rows_of_batch(data.n_rows)
         data.batch_size = min(batch_size * settings.accumulate, data.n_rows)
-    plan = net.lower(loss, X.shape[1])
+    plan = net.lower(loss, n_inputs)
     if settings.optimizer.full_batch:
         full_batch.check(plan, settings)
     measures = metrics.get(settings.metrics, target, loss, net.n_outputs)
@@ -110,13 +118,39 @@ def check(
     rule = settings.early_stopping
     watch = None if rule is None else Watch.of(rule, directions, "early stopping")
     return Checked(
-        net, settings, X, targets, plan, update, validation, directions, watch, converter
-    )
+        net, settings, n_inputs, targets, plan, update, validation, directions, watch, converter,
+        learned,
+    )  # fmt: skip
+
+
+def _preprocessed(
+    net: Sequential, n_inputs: int, targets: Targets
+) -> tuple[Targets, dict[str, np.ndarray] | None]:
+    """The rows prepared by the network's layers, and what these learn if they have not before."""
+    net.lower(targets.loss, n_inputs)  # refuses columns that a layer cannot take
+    data, valid, chain = targets.data, targets.valid, net._chain
+    known = {} if net._params is None else net._named_statistics()
+    given, learned = data.X, None
+    assert isinstance(given, np.ndarray)  # no sparse matrix is read
+    if chain.is_learned(known):
+        X = chain.transform(given, known)
+    else:
+        learned, X = chain.learn(given, data.order if data.some_rows else None)
+        known = learned
+    if valid is not None:
+        other = valid.X
+        assert isinstance(other, np.ndarray)
+        other = X if other is given else chain.transform(other, known, "validation X")
+        valid = replace(valid, X=other)
+    return targets._replace(data=replace(data, X=X), valid=valid), learned
 
 
 def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
-    net, settings, X, targets, plan, update, validation, directions, watch, converter = checked
+    (
+        net, settings, n_inputs, targets, plan, update, validation, directions, watch, converter,
+        learned,
+    ) = checked  # fmt: skip
     loss, target, data, valid, _ = targets
     source = None if converter is None else converter.source
     optimizer, engine = settings.optimizer, engines.current()
@@ -124,6 +158,8 @@ def ready(checked: Checked) -> Training:
     params, statistics = net._params, net._statistics
     if params is None:
         params, statistics = net._initial(plan)
+    if learned is not None:
+        statistics = _with_learned(plan, statistics, learned)
     small = run.small_batches(plan, batch_size, settings.accumulate)
     data.separate = small is not None
     resumes = checkpoints.resumes(settings)
@@ -166,7 +202,7 @@ def ready(checked: Checked) -> Training:
     def adopt(training: Training) -> None:
         if tells_loss:
             tell(f"fastnn: loss='auto' is {loss.name} for these targets")
-        net.n_inputs, net._state, net._prepared = X.shape[1], fit.state, fit
+        net.n_inputs, net._state, net._prepared = n_inputs, fit.state, fit
         net._params, net._statistics, net.history = params, statistics, history
         net.set_fitted(loss, target)
 
@@ -177,6 +213,16 @@ def ready(checked: Checked) -> Training:
         return Training(*parts)
     history.n_rows = source.n_rows or 0
     return StreamTraining(*parts, source=source, converter=converter)
+
+
+def _with_learned(plan: Plan, statistics: np.ndarray, learned: dict) -> np.ndarray:
+    """A copy of the statistics with what preprocessing layers have learned."""
+    found = aligned_zeros(plan.n_state, statistics.dtype)
+    found[:] = statistics
+    for statistic in plan.state:
+        if statistic.name in learned:
+            statistic.view(found)[...] = learned[statistic.name]
+    return found
 
 
 def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:
@@ -234,7 +280,9 @@ def targets_of(net: Sequential, X: np.ndarray | CSR, y, settings: Settings) -> T
             "give weights to more rows, or validation_data"
         )
     if settings.validation_data is not None:
-        valid, valid_y = _validation_data(net, settings.validation_data, X.shape[1], target, loss)
+        valid, valid_y = _validation_data(
+            net, net._read, settings.validation_data, X.shape[1], target, loss
+        )
     return Targets(loss, target, data, valid, valid_y)
 
 
@@ -248,8 +296,9 @@ def _of_batches(net: Sequential, converter: Converter, settings: Settings) -> Ta
     loss, target, data = converter.loss, converter.target, converter.first
     valid, valid_y = None, None
     if settings.validation_data is not None:
-        n_inputs = data.X.shape[1]
-        valid, valid_y = _validation_data(net, settings.validation_data, n_inputs, target, loss)
+        valid, valid_y = _validation_data(
+            net, net._features, settings.validation_data, converter.n_inputs, target, loss
+        )
     return Targets(loss, target, data, valid, valid_y)
 
 
@@ -283,10 +332,11 @@ def _some_of(values, rows: np.ndarray, n: int, what: str):
     return values[rows]
 
 
-def _validation_data(net, given, n_inputs: int, target: Target, loss: LossFunction):
+def _validation_data(net, read, given, n_inputs: int, target: Target, loss: LossFunction):
+    """The data of validation; `read` is the method of the network that checks X."""
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise TypeError("validation_data must be a pair (X, y)")
-    X = net._features(given[0], n_inputs, "validation X")
+    X = read(given[0], n_inputs, "validation X")
     return net._data(X, given[1], target, loss, "validation y"), given[1]
 
 

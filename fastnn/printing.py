@@ -99,6 +99,10 @@ def summary(net, plan) -> str:
     for index, (layer, size) in enumerate(zip(shown, sizes, strict=True)):
         lines.append(f"{index:>3}  {layer:<{width}} {size:>12,} parameters")
     lines.append(f"     {'total':<{width}} {sum(sizes):>12,} parameters")
-    if plan.n_state:
-        lines.append(f"     {'':<{width}} {plan.n_state:>12,} running statistics")
+    for size, kind in (
+        (plan.n_running, "running statistics"),
+        (plan.n_state - plan.n_running, "numbers learned of X"),
+    ):
+        if size:
+            lines.append(f"     {'':<{width}} {size:>12,} {kind}")
     return "\n".join(lines)

@@ -34,7 +34,7 @@ class Shared:
         net._plans = self._plans.setdefault(_architecture(net), net._plans)
         X = self._features_of(net)
         targets = self._targets_of(net, X, y, settings)
-        checked = preparation.check(net, X, targets, settings)
+        checked = preparation.check(net, X.shape[1], targets, settings)
         data, plan = checked.targets.data, checked.plan
         state = TrainingState(settings.optimizer, np.empty((0, 0)), np.empty(0))
         _, n_steps = settings.length(data.n_batches)
@@ -44,12 +44,15 @@ class Shared:
         return checked
 
     def _features_of(self, net: Sequential) -> np.ndarray | CSR:
+        """X as the network reads it, before its preprocessing layers."""
+        if net._chain:
+            return net._read(self.X, net.n_inputs)
         dtype = net.dtype.name
         if dtype not in self._features:
             self._features[dtype] = check_features(self.X, None, net.dtype)
         X = self._features[dtype]
         is_known = net.n_inputs in (None, X.shape[1]) and not isinstance(net.layers[0], Embedding)
-        return X if is_known else net._features(X, net.n_inputs)
+        return X if is_known else net._read(X, net.n_inputs)
 
     def _targets_of(self, net: Sequential, X, y, settings: Settings) -> Targets:
         """The targets of some rows, which networks with the same arguments share."""
@@ -60,7 +63,7 @@ class Shared:
         seed = net.seed if settings.validation_split else None
         key = (
             *map(_identity, given), settings.validation_split, seed, net.dtype.name, net.n_outputs,
-            net.input_scale,
+            net.input_scale, bool(net._chain),
         )  # fmt: skip
         if key not in self._targets:
             found = preparation.targets_of(net, X, y, settings)

@@ -12,7 +12,7 @@ import numpy as np
 from . import interrupts
 from .averages import SWA
 from .engines.workspace import Data
-from .errors import ShapeError
+from .errors import NotFittedError, ShapeError
 from .features import are_array, is_name, no_array
 from .ops import BY_KIND
 from .ops.operation import Table
@@ -225,6 +225,8 @@ class Converter:
     Attributes
     ----------
     source : Source
+    n_inputs : int
+        Columns of X as given.
     loss : LossFunction
     target : Target
         The form of the targets, which the first batch decides on if no fit has.
@@ -238,7 +240,8 @@ class Converter:
     """
 
     def __init__(self, net: Sequential, source: Source, settings: Settings):
-        self._net, self.source, self._n_inputs = net, source, net.n_inputs
+        self._net, self.source = net, source
+        self.n_inputs: int = net.n_inputs or 0
         self._class_weight = settings.class_weight
         self._of_class: np.ndarray | None = None
         self._dtype: np.dtype | None = None
@@ -247,8 +250,8 @@ class Converter:
         X, y, _ = source.first
         self._inferred = settings.classes is None
         try:
-            X = net._features(X, self._n_inputs)
-            self._n_inputs = X.shape[1]
+            X = net._features(X, net.n_inputs)
+            self.n_inputs = net.n_inputs or X.shape[1]
             self.loss, self.target = net._describe(y, len(X), settings.loss, settings.classes)
         except (TypeError, ValueError) as error:
             raise self._named(error, 0, 0) from None
@@ -295,7 +298,7 @@ class Converter:
     def _data(self, X, y, weights) -> Data:
         if hasattr(X, "dtype"):
             self._check_dtype(X)
-        X = self._net._features(X, self._n_inputs)
+        X = self._net._features(X, self.n_inputs)
         data = self._net._data(X, y, self.target, self.loss)
         data.weights = check_weights(weights, len(X), some=False)
         data.epoch_rows = self._epoch_rows
@@ -325,7 +328,7 @@ class Converter:
 
     def _named(self, error: Exception, epoch: int, batch: int) -> Exception:
         """An error of arguments that says which batch it is about."""
-        kinds = (ShapeError, TypeError, ValueError)
+        kinds = (ShapeError, NotFittedError, TypeError, ValueError)
         kind = next(kind for kind in kinds if isinstance(error, kind))
         message = f"{_place(epoch, batch)}: {error}"
         if self._inferred and "classes" in str(error):

@@ -16,7 +16,8 @@ MODULES = [
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
     "schedules.plateau", "stochastic", "best_model", "callbacks", "early_stopping", "history",
     "loggers", "progress", "estimators.sequential", "estimators.mlp_classifier",
-    "estimators.mlp_regressor", "network",
+    "estimators.mlp_regressor", "preprocessing.affine", "preprocessing.missing",
+    "preprocessing.quantiles", "preprocessing.whitening",
 ]  # fmt: skip
 
 
