@@ -322,6 +322,7 @@ class Fit:
             array[:] = kept
         self.state.optimizer.reset(self.ws.slots)
         self.state.step, self.state.total_steps = 0, self._total_steps
+        self.state.schedule_step = 0
         self.state.optimizer_epoch = self.state.epoch
 
     @property
@@ -467,7 +468,7 @@ def prepare(
     last : Fit or None
         The last fit of the network; it is returned if it can run these batches.
     state : TrainingState or None
-        The state of training; an equal optimizer keeps its slots.
+        The state of training; an optimizer of the same rule keeps its slots.
     engine : Engine
     plan : Plan
     params, statistics : ndarray
@@ -481,6 +482,7 @@ def prepare(
         Rows of the small batches of which it consists.
     """
     rows = piece_rows(plan, batch_size) if small is None else min(small, batch_size)
+    state = None if state is None else state.with_optimizer(optimizer)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
@@ -497,6 +499,7 @@ def prepare(
     if state is not None and continues:
         ws.slots[:] = state.slots
         new.step, new.optimizer_epoch = state.step, state.optimizer_epoch
+        new.schedule_step = state.schedule_step
         new.average = state.average if update.averages else None
     else:
         optimizer.reset(ws.slots)
