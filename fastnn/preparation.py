@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import checkpoints, engines, full_batch, metrics, run
+from . import advice, checkpoints, engines, full_batch, metrics, run
 from .averages import Averaging
 from .checkpoint_files import Expected
 from .checkpoints import Keeper
@@ -77,9 +77,13 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
     if source is not None:
         converter = Converter(net, source, settings)
         targets = _of_batches(net, converter, settings)
-        return ready(check(net, targets.data.X, targets, settings, converter))
-    X = net._features(X, net.n_inputs)
-    return ready(check(net, X, targets_of(net, X, y, settings), settings))
+        checked = check(net, targets.data.X, targets, settings, converter)
+    else:
+        X = net._features(X, net.n_inputs)
+        checked = check(net, X, targets_of(net, X, y, settings), settings)
+    training = ready(checked)
+    advice.look(checked)
+    return training
 
 
 def check(
