@@ -104,4 +104,4 @@ class History(dict[str, list[float]]):
     def __repr__(self) -> str:
         last = {name: values[-1] for name, values in self.items() if values}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
-        return f"<History of {self.n_epochs} epochs: {shown}>"
+        return f"<History of {self.n_epochs} epochs of {self.loss_name}: {shown}>"

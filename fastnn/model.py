@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from . import interrupts, streams
+from . import interrupts, names, streams
 from .epochs import Epochs
 from .history import History
 from .inference import Inference
@@ -101,6 +101,7 @@ class Sequential(Inference):
 
     @interrupts.deferred
     @np.errstate(all="ignore")
+    @names.hinted
     def fit(
         self,
         X,
@@ -324,7 +325,9 @@ class Sequential(Inference):
         >>> net.history.n_epochs < 1000
         True
         """
-        bound = inspect.signature(Sequential.fit).bind(self, X, y, *arguments, **options)
+        parameters = inspect.signature(Sequential.fit)
+        names.check_arguments("epochs", options, parameters.parameters)
+        bound = parameters.bind(self, X, y, *arguments, **options)
         given = {name: value for name, value in bound.arguments.items() if name != "self"}
         epochs_of_fit = self._start(**given)
         if epochs_of_fit.training.settings.optimizer.full_batch:

@@ -12,7 +12,7 @@ from .custom_loss import Custom
 from .engines.csr import CSR
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
-from .features import check_features
+from .features import check_features, check_names
 from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
@@ -29,6 +29,8 @@ _MOST_PLANS = 32
 
 class Network:
     """Base of :class:`fastnn.Sequential`, which documents the arguments."""
+
+    feature_names_in_: list[str] | None = None
 
     def __init__(
         self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
@@ -142,10 +144,12 @@ class Network:
         copy.n_inputs = self.n_inputs
         if self._params is not None:
             copy.adopt(self.parameters(), self._named_statistics())
+        copy.feature_names_in_ = self.feature_names_in_
         return copy.set_fitted(self._loss, self._target)
 
     def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
         """X as :func:`fastnn.targets.check_features` returns it; codes are those of Embedding."""
+        check_names(X, self.feature_names_in_, what)
         X = check_features(X, n_inputs, self.dtype, what)
         if isinstance(self.layers[0], Embedding):
             self.layers[0].check(X, self.dtype, what)

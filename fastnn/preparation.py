@@ -16,6 +16,7 @@ from .early_stopping import Watch
 from .engines.csr import CSR
 from .engines.workspace import Data
 from .errors import ShapeError
+from .features import check_names, names_of
 from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
@@ -49,7 +50,7 @@ class Checked(NamedTuple):
     """A fit for which nothing has been allocated yet.
 
     `directions` are the names of the values of an epoch and whether "min" or "max" is better;
-    `converter` is that of a fit on batches.
+    `converter` is that of a fit on batches, and `names` are those of the columns of a data frame.
     """
 
     net: Sequential
@@ -62,6 +63,7 @@ class Checked(NamedTuple):
     directions: dict[str, str]
     watch: Watch | None
     converter: Converter | None
+    names: list[str] | None = None
 
 
 def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = None) -> Training:
@@ -75,13 +77,17 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
         If an argument is invalid.
     """
     if source is not None:
+        names = names_of(source.first[0])
         converter = Converter(net, source, settings)
         targets = _of_batches(net, converter, settings)
         checked = check(net, targets.data.X, targets, settings, converter)
     else:
+        names = names_of(X)
         X = net._features(X, net.n_inputs)
         checked = check(net, X, targets_of(net, X, y, settings), settings)
-    training = ready(checked)
+    if isinstance(settings.validation_data, tuple | list):
+        check_names(settings.validation_data[0], names, "validation X")
+    training = ready(checked._replace(names=names))
     advice.look(checked)
     return training
 
@@ -120,7 +126,7 @@ def check(
 
 def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
-    net, settings, X, targets, plan, update, validation, directions, watch, converter = checked
+    net, settings, X, targets, plan, update, validation, directions, watch, converter, names = checked
     loss, target, data, valid, _ = targets
     source = None if converter is None else converter.source
     optimizer, engine = settings.optimizer, engines.current()
@@ -172,6 +178,7 @@ def ready(checked: Checked) -> Training:
             tell(f"fastnn: loss='auto' is {loss.name} for these targets")
         net.n_inputs, net._state, net._prepared = X.shape[1], fit.state, fit
         net._params, net._statistics, net.history = params, statistics, history
+        net.feature_names_in_ = names or net.feature_names_in_
         net.set_fitted(loss, target)
 
     parts = (
