@@ -75,7 +75,7 @@ class Sequential(Inference):
     """
 
     history: History | None = None
-    _state: TrainingState | None = None
+    _past: History | None = None  # of all fits before the last one
     #: What the user has been warned of; and whether the network is that of a file without a state.
     _advised: frozenset[str] = frozenset()
     _was_read = False
@@ -96,6 +96,26 @@ class Sequential(Inference):
         3
         """
         return self._state
+
+    @property
+    def history_(self) -> History | None:
+        """The epochs of all fits one after another, each of which continued the one before.
+
+        Values that some of the fits have not are NaN there.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> for epochs in (3, 2):
+        ...     _ = net.fit([[0.0], [1.0]], [0.0, 1.5], epochs=epochs, progress=False)
+        >>> net.history.n_epochs, net.history_.n_epochs
+        (2, 5)
+        """
+        past, last = self._past, self.history
+        if past is None or last is None:
+            return last
+        return past.copy() if past.has(last) else past.copy().join(last)
 
     # -- training -----------------------------------------------------------------------------
 

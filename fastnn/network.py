@@ -19,6 +19,7 @@ from .ops.loss import lower as lower_loss
 from .plan import Lowering, Plan
 from .random import check_seed
 from .targets import Target
+from .training_state import TrainingState
 
 #: Default values of arguments; the repr leaves these out.
 _DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "penalties": "full", "input_scale": 1}
@@ -31,6 +32,7 @@ class Network:
     """Base of :class:`fastnn.Sequential`, which documents the arguments."""
 
     feature_names_in_: list[str] | None = None
+    _state: TrainingState | None = None
 
     def __init__(
         self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
@@ -483,45 +485,3 @@ class Network:
     def __repr__(self) -> str:
         shown = [repr(self.layers), *(f"{k}={v!r}" for k, v in self._options().items())]
         return f"Sequential({', '.join(shown)})"
-
-    # -- files --------------------------------------------------------------------------------
-
-    def save(self, path) -> None:
-        """Write the network to a safetensors file: parameters, layers, loss and labels.
-
-        The file is replaced only once the new one is complete.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Raises
-        ------
-        NotFittedError
-            If the number of features is not known yet.
-        OSError
-            If the file cannot be written; an older one is then untouched.
-        TypeError
-            If the labels are neither text nor numbers.
-        ValueError
-            If a parameter is not finite, or the description is too large for a file.
-
-        Examples
-        --------
-        >>> import tempfile, os, fastnn
-        >>> net = fastnn.Sequential([fastnn.Dense(2)], n_inputs=3)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     net.save(os.path.join(folder, "net.safetensors"))
-        ...     back = fastnn.load(os.path.join(folder, "net.safetensors"))
-        >>> bool((back.flat_params == net.flat_params).all())
-        True
-        """
-        from . import files
-
-        tensors = {**self.parameters(), **self._named_statistics()}
-        description = {
-            **self.config(),
-            "loss": None if self._loss is None else self._loss.config(),
-            "target": files.describe_targets(self._target),
-        }
-        files.write(path, tensors, description)

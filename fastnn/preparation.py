@@ -176,6 +176,8 @@ def ready(checked: Checked) -> Training:
     def adopt(training: Training) -> None:
         if tells_loss:
             tell(f"fastnn: loss='auto' is {loss.name} for these targets")
+        if net.history is not None and not resumes:
+            net._past = (net._past or net.history.copy()).join(net.history)
         net.n_inputs, net._state, net._prepared = X.shape[1], fit.state, fit
         net._params, net._statistics, net.history = params, statistics, history
         net.feature_names_in_ = names or net.feature_names_in_
