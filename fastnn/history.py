@@ -40,7 +40,7 @@ class History(dict[str, list[float]]):
     Examples
     --------
     >>> from fastnn import Dense, Sequential
-    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=False)
+    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.5, 1.0], epochs=3, progress=False)
     >>> list(history), len(history["loss"])
     (['loss', 'lr', 'seconds'], 3)
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Self
 
 import numpy as np
@@ -32,6 +33,9 @@ _KINDS = {"one_hot": "rows of 0 and 1", "multilabel": "columns of 0 and 1", "val
 
 #: What gives a network its loss and its labels.
 _FIRST = "call fit first, or set_targets(y) after a training loop of your own"
+
+
+log = logging.getLogger("fastnn")
 
 
 class Inference(Network):
@@ -77,7 +81,8 @@ class Inference(Network):
         y : array_like, shape (m,) or (m, n_outputs)
             Targets of any rows: labels of any type, or numbers.
         loss : str or loss, default "auto"
-            As for :meth:`fit`; "auto" is inferred from y.
+            As for :meth:`fit`; "auto" is inferred from y, by the same rule, whatever the last fit
+            had. Logging says which it is, and ``history.loss_name`` of the next fit.
         classes : array_like, optional
             All labels, where y does not hold every one.
 
@@ -99,7 +104,7 @@ class Inference(Network):
         >>> net.set_targets(["no", "yes"]).predict([[0.0], [1.0]])
         array(['no', 'yes'], dtype='<U3')
         """
-        before = self._loss, self._target
+        before, is_inferred = (self._loss, self._target), isinstance(loss, str) and loss == "auto"
         self.set_fitted(None, None)
         try:
             n_rows = (*dense_array(y, "y").shape, 0)[0]  # a number has no rows
@@ -110,6 +115,8 @@ class Inference(Network):
         except BaseException:
             self.set_fitted(*before)
             raise
+        if is_inferred:
+            log.info("loss='auto' is %s for these targets", loss.name)
         return self.set_fitted(loss, target)
 
     # -- prediction ---------------------------------------------------------------------------

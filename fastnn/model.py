@@ -156,8 +156,9 @@ class Sequential(Inference):
     ) -> History:
         """Train by minibatch gradient descent, starting from the current parameters.
 
-        A second call with an equal optimizer continues the first, including the optimizer's state
-        and the sequence of shuffles: two fits of 5 epochs equal one of 10, bit for bit.
+        A second call continues the first, including the optimizer's state and the sequence of
+        shuffles: two fits of 5 epochs equal one of 10, bit for bit. The state is kept as long as
+        the optimizer's rule is the same, such as with another learning rate.
 
         Parameters
         ----------
@@ -173,7 +174,12 @@ class Sequential(Inference):
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
             A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)`` or
-            ``Custom(function)``; "auto" is inferred from y and reported.
+            ``Custom(function)``. "auto" is that of the last fit or, in the first, inferred from y
+            by the rule of scikit-learn's ``type_of_target`` and the number of outputs: with one
+            output, two classes (text, booleans, at most two different whole numbers, also 0.0 and
+            1.0) give binary_cross_entropy, other numbers mse; with several outputs, a column of
+            labels or one-hot rows give cross_entropy, other rows of 0 and 1 binary_cross_entropy,
+            other rows mse. ``history.loss_name`` says which it is, and so does logging.
         optimizer : str or Optimizer, default "adam"
         epochs : int, optional
             By default 10, unless `steps` or `seconds` is given. Of several limits the first that is

@@ -322,8 +322,7 @@ class Fit:
             array[:] = kept
         self.state.optimizer.reset(self.ws.slots)
         self.state.step, self.state.total_steps = 0, self._total_steps
-        self.state.schedule_step = 0
-        self.state.optimizer_epoch = self.state.epoch
+        self.state.optimizer_epoch, self.state.schedule_step = self.state.epoch, 0
 
     @property
     def threads_used(self) -> dict[int, int]:
@@ -498,8 +497,8 @@ def prepare(
         new.optimizer_epoch, new.progress = state.epoch, state.progress
     if state is not None and continues:
         ws.slots[:] = state.slots
-        new.step, new.optimizer_epoch = state.step, state.optimizer_epoch
-        new.schedule_step = state.schedule_step
+        new.step, new.schedule_step = state.step, state.schedule_step
+        new.optimizer_epoch = state.optimizer_epoch
         new.average = state.average if update.averages else None
     else:
         optimizer.reset(ws.slots)

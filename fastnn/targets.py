@@ -209,9 +209,10 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction, classes=
     if takes_numbers and (n_outputs == 1 or code not in LABELS[True]):
         return Target("values", None, vector and n_outputs == 1)
     if flat.dtype.kind == "f":
-        if code == Loss.binary_cross_entropy and n_outputs == 1 and not np.isin(flat, (0, 1)).all():
+        are_whole = bool(np.isfinite(flat).all() and (flat == np.round(flat)).all())
+        if code == Loss.binary_cross_entropy and n_outputs == 1 and not are_whole:
             return Target("multilabel", None, vector)  # soft targets between 0 and 1
-        if not (np.isfinite(flat).all() and (flat == np.round(flat)).all()):
+        if not are_whole:
             outputs = f"{n_outputs} outputs" if n_outputs > 1 else f"the loss {loss.name}"
             raise ShapeError(
                 f"y holds fractions in one column, but the network has {outputs}: "

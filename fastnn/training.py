@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import advice, full_batch, interrupts, unwatched
+from . import full_batch, interrupts, unwatched
 from .averages import Averaging
 from .callbacks import Calls
 from .checkpoints import Keeper
@@ -402,8 +402,6 @@ class Training:
         values |= {"lr": fit.rate, "seconds": seconds}
         self.values = values
         self.history.append(values, n_rows)
-        if self.epochs_done == 1:
-            advice.look_at_epoch(self)
         if log.isEnabledFor(logging.DEBUG):
             shown = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
             log.debug("epoch %d: %s", self.epoch, shown)
@@ -417,12 +415,10 @@ class Training:
         """Count epochs that nobody sees one by one."""
         self.fit.state.epoch += len(values)
         self.epochs_done += len(values)
-        first, self.values = self.epochs_done == len(values), values[-1]
+        self.values = values[-1]
         self._bar.advance(len(values) * self.fit.data.n_rows)
         for line in values:
             self.history.append(line, self.fit.data.n_rows)
-        if first:
-            advice.look_at_epoch(self)
         return EpochLine(self.values, self)
 
     def begin_iteration(self) -> None:
