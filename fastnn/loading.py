@@ -74,8 +74,14 @@ _SCHEDULE = {
 _PART = {"of": OBJECT, "steps": INT_OR_NULL}
 
 #: Values of the keys that files of the first versions lack.
-_DEFAULTS = {"l1": 0.0, "l2": 0.0, "penalties": "full", "input_scale": 1.0,
-             "feature_names": None, "training": None}
+_DEFAULTS = {
+    "l1": 0.0,
+    "l2": 0.0,
+    "penalties": "full",
+    "input_scale": 1.0,
+    "feature_names": None,
+    "training": None,
+}
 
 
 def load(path) -> Sequential:
@@ -144,7 +150,9 @@ def _network(description: dict, tensors: dict[str, np.ndarray]) -> Sequential:
 
 def _checked_names(names: list | None, n_inputs: int | None) -> list[str] | None:
     """The names of columns: as many texts as there are features."""
-    if names is not None and (len(names) != n_inputs or any(type(name) is not str for name in names)):
+    if names is not None and (
+        len(names) != n_inputs or any(type(name) is not str for name in names)
+    ):
         raise ValueError(f"feature_names must be {n_inputs} texts, not {shown(names)}")
     return names
 

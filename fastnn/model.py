@@ -352,7 +352,7 @@ class Sequential(Inference):
         True
         """
         parameters = inspect.signature(Sequential.fit)
-        names.check_arguments("epochs", options, parameters.parameters)
+        names.check_arguments("epochs", options, tuple(parameters.parameters)[1:])
         bound = parameters.bind(self, X, y, *arguments, **options)
         given = {name: value for name, value in bound.arguments.items() if name != "self"}
         epochs_of_fit = self._start(**given)

@@ -126,7 +126,9 @@ def check(
 
 def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
-    net, settings, X, targets, plan, update, validation, directions, watch, converter, names = checked
+    net, settings, X, targets, plan, update, validation, directions, watch, converter, names = (
+        checked
+    )
     loss, target, data, valid, _ = targets
     source = None if converter is None else converter.source
     optimizer, engine = settings.optimizer, engines.current()

@@ -145,13 +145,12 @@ def _are_binary(y: np.ndarray) -> bool:
         return False
     if not len(y):
         return False
-    least, most = y.min(), y.max()
-    if least != np.round(least) or most != np.round(most):
-        return False
-    if least == most:
-        return bool(least in (0, 1))
-    # Numbers are rarely binary, which the first rows say already.
-    return all(bool(((rows == least) | (rows == most)).all()) for rows in (y[:100], y))
+    for rows in (y[:100], y):  # the first of which mostly say that there are more values
+        least, most = rows.min(), rows.max()
+        whole = least == np.round(least) and most == np.round(most)
+        if not whole or not ((rows == least) | (rows == most)).all():
+            return False
+    return bool(least != most or least in (0, 1))
 
 
 def _are_numbers(y: np.ndarray) -> bool:
