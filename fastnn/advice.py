@@ -43,9 +43,10 @@ _OF_NUMBERS = frozenset({
 _COMPARED = 1 << 14
 
 #: Whose code no line of a user's is in.
-_INNER = tuple(
-    os.path.dirname(str(file)) + os.sep for file in (__file__, np.__file__)
-) + (str(contextlib.__file__),)  # fmt: skip
+_INNER = (
+    os.path.dirname(__file__) + os.sep, os.path.dirname(np.__file__) + os.sep,
+    str(contextlib.__file__),
+)  # fmt: skip
 
 
 def warn(message: str, category: type[Warning] = FitWarning) -> None:
@@ -103,24 +104,23 @@ def _of_steps(checked: Checked):
         )
 
 
-def _rows(data: Data) -> np.ndarray | None:
-    """A few rows over all of X, unless it is sparse."""
+def _rows(data: Data) -> np.ndarray:
+    """A few rows over all of X; none if it is sparse."""
     if not isinstance(data.X, np.ndarray):
-        return None
+        return np.empty((0, 0))
     most = max(16, min(_ROWS, _ELEMENTS // max(1, data.X.shape[1])))
     n = data.n_rows
     rows = np.arange(0, n, max(1, n // most))[:most]
-    return rows if data.order is None else data.order[rows]
+    return data.X[rows if data.order is None else data.order[rows]]
 
 
 def _of_scales(net: Network, data: Data):
     """Columns of very different scales, unless something brings them to one."""
     if isinstance(net.layers[0], BatchNorm | Embedding):
         return
-    rows = _rows(data)
-    if rows is None or len(rows) < 2:
+    sample = _rows(data)
+    if len(sample) < 2:
         return
-    sample = data.X[rows]
     least, most = sample.min(axis=0), sample.max(axis=0)
     scales = np.maximum(np.abs(least.astype(float)), np.abs(most.astype(float))) * data.scale
     scales[least == most] = 0  # which the bias could stand for

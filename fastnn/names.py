@@ -221,7 +221,7 @@ _INSTEAD = {
     "gradientclip": _RULE.format("Adam(clip_norm=1.0)"),
     "l1": "write Sequential(layers, l1=...)", "l2": "write Sequential(layers, l2=...)",
     "dropout": "it is a layer: write Dropout(rate) after Dense(units)",
-    "seed": "write Sequential(layers, seed=...)", "randomstate": "write Sequential(layers, seed=...)",
+    **dict.fromkeys(("seed", "randomstate"), "write Sequential(layers, seed=...)"),
     "dtype": "write Sequential(layers, dtype=...)",
     "nthreads": "write fastnn.set_num_threads(n)", "njobs": "write fastnn.set_num_threads(n)",
     "workers": "write fastnn.set_num_threads(n)",

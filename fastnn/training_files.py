@@ -114,7 +114,7 @@ def read(
     whole_number(counters["optimizer_epoch"], "optimizer_epoch", 0, counters["epoch"])
     optimizer = _optimizer(about["optimizer"], check_schedule)
     plan = net.lower(None)
-    shapes = {"slots": (SLOTS[optimizer.rule], plan.n_params)}
+    shapes: dict[str, tuple[int, ...]] = {"slots": (SLOTS[optimizer.rule], plan.n_params)}
     if about["average"] is not None:
         size = (plan.n_params + plan.n_state,)
         shapes |= dict.fromkeys(("average", "last", "held"), size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class TrainingState:
 
 def _schedules(optimizer: Optimizer) -> dict:
     """The hyperparameters that follow a schedule, also those of an optimizer within."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in vars(optimizer).items():
         if isinstance(value, Optimizer):
             found[name] = _schedules(value)

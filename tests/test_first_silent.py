@@ -1,4 +1,4 @@
-"""What was wrong without a word: the inferred loss, a cleared momentum, columns in another order."""
+"""What was wrong without a word: an inferred loss, a cleared momentum, columns in another order."""
 
 import copy
 import inspect
@@ -139,15 +139,14 @@ class FitBegin(fastnn.Callback):
 
 def test_a_rate_that_changes_equals_a_schedule(engine):
     schedule = schedules.StepDecay(factor=0.1, every=2 * 2)
-    X_, y = X[:60], VALUES[:60]
     whole, parts = (
         Sequential([Dense(3, "tanh"), Dense(1)]),
         Sequential([Dense(3, "tanh"), Dense(1)]),
     )
     common = {"progress": False, "loss": "mse"}
-    whole.fit(X_, y, optimizer=Adam(0.1), schedule=schedule, epochs=4, **common)
+    whole.fit(X, VALUES, optimizer=Adam(0.1), schedule=schedule, epochs=4, **common)
     for rate in (0.1, 0.1 * 0.1):
-        parts.fit(X_, y, optimizer=Adam(rate), epochs=2, **common)
+        parts.fit(X, VALUES, optimizer=Adam(rate), epochs=2, **common)
     np.testing.assert_array_equal(whole.flat_params, parts.flat_params)
 
 

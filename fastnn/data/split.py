@@ -43,9 +43,10 @@ def stratified_split(labels, test_share: float = 0.25, seed: int = 0):
     is_test, order = _drawn(labels, len(labels), test_share, seed)
     if 2 * len(alone := _alone(labels)) > len(labels):
         raise ValueError(
-            f"{len(alone)} of the {len(labels)} labels occur once, such as {alone[0]!r}, and one row "
-            "cannot be in both sets: give classes. For numbers these may be ranges of equal counts, "
-            "np.digitize(y, np.quantile(y, [0.25, 0.5, 0.75])); for no classes np.zeros(len(y))"
+            f"{len(alone)} of the {len(labels)} labels occur once, such as {alone[0]!r}, and one "
+            "row cannot be in both sets: give classes. For numbers these may be ranges of equal "
+            "counts, np.digitize(y, np.quantile(y, [0.25, 0.5, 0.75])); where there are none, give "
+            "np.zeros(len(y))"
         )
     return order[~is_test[order]], order[is_test[order]]
 
