@@ -63,10 +63,10 @@ class EMA(Average):
     """Exponential moving average of the weights, a = decay a + (1 - decay) w after a step.
 
     It starts with the weights of the beginning. After the fit the network predicts with the
-    average, and a further fit with an equal optimizer and average goes on from the last weights,
-    as if there had been one fit. Running statistics of BatchNorm are averaged like the weights.
-    With validation data the average is validated after each epoch, too: ``average_val_loss`` and
-    ``average_val_accuracy`` in the history.
+    average, and a further fit of the same rule with an equal average goes on from the last
+    weights, as if there had been one fit. Running statistics of BatchNorm are averaged like the
+    weights. With validation data the average is validated after each epoch, too:
+    ``average_val_loss`` and ``average_val_accuracy`` in the history.
 
     Parameters
     ----------
@@ -146,8 +146,8 @@ class SWA(Average):
     (P. Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, 2018.)
     The paper's constant or cyclic learning rate is a schedule of the fit, beside this. As with
     :class:`EMA`, running statistics are averaged like the weights, the average has a validation of
-    its own, and a further fit with an equal optimizer and average goes on from the last weights. If
-    `start` is a fraction, a further fit averages anew, from the weights that the network has.
+    its own, and a further fit of the same rule with an equal average goes on from the last weights.
+    If `start` is a fraction, a further fit averages anew, from the weights that the network has.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class SWA(Average):
     --------
     >>> from fastnn import SWA, Dense, Sequential
     >>> net = Sequential([Dense(1)])
-    >>> _ = net.fit([[0.0], [1.0]], [1.0, 3.0], epochs=12, swa=SWA(0.5), progress=False)
+    >>> _ = net.fit([[0.0], [1.0]], [1.0, 3.5], epochs=12, swa=SWA(0.5), progress=False)
     >>> net.training_state.average.first
     6
     """

@@ -60,6 +60,7 @@ _COUNTERS = dict.fromkeys(
         "total_steps",
         "epoch",
         "optimizer_epoch",
+        "schedule_step",
         "steps_done",
         "epochs_done",
         "rows_trained",
@@ -279,6 +280,7 @@ def unpacked(value):
 def _check_types(found: dict) -> None:
     longest = files.MAX_CHARACTERS
     check_fields(found, _DESCRIPTION, "the description", longest=longest)
+    found["counters"].setdefault("schedule_step", 0)  # which files of the first versions lack
     check_fields(found["counters"], _COUNTERS, "counters")
     check_fields(found["numbers"], _NUMBERS, "numbers")
     for name, types in (("progress", _PROGRESS), ("average", _AVERAGE), ("watch", _WATCH)):
@@ -349,6 +351,7 @@ def _check_counters(found: dict, expected: Expected) -> None:
     else:
         right = 0 <= batches <= n_batches and steps == epochs * n_batches + batches
     right = right and steps <= min(counters["step"], counters["total_steps"])
+    right = right and steps + counters["schedule_step"] <= counters["step"]
     right = right and epochs + counters["optimizer_epoch"] <= counters["epoch"]
     if not right:
         raise ValueError(

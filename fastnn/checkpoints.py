@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: What a step changes besides the slots, in the order of :attr:`fastnn.run.Fit.epoch_start`.
 _TRAINED = "params", "state", "average"
 
-_COUNTERS = "step", "total_steps", "epoch", "optimizer_epoch"
+_COUNTERS = "step", "total_steps", "epoch", "optimizer_epoch", "schedule_step"
 
 log = logging.getLogger("fastnn")
 

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from . import interrupts
+from . import advice, interrupts
 from .training import EpochLine, Training
 
 _BUSY = (
@@ -30,7 +30,7 @@ class Epochs(Iterator[EpochLine]):
     def __init__(self, training: Training):
         self.training = training
         self._lines = training.lines()
-        self._has_ended, self._gave_way = False, False
+        self._has_ended, self._gave_way, self._was_seen = False, False, False
         next(self._lines)
 
     def __next__(self) -> EpochLine:
@@ -46,7 +46,11 @@ class Epochs(Iterator[EpochLine]):
         current = self.training.net._epochs
         if not self._gave_way and current is not None and current() is self:
             try:
-                return following()
+                line = following()
+                if not self._was_seen:
+                    self._was_seen = True
+                    advice.look_at_epoch(self.training)
+                return line
             except BaseException as error:
                 if self.is_running:  # another thread has called it
                     raise

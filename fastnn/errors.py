@@ -44,6 +44,13 @@ class EngineError(RuntimeError):
     """A compiled kernel returned a status that no correct plan can cause."""
 
 
+class FitWarning(UserWarning):
+    """A fit runs, but probably does not do what is meant; the message says what to do.
+
+    ``warnings.simplefilter("ignore", fastnn.errors.FitWarning)`` mutes all of them.
+    """
+
+
 class TrainManyError(ExceptionGroup):
     """Some networks of :func:`fastnn.train_many` failed; the others are trained.
 

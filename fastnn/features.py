@@ -60,6 +60,45 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
     return array
 
 
+def names_of(X) -> list[str] | None:
+    """The names of the columns, if X is a data frame in which all of them are text."""
+    columns = None if type(X) is np.ndarray else getattr(X, "columns", None)
+    try:
+        names = [] if columns is None else list(columns)
+    except TypeError:
+        return None
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_names(X, known: list[str] | None, what: str = "X") -> None:
+    """Refuse a data frame whose columns are others than those of the fit, or in another order.
+
+    Raises
+    ------
+    ShapeError, ValueError
+        As scikit-learn does; what has no names is taken as it is.
+    """
+    names = names_of(X) if known is not None else None
+    if known is None or names is None or names == known:
+        return
+    absent = [name for name in known if name not in set(names)]
+    others = [name for name in names if name not in set(known)]
+    choose = f"give {what}[net.feature_names_in_]"
+    if sorted(names) == sorted(known):
+        at = next(at for at, name in enumerate(names) if name != known[at])
+        raise ValueError(
+            f"{what} has the columns of the fit in another order: column {at} is {names[at]!r}, "
+            f"but was {known[at]!r}; {choose}"
+        )
+    parts = [f"lacks the column {reprlib.repr(absent)[1:-1]} of the fit"] if absent else []
+    parts += [f"has {reprlib.repr(others)[1:-1]}, which the fit had not"] if others else []
+    error = ShapeError if len(names) != len(known) else ValueError
+    raise error(
+        f"{what} {' and '.join(parts) or 'has a column twice'}: "
+        + ("give the columns of the fit, which are in net.feature_names_in_" if absent else choose)
+    )
+
+
 def _columns(X, array) -> list | None:
     """The names of the columns, if X is a data frame."""
     columns = getattr(X, "columns", None)

@@ -52,7 +52,7 @@ class Kind:
     format: int
 
 
-MODEL = Kind("fastnn", "model", "fastnn.load", ModelFileError, "save the model again", 1)
+MODEL = Kind("fastnn", "model", "fastnn.load", ModelFileError, "save the model again", 2)
 CHECKPOINT = Kind(
     "fastnn checkpoint", "checkpoint", "fit(..., checkpoint=..., resume=True)", CheckpointError,
     "begin anew with resume=False, which replaces it", 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 
@@ -39,7 +40,7 @@ class History(dict[str, list[float]]):
     Examples
     --------
     >>> from fastnn import Dense, Sequential
-    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=False)
+    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.5, 1.0], epochs=3, progress=False)
     >>> list(history), len(history["loss"])
     (['loss', 'lr', 'seconds'], 3)
     """
@@ -55,6 +56,7 @@ class History(dict[str, list[float]]):
         self.stopped: str | None = None
         self.best_epoch: int | None = None
         self._rows_trained = 0
+        self._joined: History | None = None  # the last one that was joined to it
 
     def append(self, values: Mapping[str, float], n_rows: int) -> None:
         """Append the values of one epoch, which took `n_rows` rows."""
@@ -68,6 +70,42 @@ class History(dict[str, list[float]]):
         self.clear()
         self.update(lists)
         self._rows_trained = rows_trained
+
+    def join(self, later: History) -> History:
+        """Append the epochs of a later fit, once; values that one of them has not are NaN.
+
+        Returns
+        -------
+        History
+            This one. `n_steps` and `threads_used` are then those of all fits, `loss_name` names all
+            losses, and the other attributes are those of the last fit.
+        """
+        if self._joined is later:
+            return self
+        done, more = self.n_epochs, later.n_epochs
+        for name in later:
+            self.setdefault(name, [math.nan] * done)
+        for name, values in self.items():
+            values.extend(later.get(name, [math.nan] * more))
+        if later.loss_name not in self.loss_name.split(", "):
+            self.loss_name += f", {later.loss_name}"
+        self.engine, self.n_threads, self.n_rows = later.engine, later.n_threads, later.n_rows
+        self.n_steps += later.n_steps
+        for threads, count in later.threads_used.items():
+            self.threads_used[threads] = self.threads_used.get(threads, 0) + count
+        self.stopped, self._rows_trained = later.stopped, self._rows_trained + later.rows_trained
+        self.best_epoch = None if later.best_epoch is None else done + later.best_epoch
+        self._joined = later
+        return self
+
+    def has(self, later: History) -> bool:
+        """Whether a fit is the last one that was joined to it."""
+        return self._joined is later
+
+    def copy(self) -> History:
+        """A copy whose lists are its own."""
+        new = History(self.loss_name, self.engine, self.n_threads, self.n_rows)
+        return new.join(self)
 
     @property
     def rows_trained(self) -> int:
@@ -104,4 +142,4 @@ class History(dict[str, list[float]]):
     def __repr__(self) -> str:
         last = {name: values[-1] for name, values in self.items() if values}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
-        return f"<History of {self.n_epochs} epochs: {shown}>"
+        return f"<History of {self.n_epochs} epochs of {self.loss_name}: {shown}>"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from . import files, initializers, layers, losses
+from . import files, initializers, layers, losses, training_files
 from .checks import is_finite
 from .custom_loss import Custom
 from .errors import ModelFileError
@@ -43,6 +43,7 @@ from .targets import CLASSES, LABELS, SIGNS, VALUES, Target
 _NETWORK = {
     "layers": LIST, "n_inputs": INT, "seed": INT, "dtype": STR, "l1": NUMBER, "l2": NUMBER,
     "penalties": STR, "input_scale": NUMBER, "loss": OBJECT_OR_NULL, "target": OBJECT_OR_NULL,
+    "feature_names": LIST_OR_NULL, "training": OBJECT_OR_NULL,
 }  # fmt: skip
 _LOSS = {
     "name": STR, "label_smoothing": NUMBER, "delta": NUMBER, "gamma": NUMBER, "q": LIST,
@@ -70,12 +71,20 @@ _SCHEDULE = {
     "rate": NUMBER, "numbers": LIST, "flat": NUMBER, "T_0": INT, "T_mult": INT, "up": INT,
     "down": INT_OR_NULL, "mode": STR, "gamma": NUMBER, "pct_start": NUMBER, "div": NUMBER,
     "final_div": NUMBER, "strategy": STR, "inner": OBJECT, "start_factor": NUMBER_OR_NULL,
-    "parts": LIST,
+    "parts": LIST, "patience": INT, "metric": STR, "threshold": NUMBER, "threshold_mode": STR,
+    "cooldown": INT, "least": NUMBER,
 }  # fmt: skip
 _PART = {"of": OBJECT, "steps": INT_OR_NULL}
 
 #: Values of the keys that files of the first versions lack.
-_DEFAULTS = {"l1": 0.0, "l2": 0.0, "penalties": "full", "input_scale": 1.0}
+_DEFAULTS = {
+    "l1": 0.0,
+    "l2": 0.0,
+    "penalties": "full",
+    "input_scale": 1.0,
+    "feature_names": None,
+    "training": None,
+}
 
 
 def load(path) -> Sequential:
@@ -118,12 +127,15 @@ def load(path) -> Sequential:
 
 
 def _network(description: dict, tensors: dict[str, np.ndarray]) -> Sequential:
-    description = _DEFAULTS | description
+    has_state, description = "training" in description, _DEFAULTS | description
     check_fields(description, _NETWORK, "the description")
     loss, target = description.pop("loss"), description.pop("target")
     if (loss is None) != (target is None):
         raise ValueError("it has a loss without targets, or targets without a loss")
+    names, about = description.pop("feature_names"), description.pop("training")
     net = _unfitted(description)
+    net.feature_names_in_ = _checked_names(names, net.n_inputs)
+    tensors, of_training = training_files.split(tensors)
     _check_tensors(net, tensors)
     plan = net.lower(None)
     net.adopt(
@@ -134,7 +146,18 @@ def _network(description: dict, tensors: dict[str, np.ndarray]) -> Sequential:
         loss_function = _read_loss(loss)
         net.lower(loss_function)  # refuses a loss that contradicts the last layer
         net.set_fitted(loss_function, read_targets(target, loss_function.code, net.n_outputs))
+    net._state = training_files.read(about, of_training, net, _check_schedule)
+    net._was_read = loss is not None and not has_state
     return net
+
+
+def _checked_names(names: list | None, n_inputs: int | None) -> list[str] | None:
+    """The names of columns: as many texts as there are features."""
+    if names is not None and (
+        len(names) != n_inputs or any(type(name) is not str for name in names)
+    ):
+        raise ValueError(f"feature_names must be {n_inputs} texts, not {shown(names)}")
+    return names
 
 
 # -- layers -----------------------------------------------------------------------------------

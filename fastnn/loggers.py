@@ -70,7 +70,7 @@ class CSVLogger(Callback):
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     log = Path(directory) / "log.csv"
     ...     _ = Sequential([Dense(1)]).fit(
-    ...         [[0.0], [1.0]], [0.0, 1.0], epochs=3, callbacks=[CSVLogger(log)], progress=False)
+    ...         [[0.0], [1.0]], [0.5, 1.0], epochs=3, callbacks=[CSVLogger(log)], progress=False)
     ...     lines = log.read_text().splitlines()
     >>> lines[0], len(lines)
     ('epoch,loss,lr,seconds', 4)
@@ -170,7 +170,7 @@ class TensorBoardLogger(Callback):
     >>> from fastnn import Dense, Sequential, TensorBoardLogger
     >>> def train(folder):
     ...     return Sequential([Dense(1)]).fit(
-    ...         [[0.0], [1.0]], [0.0, 1.0], callbacks=[TensorBoardLogger(folder)], progress=False)
+    ...         [[0.0], [1.0]], [0.5, 1.0], callbacks=[TensorBoardLogger(folder)], progress=False)
     """
 
     def __init__(self, folder, every: int | None = None):
@@ -348,7 +348,7 @@ class MLflowLogger(Callback):
     >>> from fastnn import Dense, MLflowLogger, Sequential
     >>> def train(folder):
     ...     return Sequential([Dense(1)]).fit(
-    ...         [[0.0], [1.0]], [0.0, 1.0], progress=False,
+    ...         [[0.0], [1.0]], [0.5, 1.0], progress=False,
     ...         callbacks=[MLflowLogger("first steps", folder=folder)])
     """
 

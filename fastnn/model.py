@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from . import interrupts, streams
+from . import interrupts, names, streams
 from .epochs import Epochs
 from .history import History
 from .inference import Inference
@@ -75,7 +75,10 @@ class Sequential(Inference):
     """
 
     history: History | None = None
-    _state: TrainingState | None = None
+    _past: History | None = None  # of all fits before the last one
+    #: What the user has been warned of; and whether the network is that of a file without a state.
+    _advised: frozenset[str] = frozenset()
+    _was_read = False
     _prepared: Fit | None = None
     # Weak, so that a loop that is left ends its fit at once.
     _epochs: weakref.ref[Epochs] | None = None
@@ -94,10 +97,31 @@ class Sequential(Inference):
         """
         return self._state
 
+    @property
+    def history_(self) -> History | None:
+        """The epochs of all fits one after another, each of which continued the one before.
+
+        Values that some of the fits have not are NaN there.
+
+        Examples
+        --------
+        >>> from fastnn import Dense, Sequential
+        >>> net = Sequential([Dense(1)])
+        >>> for epochs in (3, 2):
+        ...     _ = net.fit([[0.0], [1.0]], [0.0, 1.5], epochs=epochs, progress=False)
+        >>> net.history.n_epochs, net.history_.n_epochs
+        (2, 5)
+        """
+        past, last = self._past, self.history
+        if past is None or last is None:
+            return last
+        return past.copy() if past.has(last) else past.copy().join(last)
+
     # -- training -----------------------------------------------------------------------------
 
     @interrupts.deferred
     @np.errstate(all="ignore")
+    @names.hinted
     def fit(
         self,
         X,
@@ -132,8 +156,9 @@ class Sequential(Inference):
     ) -> History:
         """Train by minibatch gradient descent, starting from the current parameters.
 
-        A second call with an equal optimizer continues the first, including the optimizer's state
-        and the sequence of shuffles: two fits of 5 epochs equal one of 10, bit for bit.
+        A second call continues the first, including the optimizer's state and the sequence of
+        shuffles: two fits of 5 epochs equal one of 10, bit for bit. The state is kept as long as
+        the optimizer's rule is the same, such as with another learning rate.
 
         Parameters
         ----------
@@ -149,7 +174,12 @@ class Sequential(Inference):
             Labels of any type, or numbers.
         loss : str or loss, default "auto"
             A name of :mod:`fastnn.losses`, or an object such as ``CrossEntropy(0.1)`` or
-            ``Custom(function)``; "auto" is inferred from y and reported.
+            ``Custom(function)``. "auto" is that of the last fit or, in the first, inferred from y
+            by the rule of scikit-learn's ``type_of_target`` and the number of outputs: with one
+            output, two classes (text, booleans, at most two different whole numbers, also 0.0 and
+            1.0) give binary_cross_entropy, other numbers mse; with several outputs, a column of
+            labels or one-hot rows give cross_entropy, other rows of 0 and 1 binary_cross_entropy,
+            other rows mse. ``history.loss_name`` says which it is, and so does logging.
         optimizer : str or Optimizer, default "adam"
         epochs : int, optional
             By default 10, unless `steps` or `seconds` is given. Of several limits the first that is
@@ -321,7 +351,9 @@ class Sequential(Inference):
         >>> net.history.n_epochs < 1000
         True
         """
-        bound = inspect.signature(Sequential.fit).bind(self, X, y, *arguments, **options)
+        parameters = inspect.signature(Sequential.fit)
+        names.check_arguments("epochs", options, tuple(parameters.parameters)[1:])
+        bound = parameters.bind(self, X, y, *arguments, **options)
         given = {name: value for name, value in bound.arguments.items() if name != "self"}
         epochs_of_fit = self._start(**given)
         if epochs_of_fit.training.settings.optimizer.full_batch:

@@ -6,7 +6,12 @@ means the same is taken; one that means nearly the same is refused, and the erro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import functools
+from collections.abc import Callable, Collection, Iterable
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 #: Names that mean the same, by kind, without underscores. The cross-entropies, hinges and Poisson's
 #: loss are sums over several outputs here, as the module of the losses says, and means elsewhere.
@@ -181,6 +186,94 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
 def _plain(name: str) -> str:
     """A name without what spellings differ in."""
     return str(name).lower().translate(_NO_SIGNS)
+
+
+#: What arguments of `fit` are called elsewhere, and what to write here; `{}` is the value.
+_ARGUMENTS = {
+    "epochs": ("nepochs", "numepochs", "nbepoch", "maxiter", "maxepochs", "niter", "iterations"),
+    "batch_size": ("batch", "minibatchsize", "nbatch", "batchsize"),
+    "steps": ("maxsteps", "nsteps", "stepsperepoch"),
+    "seconds": ("timeout", "maxtime", "timelimit", "maxseconds"),
+    "loss": ("criterion", "lossfn", "lossfunction", "objective", "error"),
+    "optimizer": ("opt", "optimiser", "solver", "algorithm"),
+    "sample_weight": ("sampleweights", "weights", "weight"),
+    "class_weight": ("classweights", "posweight"),
+    "validation_data": ("evalset", "val", "valdata", "validation", "validset", "testdata"),
+    "validation_split": ("validationfraction", "valsplit", "validationsize", "testsize"),
+    "early_stopping": ("earlystop", "niternochange", "earlystoppingrounds"),
+    "callbacks": ("callback",),
+    "metrics": ("metric", "scoring"),
+    "schedule": ("scheduler", "lrscheduler", "learningrateschedule", "lrschedule"),
+    "accumulate": ("gradientaccumulationsteps", "accumulation", "accumulationsteps"),
+    "freeze": ("frozen",),
+    "X": ("x", "data", "inputs", "xtrain", "features", "trainx"),
+    "y": ("targets", "target", "labels", "ytrain", "trainy"),
+}  # fmt: skip
+_OPTIMIZER = "it belongs to the optimizer: write optimizer=Adam(lr=0.001), with the one you use"
+_RULE = "it belongs to the optimizer: write optimizer={}"
+_INSTEAD = {
+    "lr": _OPTIMIZER, "learningrate": _OPTIMIZER, "learningrateinit": _OPTIMIZER, "eta": _OPTIMIZER,
+    "eta0": _OPTIMIZER, "alpha": "write Sequential(layers, l2=...) for a penalty of the weights",
+    "momentum": _RULE.format("SGD(0.01, momentum=0.9)"),
+    "nesterov": _RULE.format("SGD(0.01, momentum=0.9, nesterov=True)"),
+    "weightdecay": _RULE.format("AdamW(weight_decay=0.01)"),
+    "clipnorm": _RULE.format("Adam(clip_norm=1.0)"),
+    "gradientclip": _RULE.format("Adam(clip_norm=1.0)"),
+    "l1": "write Sequential(layers, l1=...)", "l2": "write Sequential(layers, l2=...)",
+    "dropout": "it is a layer: write Dropout(rate) after Dense(units)",
+    **dict.fromkeys(("seed", "randomstate"), "write Sequential(layers, seed=...)"),
+    "dtype": "write Sequential(layers, dtype=...)",
+    "nthreads": "write fastnn.set_num_threads(n)", "njobs": "write fastnn.set_num_threads(n)",
+    "workers": "write fastnn.set_num_threads(n)",
+    "engine": "write fastnn.engines.set_engine(name)",
+    "device": "fastnn trains on the CPU: leave it out",
+    "warmstart": "a second fit goes on by itself: leave it out",
+    **dict.fromkeys(
+        ("verbose", "verbosity", "progressbar", "showprogress", "silent", "quiet", "disp"),
+        "write progress=True or progress=False; logging.getLogger('fastnn') has a line per epoch",
+    ),
+    "patience": "write early_stopping=EarlyStopping(patience=10), or the number alone",
+    "tol": "write early_stopping=EarlyStopping(patience=10, min_delta=tol)",
+}  # fmt: skip
+
+
+def check_arguments(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse arguments that a function has not, and say what to write instead.
+
+    Raises
+    ------
+    TypeError
+    """
+    for name in given:
+        if name in known:
+            continue
+        plain = _plain(name)
+        hint = _INSTEAD.get(plain)
+        if hint is None:
+            same = [here for here, others in _ARGUMENTS.items() if here in known]
+            same = [here for here in same if plain in _ARGUMENTS[here] or plain == _plain(here)]
+            same = same or _closest(name, known)
+            hint = f"write {same[0]}=..." if same else f"it takes {', '.join(known)}"
+        raise TypeError(f"{function}() has no argument {name!r}: {hint}")
+
+
+def hinted(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorate a method so that an unknown argument is an error that says what to write instead."""
+    name, code = method.__name__, method.__code__  # type: ignore[attr-defined]
+    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+    @functools.wraps(method)
+    def checked(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        check_arguments(name, options, known)
+        return method(*arguments, **options)
+
+    return checked
+
+
+def _closest(name: str, known: Collection[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
 
 
 _NO_SIGNS = str.maketrans("", "", "_- .")

@@ -12,7 +12,7 @@ from .custom_loss import Custom
 from .engines.csr import CSR
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
-from .features import check_features
+from .features import check_features, check_names
 from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
@@ -20,6 +20,7 @@ from .plan import Lowering, Plan
 from .preprocessing.chain import Chain
 from .random import check_seed
 from .targets import Target
+from .training_state import TrainingState
 
 #: Default values of arguments; the repr leaves these out.
 _DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "penalties": "full", "input_scale": 1}
@@ -30,6 +31,9 @@ _MOST_PLANS = 32
 
 class Network:
     """Base of :class:`fastnn.Sequential`, which documents the arguments."""
+
+    feature_names_in_: list[str] | None = None
+    _state: TrainingState | None = None
 
     def __init__(
         self, layers: Iterable[Layer], n_inputs=None, seed=0, dtype="float32", l1=0, l2=0,
@@ -149,6 +153,7 @@ class Network:
         copy.n_inputs = self.n_inputs
         if self._params is not None:
             copy.adopt(self.parameters(), self._named_statistics())
+        copy.feature_names_in_ = self.feature_names_in_
         return copy.set_fitted(self._loss, self._target)
 
     def _features(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
@@ -161,6 +166,7 @@ class Network:
 
     def _read(self, X, n_inputs: int | None, what: str = "X") -> np.ndarray | CSR:
         """X as :func:`fastnn.features.check_features` returns it; codes are those of Embedding."""
+        check_names(X, self.feature_names_in_, what)
         if self._chain:
             return self._chain.read(X, n_inputs, what)
         X = check_features(X, n_inputs, self.dtype, what)
@@ -542,45 +548,3 @@ class Network:
     def __repr__(self) -> str:
         shown = [repr(self.layers), *(f"{k}={v!r}" for k, v in self._options().items())]
         return f"Sequential({', '.join(shown)})"
-
-    # -- files --------------------------------------------------------------------------------
-
-    def save(self, path) -> None:
-        """Write the network to a safetensors file: parameters, layers, loss and labels.
-
-        The file is replaced only once the new one is complete.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Raises
-        ------
-        NotFittedError
-            If the number of features is not known yet.
-        OSError
-            If the file cannot be written; an older one is then untouched.
-        TypeError
-            If the labels are neither text nor numbers.
-        ValueError
-            If a parameter is not finite, or the description is too large for a file.
-
-        Examples
-        --------
-        >>> import tempfile, os, fastnn
-        >>> net = fastnn.Sequential([fastnn.Dense(2)], n_inputs=3)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     net.save(os.path.join(folder, "net.safetensors"))
-        ...     back = fastnn.load(os.path.join(folder, "net.safetensors"))
-        >>> bool((back.flat_params == net.flat_params).all())
-        True
-        """
-        from . import files
-
-        tensors = {**self.parameters(), **self._named_statistics()}
-        description = {
-            **self.config(),
-            "loss": None if self._loss is None else self._loss.config(),
-            "target": files.describe_targets(self._target),
-        }
-        files.write(path, tensors, description)

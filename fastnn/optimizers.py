@@ -134,6 +134,9 @@ _BY_NAME: dict[str, type[Optimizer]] = {
     "rmsprop": RMSprop,
 }
 
+#: All classes of optimizers.
+ALL = tuple(_BY_NAME.values())
+
 
 def get(optimizer) -> Optimizer:
     """Look up an optimizer by name, with default hyperparameters; an optimizer is returned as is.

@@ -47,7 +47,7 @@ def learning_curves(history: History, path=None) -> Figure:
     Examples
     --------
     >>> from fastnn import Dense, Sequential, plots
-    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.0, 1.0], progress=False)
+    >>> history = Sequential([Dense(1)]).fit([[0.0], [1.0]], [0.5, 1.5], progress=False)
     >>> len(plots.learning_curves(history).axes)
     1
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import checkpoints, engines, full_batch, metrics, run
+from . import advice, checkpoints, engines, full_batch, metrics, run
 from .averages import Averaging
 from .checkpoint_files import Expected
 from .checkpoints import Keeper
@@ -16,6 +16,7 @@ from .early_stopping import Watch
 from .engines.csr import CSR
 from .engines.workspace import Data, aligned_zeros
 from .errors import ShapeError
+from .features import check_names, names_of
 from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
@@ -26,7 +27,7 @@ from .scheduling import Progress
 from .settings import Settings
 from .streams import Converter, Source, StreamTraining
 from .targets import Target, make_data
-from .training import Training
+from .training import Training, log
 from .update import Update
 from .validation import Validation, split
 from .weights import weights_of_rows
@@ -48,9 +49,9 @@ class Targets(NamedTuple):
 class Checked(NamedTuple):
     """A fit for which nothing has been allocated yet.
 
-    `n_inputs` are the columns of X as given; `directions` are the names of the values of an epoch
-    and whether "min" or "max" is better; `converter` is that of a fit on batches, `learned` what
-    preprocessing layers have learned from these rows.
+    `n_inputs` are the columns of X as given, `names` theirs if it is a data frame; `directions` are
+    the names of the values of an epoch and whether "min" or "max" is better; `converter` is that of
+    a fit on batches, `learned` what preprocessing layers have learned from these rows.
     """
 
     net: Sequential
@@ -64,6 +65,7 @@ class Checked(NamedTuple):
     watch: Watch | None
     converter: Converter | None
     learned: dict[str, np.ndarray] | None
+    names: list[str] | None = None
 
 
 def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = None) -> Training:
@@ -77,11 +79,19 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
         If an argument is invalid.
     """
     if source is not None:
+        names = names_of(source.first[0])
         converter = Converter(net, source, settings)
         targets = _of_batches(net, converter, settings)
-        return ready(check(net, converter.n_inputs, targets, settings, converter))
-    X = net._read(X, net.n_inputs)
-    return ready(check(net, X.shape[1], targets_of(net, X, y, settings), settings))
+        checked = check(net, converter.n_inputs, targets, settings, converter)
+    else:
+        names = names_of(X)
+        X = net._read(X, net.n_inputs)
+        checked = check(net, X.shape[1], targets_of(net, X, y, settings), settings)
+    if isinstance(settings.validation_data, tuple | list):
+        check_names(settings.validation_data[0], names, "validation X")
+    training = ready(checked._replace(names=names))
+    advice.look(checked)
+    return training
 
 
 def check(
@@ -149,7 +159,7 @@ def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
     (
         net, settings, n_inputs, targets, plan, update, validation, directions, watch, converter,
-        learned,
+        learned, names,
     ) = checked  # fmt: skip
     loss, target, data, valid, _ = targets
     source = None if converter is None else converter.source
@@ -197,13 +207,19 @@ def ready(checked: Checked) -> Training:
         if settings.average is not None:
             average = Averaging(settings.average, fit, length, validation, resumes)
     history = History(loss.name, engine.name, engines.get_num_threads(), data.n_rows)
-    tells_loss = settings.loss == "auto" and settings.progress is not False and net._loss is None
+    is_inferred = settings.loss == "auto" and net._loss is None
 
     def adopt(training: Training) -> None:
-        if tells_loss:
-            tell(f"fastnn: loss='auto' is {loss.name} for these targets")
+        if is_inferred:
+            message = f"loss='auto' is {loss.name} for these targets"
+            log.info(message)
+            if settings.progress is not False:
+                tell(f"fastnn: {message}")
+        if net.history is not None and not resumes:
+            net._past = (net._past or net.history.copy()).join(net.history)
         net.n_inputs, net._state, net._prepared = n_inputs, fit.state, fit
         net._params, net._statistics, net.history = params, statistics, history
+        net.feature_names_in_ = names or net.feature_names_in_
         net.set_fitted(loss, target)
 
     parts = (

@@ -322,7 +322,7 @@ class Fit:
             array[:] = kept
         self.state.optimizer.reset(self.ws.slots)
         self.state.step, self.state.total_steps = 0, self._total_steps
-        self.state.optimizer_epoch = self.state.epoch
+        self.state.optimizer_epoch, self.state.schedule_step = self.state.epoch, 0
 
     @property
     def threads_used(self) -> dict[int, int]:
@@ -467,7 +467,7 @@ def prepare(
     last : Fit or None
         The last fit of the network; it is returned if it can run these batches.
     state : TrainingState or None
-        The state of training; an equal optimizer keeps its slots.
+        The state of training; an optimizer of the same rule keeps its slots.
     engine : Engine
     plan : Plan
     params, statistics : ndarray
@@ -481,6 +481,7 @@ def prepare(
         Rows of the small batches of which it consists.
     """
     rows = piece_rows(plan, batch_size) if small is None else min(small, batch_size)
+    state = None if state is None else state.with_optimizer(optimizer)
     continues = state is not None and state.optimizer == optimizer
     if last is not None and continues and last.engine is engine:
         ws = last.ws
@@ -496,7 +497,8 @@ def prepare(
         new.optimizer_epoch, new.progress = state.epoch, state.progress
     if state is not None and continues:
         ws.slots[:] = state.slots
-        new.step, new.optimizer_epoch = state.step, state.optimizer_epoch
+        new.step, new.schedule_step = state.step, state.schedule_step
+        new.optimizer_epoch = state.optimizer_epoch
         new.average = state.average if update.averages else None
     else:
         optimizer.reset(ws.slots)

@@ -85,8 +85,9 @@ class Scheduled:
     ):  # fmt: skip
         n_steps = ENDLESS if n_steps is None else n_steps
         done = state.epoch - state.optimizer_epoch
-        span = Span(state.step, state.step + n_steps, batches, done)
-        self.optimizer = _resolved_optimizer(state.optimizer, span)
+        first = state.step - state.schedule_step
+        span = Span(first, first + n_steps, batches, done)
+        self.optimizer = _resolved_optimizer(state.optimizer, span, state.schedule_step)
         total = state.total_steps
         span = Span(total, total + n_steps, batches, state.epoch)
         self.operations = tuple(
@@ -249,14 +250,18 @@ def follows_schedule(value) -> bool:
     return isinstance(value, Schedule)
 
 
-def _resolved_optimizer(optimizer: Optimizer, span: Span) -> Optimizer:
-    """The optimizer with resolved schedules; it is the same one if it has none."""
+def _resolved_optimizer(optimizer: Optimizer, span: Span, begin: int) -> Optimizer:
+    """The optimizer with resolved schedules, whose step 0 is its own step `begin`.
+
+    It is the same one if it has none.
+    """
     found: dict[str, Any] = {}
     for name, value in vars(optimizer).items():
         if isinstance(value, Schedule):
-            found[name] = resolve(value, name, span)
+            resolved = resolve(value, name, span)
+            found[name] = _Later(resolved, begin) if begin else resolved
         elif isinstance(value, Optimizer):
-            inner = _resolved_optimizer(value, span)
+            inner = _resolved_optimizer(value, span, begin)
             if inner is not value:
                 found[name] = inner
     return replace(optimizer, **found) if found else optimizer

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import preparation
+from . import advice, preparation
 from .engines.csr import CSR
-from .features import check_features
+from .features import check_features, names_of
 from .layers import Embedding
 from .preparation import Checked, Targets
 from .run import TrainingState
@@ -28,6 +28,8 @@ class Shared:
         self._features: dict[str, np.ndarray | CSR] = {}
         self._targets: dict[tuple, tuple[Targets, tuple]] = {}
         self._plans: dict[str, dict] = {}
+        self._names = names_of(X)
+        self._advised: frozenset[str] = frozenset()
 
     def check(self, net: Sequential, y, settings: Settings) -> Checked:
         """The fit of a network, checked; nothing is allocated for it."""
@@ -41,7 +43,12 @@ class Shared:
         Scheduled(
             state, plan.schedules, settings.schedule, data.n_batches, n_steps, checked.directions
         )
-        return checked
+        net._advised |= self._advised
+        advice.look(checked)
+        # What it says concerns most of the networks; what an epoch says, nobody's line of code.
+        net._advised |= {"still"}
+        self._advised = net._advised
+        return checked._replace(names=self._names)
 
     def _features_of(self, net: Sequential) -> np.ndarray | CSR:
         """X as the network reads it, before its preprocessing layers."""

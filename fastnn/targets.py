@@ -114,16 +114,16 @@ def probability_function(loss: LossFunction, n_outputs: int) -> str | None:
     return output_function(loss.code, n_outputs) if loss.code in PROBABILITIES else None
 
 
-def _label_like(y: np.ndarray) -> bool:
-    """Whether the dtype may hold class labels: text, bytes, booleans, objects or integers."""
-    return y.dtype.kind in "OUSbiu"
-
-
 def choose_loss(y, n_outputs: int) -> Loss:
     """The loss that ``loss="auto"`` infers from the targets.
 
-    Labels give binary cross-entropy for one output and cross-entropy for several. One-hot rows give
-    cross-entropy, other rows of zeros and ones binary cross-entropy, and numbers mse.
+    The rule is that of scikit-learn's ``type_of_target``, and the number of outputs. One column is
+    continuous if it holds a fraction, binary if it is text, booleans or at most two different
+    values, and multiclass otherwise. With several outputs, one column gives cross_entropy; with one
+    output, a binary column and text give binary_cross_entropy, and other numbers mse (so does a
+    column of one single number that is neither 0 nor 1, which is no class of two). Several columns
+    give cross_entropy if they are one-hot rows, binary_cross_entropy if they are other rows of
+    zeros and ones, and mse otherwise.
     """
     y = dense_array(y, "y")
     if y.ndim == 2 and y.shape[1] > 1:
@@ -134,9 +134,23 @@ def choose_loss(y, n_outputs: int) -> Loss:
     y = y.reshape(-1)
     if n_outputs > 1:
         return Loss.cross_entropy
-    if y.dtype.kind in "OUSb" or (_label_like(y) and len(np.unique(y)) <= 2):
-        return Loss.binary_cross_entropy
-    return Loss.mse
+    return Loss.mse if _are_numbers(y) and not _are_binary(y) else Loss.binary_cross_entropy
+
+
+def _are_binary(y: np.ndarray) -> bool:
+    """Whether numbers are whole and have two values, or one that is 0 or 1."""
+    try:
+        y = np.asarray(y, float if y.dtype.kind == "O" else None)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    if not len(y):
+        return False
+    for rows in (y[:100], y):  # the first of which mostly say that there are more values
+        least, most = rows.min(), rows.max()
+        whole = least == np.round(least) and most == np.round(most)
+        if not whole or not ((rows == least) | (rows == most)).all():
+            return False
+    return bool(least != most or least in (0, 1))
 
 
 def _are_numbers(y: np.ndarray) -> bool:
@@ -194,9 +208,10 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction, classes=
     if takes_numbers and (n_outputs == 1 or code not in LABELS[True]):
         return Target("values", None, vector and n_outputs == 1)
     if flat.dtype.kind == "f":
-        if code == Loss.binary_cross_entropy and n_outputs == 1 and not np.isin(flat, (0, 1)).all():
+        are_whole = bool(np.isfinite(flat).all() and (flat == np.round(flat)).all())
+        if code == Loss.binary_cross_entropy and n_outputs == 1 and not are_whole:
             return Target("multilabel", None, vector)  # soft targets between 0 and 1
-        if not (np.isfinite(flat).all() and (flat == np.round(flat)).all()):
+        if not are_whole:
             outputs = f"{n_outputs} outputs" if n_outputs > 1 else f"the loss {loss.name}"
             raise ShapeError(
                 f"y holds fractions in one column, but the network has {outputs}: "

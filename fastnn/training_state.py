@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .optimizer import Optimizer
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     from .averages import AverageState
@@ -32,8 +33,8 @@ class TrainingState:
     total_steps, epoch : int
         Number of completed steps, whatever the optimizer, and of epochs: they choose masks, noise,
         scheduled rates and the orders of rows.
-    optimizer_epoch : int
-        Number of completed epochs at which the state of the optimizer began.
+    optimizer_epoch, schedule_step : int
+        Number of completed epochs, and of steps of the optimizer, at which its schedules began.
     progress : Progress or None
         How far the schedule has got that was given to the last fit.
     average : AverageState or None
@@ -47,5 +48,32 @@ class TrainingState:
     total_steps: int = 0
     epoch: int = 0
     optimizer_epoch: int = 0
+    schedule_step: int = 0
     progress: Progress | None = None
     average: AverageState | None = None
+
+    def with_optimizer(self, optimizer: Optimizer) -> TrainingState:
+        """This state for a fit with another optimizer; only one of the same rule keeps the slots.
+
+        So a changed learning rate does not clear the momentum. Schedules that were not there before
+        begin with their step 0.
+        """
+        old = self.optimizer
+        if old == optimizer or (old.rule, old.full_batch) != (optimizer.rule, optimizer.full_batch):
+            return self
+        if _schedules(old) == _schedules(optimizer):
+            return replace(self, optimizer=optimizer)
+        return replace(
+            self, optimizer=optimizer, optimizer_epoch=self.epoch, schedule_step=self.step
+        )
+
+
+def _schedules(optimizer: Optimizer) -> dict:
+    """The hyperparameters that follow a schedule, also those of an optimizer within."""
+    found: dict[str, Any] = {}
+    for name, value in vars(optimizer).items():
+        if isinstance(value, Optimizer):
+            found[name] = _schedules(value)
+        elif isinstance(value, Schedule):
+            found[name] = value
+    return found

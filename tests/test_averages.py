@@ -342,7 +342,7 @@ def test_a_fit_after_a_change_starts_from_what_the_network_holds(engine, change,
 
 
 OTHERS = {
-    "another optimizer": {"optimizer": SGD(0.2), "ema": EMA(0.9)},
+    "another rule": {"optimizer": SGD(0.1, momentum=0.5), "ema": EMA(0.9)},
     "another average": {"optimizer": SGD(0.1), "ema": EMA(0.8)},
     "another kind": {"optimizer": SGD(0.1), "swa": 0},
     "no average": {"optimizer": SGD(0.1)},

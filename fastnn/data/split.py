@@ -27,7 +27,8 @@ def stratified_split(labels, test_share: float = 0.25, seed: int = 0):
     Raises
     ------
     ValueError, TypeError
-        If `test_share` is not between 0 and 1, or the seed is not a whole number.
+        If `test_share` is not between 0 and 1, the seed is not a whole number, or most labels
+        occur once, as where y is continuous.
 
     Examples
     --------
@@ -40,6 +41,13 @@ def stratified_split(labels, test_share: float = 0.25, seed: int = 0):
     seed = random.check_seed(seed)
     labels = np.asarray(labels)
     is_test, order = _drawn(labels, len(labels), test_share, seed)
+    if 2 * len(alone := _alone(labels)) > len(labels):
+        raise ValueError(
+            f"{len(alone)} of the {len(labels)} labels occur once, such as {alone[0]!r}, and one "
+            "row cannot be in both sets: give classes. For numbers these may be ranges of equal "
+            "counts, np.digitize(y, np.quantile(y, [0.25, 0.5, 0.75])); where there are none, give "
+            "np.zeros(len(y))"
+        )
     return order[~is_test[order]], order[is_test[order]]
 
 
@@ -84,6 +92,12 @@ def split_rows(labels, n_rows: int, share: float, seed: int) -> tuple[np.ndarray
             + (": every class has a single row" if labels is not None and n_rows > 1 else "")
         )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _alone(labels: np.ndarray) -> list:
+    """The labels that a single row has."""
+    distinct, counts = np.unique(labels, return_counts=True)
+    return distinct[counts == 1].tolist()
 
 
 def _drawn(labels, n_rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
