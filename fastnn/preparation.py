@@ -126,7 +126,7 @@ def check(
 
 def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
-    net, settings, X, targets, plan, update, validation, directions, watch, converter, names = (
+    net, settings, X, targets, plan, update, validation, directions, watch, converter, columns = (
         checked
     )
     loss, target, data, valid, _ = targets
@@ -185,7 +185,7 @@ def ready(checked: Checked) -> Training:
             net._past = (net._past or net.history.copy()).join(net.history)
         net.n_inputs, net._state, net._prepared = X.shape[1], fit.state, fit
         net._params, net._statistics, net.history = params, statistics, history
-        net.feature_names_in_ = names or net.feature_names_in_
+        net.feature_names_in_ = columns or net.feature_names_in_
         net.set_fitted(loss, target)
 
     parts = (

@@ -133,6 +133,7 @@ def test_files_of_earlier_versions_are_read(engine, path):
         np.testing.assert_array_equal(predicted, kept["predict"])
 
 
+@pytest.mark.filterwarnings("ignore:the gradient of the layers:fastnn.errors.FitWarning")
 @pytest.mark.parametrize("case", list(networks()), ids=lambda case: case[0])
 def test_networks_of_every_kind_come_back(tmp_path, engine, case):
     _, net, arguments = case
