@@ -87,9 +87,7 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
         checked = check(net, X, targets_of(net, X, y, settings), settings)
     if isinstance(settings.validation_data, tuple | list):
         check_names(settings.validation_data[0], names, "validation X")
-    training = ready(checked._replace(names=names))
-    advice.look(checked)
-    return training
+    return ready(checked._replace(names=names))
 
 
 def check(
@@ -176,6 +174,7 @@ def ready(checked: Checked) -> Training:
     is_inferred = settings.loss == "auto" and net._loss is None
 
     def adopt(training: Training) -> None:
+        advice.look(checked)
         if is_inferred:
             message = f"loss='auto' is {loss.name} for these targets"
             log.info(message)

@@ -57,7 +57,8 @@ def test_a_loaded_network_trains_on(tmp_path):
     net = trained()
     net.save(tmp_path / "m")
     back = fastnn.load(tmp_path / "m")
-    back.fit(X, Y, epochs=1, progress=False)
+    with pytest.warns(fastnn.errors.FitWarning, match="no state of its training"):
+        back.fit(X, Y, epochs=1, progress=False)
     assert np.isfinite(back.flat_params).all()
 
 
