@@ -76,9 +76,6 @@ class Sequential(Inference):
 
     history: History | None = None
     _past: History | None = None  # of all fits before the last one
-    #: What the user has been warned of; and whether the network is that of a file without a state.
-    _advised: frozenset[str] = frozenset()
-    _was_read = False
     _prepared: Fit | None = None
     # Weak, so that a loop that is left ends its fit at once.
     _epochs: weakref.ref[Epochs] | None = None

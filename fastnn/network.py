@@ -73,6 +73,9 @@ class Network:
         self._loss: LossFunction | None = None
         self._target: Target | None = None
         self._was_changed = False
+        #: What the user has been warned of; and whether the file had no state of the training.
+        self._advised: frozenset[str] = frozenset()
+        self._was_read = False
         self._plans: dict[tuple[LossFunction | None, int | None], Plan] = {}
         if n_inputs is not None:
             self.n_inputs = whole_number(n_inputs, "n_inputs")

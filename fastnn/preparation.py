@@ -89,9 +89,7 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
         checked = check(net, X.shape[1], targets_of(net, X, y, settings), settings)
     if isinstance(settings.validation_data, tuple | list):
         check_names(settings.validation_data[0], names, "validation X")
-    training = ready(checked._replace(names=names))
-    advice.look(checked)
-    return training
+    return ready(checked._replace(names=names))
 
 
 def check(
@@ -159,7 +157,7 @@ def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
     (
         net, settings, n_inputs, targets, plan, update, validation, directions, watch, converter,
-        learned, names,
+        learned, columns,
     ) = checked  # fmt: skip
     loss, target, data, valid, _ = targets
     source = None if converter is None else converter.source
@@ -210,6 +208,7 @@ def ready(checked: Checked) -> Training:
     is_inferred = settings.loss == "auto" and net._loss is None
 
     def adopt(training: Training) -> None:
+        advice.look(checked)
         if is_inferred:
             message = f"loss='auto' is {loss.name} for these targets"
             log.info(message)
@@ -219,7 +218,7 @@ def ready(checked: Checked) -> Training:
             net._past = (net._past or net.history.copy()).join(net.history)
         net.n_inputs, net._state, net._prepared = n_inputs, fit.state, fit
         net._params, net._statistics, net.history = params, statistics, history
-        net.feature_names_in_ = names or net.feature_names_in_
+        net.feature_names_in_ = columns or net.feature_names_in_
         net.set_fitted(loss, target)
 
     parts = (

@@ -329,7 +329,7 @@ def test_equal_functions_continue_a_fit(engine):
 def test_a_loaded_network_predicts_and_asks_for_the_function(tmp_path, engine, kind):
     y = {"values": Y, "labels": LABELS, "text for one output": np.where(LABELS > 0, "a", "b")}[kind]
     net = fit(Custom(squares), network(n_outputs=1 if kind.endswith("output") else 3), y=y)
-    net.save(tmp_path / "net.safetensors")
+    net.save(tmp_path / "net.safetensors", training=True)
     back = fastnn.load(tmp_path / "net.safetensors")
     np.testing.assert_array_equal(back.predict(X), net.predict(X))
     np.testing.assert_array_equal(back.logits(X), net.logits(X))

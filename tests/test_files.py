@@ -57,7 +57,8 @@ def test_a_loaded_network_trains_on(tmp_path):
     net = trained()
     net.save(tmp_path / "m")
     back = fastnn.load(tmp_path / "m")
-    back.fit(X, Y, epochs=1, progress=False)
+    with pytest.warns(fastnn.errors.FitWarning, match="no state of its training"):
+        back.fit(X, Y, epochs=1, progress=False)
     assert np.isfinite(back.flat_params).all()
 
 
@@ -133,6 +134,7 @@ def test_files_of_earlier_versions_are_read(engine, path):
         np.testing.assert_array_equal(predicted, kept["predict"])
 
 
+@pytest.mark.filterwarnings("ignore:the gradient of the layers:fastnn.errors.FitWarning")
 @pytest.mark.parametrize("case", list(networks()), ids=lambda case: case[0])
 def test_networks_of_every_kind_come_back(tmp_path, engine, case):
     _, net, arguments = case

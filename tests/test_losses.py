@@ -81,7 +81,7 @@ def test_equal_answers_come_back_from_a_file(tmp_path, loss):
     net = Sequential([Dense(4, "tanh"), Dense(3 * loss.n_per_target)], seed=1)
     X = np.random.default_rng(0).normal(size=(12, 2))
     net.fit(X, y, loss, epochs=2, progress=False)
-    net.save(tmp_path / "m")
+    net.save(tmp_path / "m", training=True)
     back = fastnn.load(tmp_path / "m")
     assert back._loss == loss
     assert repr(back._loss) == repr(loss)
