@@ -140,7 +140,7 @@ def test_columns_of_very_different_scales_are_named(name):
     (message,) = told(Dense(1), X=RAW[name], optimizer=Adam(1e-6))
     assert message.startswith("the columns of X differ much in scale: column ")
     assert "standardise" in message
-    assert "BatchNorm()" in message
+    assert "begin the network with Standardize()" in message
 
 
 def test_real_tables_are_noticed():

@@ -16,6 +16,7 @@ before which of them the threads must meet, and how much memory crosses between 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
@@ -51,6 +52,11 @@ _LEAST_WIDTH, _MORE, _WIDE, _LESS, _ROWS_OF_PART = 32, 1.2, 96, 0.4, 8
 
 #: For how many sizes of a batch a program keeps tuners and tables: a prediction may have any.
 _MOST_SIZES = 64
+
+#: The newest tuner for batches of so much work, with whose number of threads the next one begins: a
+#: search trains many networks of one shape, each for a moment.
+_LAST_TUNERS: dict[tuple[float, float, int, int], Tuner] = {}
+_MOST_ALIKE = 256
 
 _STORE_KERNELS = {
     "logits": "store_output",
@@ -285,8 +291,16 @@ class Program:
         if tuner is None:
             if len(self._tuners) >= _MOST_SIZES:
                 self._tuners.clear()
-            guess = min(int(self.work(rows) / GUESS), threads.cpu_count())
-            tuner = self._tuners[rows, limit] = Tuner(limit, guess)
+            alike = self._fixed, self._per_row, rows, limit
+            last = _LAST_TUNERS.pop(alike, None)  # the newest ones come last
+            if last is None:
+                guess = min(int(self.work(rows) / GUESS), threads.cpu_count())
+            else:
+                guess = last.threads
+            tuner = self._tuners[rows, limit] = _LAST_TUNERS[alike] = Tuner(limit, guess)
+            if len(_LAST_TUNERS) > _MOST_ALIKE:
+                with contextlib.suppress(KeyError, RuntimeError):  # other threads do so, too
+                    del _LAST_TUNERS[next(iter(_LAST_TUNERS))]
         return tuner
 
     def split_for(self, parts: int, rows: int) -> list[Call]:
