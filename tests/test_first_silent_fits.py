@@ -188,7 +188,8 @@ def test_a_warning_that_is_an_error_leaves_the_network_unchanged():
             net.fit(X * [1, 1e6, 1], Y, progress=False)
     np.testing.assert_array_equal(net.flat_params, before)
     assert net.history is None
-    net.fit(X * [1, 1e6, 1], Y, epochs=1, progress=False)
+    with pytest.warns(FitWarning):
+        net.fit(X * [1, 1e6, 1], Y, epochs=1, progress=False)
 
 
 # -- files ------------------------------------------------------------------------------------
