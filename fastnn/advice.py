@@ -40,6 +40,9 @@ _OF_NUMBERS = frozenset({
     Loss.mse, Loss.sse, Loss.mae, Loss.huber, Loss.quantile, Loss.gaussian_nll, Loss.squared_error,
 })  # fmt: skip
 
+#: Lower rates are given on purpose, such as for the running statistics alone.
+_LEAST_RATE = 1e-10
+
 #: Parameters that are compared at once.
 _COMPARED = 1 << 14
 
@@ -177,7 +180,7 @@ def look_at_epoch(training: Training) -> None:
     if "still" in net._advised or training.settings.optimizer.full_batch:
         return
     net._advised |= {"still"}
-    if not fit.steps_done or not fit.rate or not training.values.get("loss", 0.0) > 0:
+    if fit.rate < _LEAST_RATE or not training.values.get("loss", 0.0) > 0:
         return
     before, now = fit.epoch_start[0], fit.ws.params
     for begin in range(0, len(now), _COMPARED):

@@ -76,8 +76,10 @@ def test_a_network_that_stays_as_it_is_is_noticed(engine, epochs):
     dead = [Dense(4, "relu", bias_init=-1e3), Dense(1, "relu", bias_init=-1.0)]
     (message,) = told(*dead, loss="mse", epochs=epochs)
     assert message.startswith("no parameter has changed in the first epoch")
-    assert len(told(Dense(1, bias_init=1.0), optimizer=SGD(1e-30), epochs=epochs)) == 1
-    assert told(Dense(1), optimizer=SGD(1e-9), epochs=epochs) == []
+    slow = Dense(1, init=fastnn.initializers.Constant(9.0), bias_init=9.0)
+    assert len(told(slow, optimizer=SGD(1e-9), epochs=epochs)) == 1
+    assert told(slow, optimizer=SGD(1e-5), epochs=epochs) == []
+    assert told(slow, optimizer=SGD(1e-30), epochs=epochs) == []  # on purpose
 
 
 def test_a_network_that_has_nothing_to_learn_is_no_mistake(engine):
