@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 _ROWS, _ELEMENTS = 256, 1 << 17
 
 #: Columns differ in scale if the largest number of one is so many times that of another, and large
-#: in itself; or so many times, whatever it is. Pixels and counts of rare words do not.
+#: in itself; or so many times, whatever it is. Pixels and counts of rare words do not. Numbers that
+#: are larger than the last are too large in any case.
 _TIMES, _LARGE, _ALWAYS = 100, 1000, 10_000
+
+_STANDARDISE = (
+    "standardise X, such as by (X - X.mean(axis=0)) / X.std(axis=0) with the numbers of the "
+    "training rows, or begin the network with BatchNorm()"
+)
 
 #: Targets whose absolute values have this mean are far from the first outputs of a network, which
 #: are near 0, so that steps of usual rates take long to get there.
@@ -142,8 +148,12 @@ def _of_scales(net: Network, data: Data):
         yield (
             f"the columns of X differ much in scale: column {large} reaches {scales[large]:.3g}, "
             f"column {small} only {scales[small]:.3g}. Training is slow then, and small columns "
-            "hardly count: standardise X, such as by (X - X.mean(axis=0)) / X.std(axis=0) with the "
-            "numbers of the training rows, or begin the network with BatchNorm()"
+            f"hardly count: {_STANDARDISE}"
+        )
+    elif scales[large] >= _ALWAYS:
+        yield (
+            f"the numbers of X reach {scales[large]:.3g} in column {large}, which makes training "
+            f"slow or lets it diverge: {_STANDARDISE}"
         )
 
 

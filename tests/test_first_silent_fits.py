@@ -145,6 +145,13 @@ def test_columns_of_very_different_scales_are_named(name):
     assert "BatchNorm()" in message
 
 
+def test_numbers_that_are_all_large_are_noticed():
+    (message,) = told(Dense(1), X=X * 1e4, optimizer=Adam(1e-6))
+    assert message.startswith("the numbers of X reach ")
+    assert "standardise" in message
+    assert Sequential([Dense(1)], input_scale=1e-4).fit(X * 1e4, Y, progress=False).n_epochs == 10
+
+
 def test_real_tables_are_noticed():
     datasets = pytest.importorskip("sklearn.datasets")
     for load, raw in (("wine", 1), ("breast_cancer", 1), ("iris", 0), ("diabetes", 0)):
