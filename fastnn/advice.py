@@ -16,28 +16,38 @@ import numpy as np
 from .engines.workspace import Data
 from .errors import FitWarning
 from .layers import BatchNorm, Embedding
-from .tables import Act, Loss
+from .tables import SLOTS, Act, Loss
 
 if TYPE_CHECKING:
     from .network import Network
     from .preparation import Checked
+    from .settings import Settings
     from .training import Training
 
 #: Most rows and elements of X that are looked at.
 _ROWS, _ELEMENTS = 256, 1 << 17
 
 #: Columns differ in scale if the largest number of one is so many times that of another, and large
-#: in itself; or so many times, whatever it is. Pixels and counts of rare words do not.
+#: in itself; or so many times, whatever it is. Pixels and counts of rare words do not. Numbers that
+#: are larger than the last are too large in any case.
 _TIMES, _LARGE, _ALWAYS = 100, 1000, 10_000
 
-#: Targets beyond this root mean square are far from the first outputs of a network, which are near
-#: 0, so that steps of usual rates take long to get there.
+_STANDARDISE = (
+    "begin the network with Standardize(), or standardise X yourself with the means and standard "
+    "deviations of the training rows"
+)
+
+#: Targets whose absolute values have this mean are far from the first outputs of a network, which
+#: are near 0, so that steps of usual rates take long to get there.
 _FAR = 1000
 
 #: Losses of which the output is the predicted number itself.
 _OF_NUMBERS = frozenset({
     Loss.mse, Loss.sse, Loss.mae, Loss.huber, Loss.quantile, Loss.gaussian_nll, Loss.squared_error,
 })  # fmt: skip
+
+#: Lower rates are given on purpose, such as for the running statistics alone.
+_LEAST_RATE = 1e-10
 
 #: Parameters that are compared at once.
 _COMPARED = 1 << 14
@@ -63,8 +73,7 @@ def look(checked: Checked) -> None:
     if "begin" in net._advised:
         return
     net._advised |= {"begin"}
-    if net._was_read:
-        net._was_read = False
+    if net._was_read and not _is_all_told(checked.settings):
         warn(
             "the file of this network has its parameters, but no state of its training: the fit "
             "begins with a new state of the optimizer and with epoch 0. For fits that go on as if "
@@ -75,6 +84,11 @@ def look(checked: Checked) -> None:
     )  # fmt: skip
     for message in told:
         warn(message)
+
+
+def _is_all_told(settings: Settings) -> bool:
+    """Whether the arguments of a fit say what a file without a state has not."""
+    return settings.initial_epoch > 0 and not SLOTS[settings.optimizer.rule]
 
 
 # -- before the first step --------------------------------------------------------------------
@@ -134,8 +148,12 @@ def _of_scales(net: Network, data: Data):
         yield (
             f"the columns of X differ much in scale: column {large} reaches {scales[large]:.3g}, "
             f"column {small} only {scales[small]:.3g}. Training is slow then, and small columns "
-            "hardly count: begin the network with Standardize(), or standardise X yourself with "
-            "the means and standard deviations of the training rows"
+            f"hardly count: {_STANDARDISE}"
+        )
+    elif scales[large] >= _ALWAYS:
+        yield (
+            f"the numbers of X reach {scales[large]:.3g} in column {large}, which makes training "
+            f"slow or lets it diverge: {_STANDARDISE}"
         )
 
 
@@ -148,7 +166,7 @@ def _of_targets(checked: Checked):
         return
     n = len(data.Y)
     sample = data.Y[:: max(1, n // _ROWS)][:_ROWS].astype(float)
-    size = float(np.sqrt(np.square(sample).mean()))
+    size = float(np.abs(sample).mean())
     if size >= _FAR:
         yield (
             f"the targets y are about {size:.2g}, and the outputs of a new network near 0: it "
@@ -172,7 +190,7 @@ def look_at_epoch(training: Training) -> None:
     if "still" in net._advised or training.settings.optimizer.full_batch:
         return
     net._advised |= {"still"}
-    if not fit.steps_done or not fit.rate or not training.values.get("loss"):
+    if fit.rate < _LEAST_RATE or not training.values.get("loss", 0.0) > 0:
         return
     before, now = fit.epoch_start[0], fit.ws.params
     for begin in range(0, len(now), _COMPARED):

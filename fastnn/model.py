@@ -54,8 +54,10 @@ class Sequential(Inference):
         Features and outputs.
     classes_ : ndarray or None
         The labels of a classification, sorted.
-    history : History or None
-        History of the last fit, even if it was interrupted.
+    feature_names_in_ : list of str or None
+        The columns, if X was a data frame: another one must have the same in the same order.
+    history, history_ : History or None
+        History of the last fit, even if it was interrupted; and of all fits together.
 
     Raises
     ------
@@ -286,6 +288,12 @@ class Sequential(Inference):
             Whatever a loss of your own raises; the parameters are those of the last complete step.
         KeyboardInterrupt
             After Ctrl-C; parameters and ``history`` are kept.
+
+        Warns
+        -----
+        FitWarning
+            Once for each network: if columns of X or y call for scaling, a gradient is zero
+            everywhere, or the network comes from a file without its state of training.
 
         Examples
         --------

@@ -254,7 +254,7 @@ def check_arguments(function: str, given: Iterable[str], known: Collection[str])
             same = [here for here in same if plain in _ARGUMENTS[here] or plain == _plain(here)]
             same = same or _closest(name, known)
             hint = f"write {same[0]}=..." if same else f"it takes {', '.join(known)}"
-        raise TypeError(f"{function}() has no argument {name!r}: {hint}")
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}: {hint}")
 
 
 def hinted(method: Callable[_P, _R]) -> Callable[_P, _R]:

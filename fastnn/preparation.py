@@ -87,9 +87,19 @@ def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = N
         names = names_of(X)
         X = net._read(X, net.n_inputs)
         checked = check(net, X.shape[1], targets_of(net, X, y, settings), settings)
-    if isinstance(settings.validation_data, tuple | list):
-        check_names(settings.validation_data[0], names, "validation X")
-    return ready(checked._replace(names=names))
+    return ready(with_names(checked, names))
+
+
+def with_names(checked: Checked, names: list[str] | None) -> Checked:
+    """The fit on a data frame with columns of these names, which those of validation must be, too.
+
+    Raises
+    ------
+    ShapeError, ValueError
+    """
+    if checked.settings.validation_data is not None:
+        check_names(checked.settings.validation_data[0], names, "validation X")
+    return checked._replace(names=names)
 
 
 def check(

@@ -48,7 +48,7 @@ class Shared:
         # What it says concerns most of the networks; what an epoch says, nobody's line of code.
         net._advised |= {"still"}
         self._advised = net._advised
-        return checked._replace(names=self._names)
+        return preparation.with_names(checked, self._names)
 
     def _features_of(self, net: Sequential) -> np.ndarray | CSR:
         """X as the network reads it, before its preprocessing layers."""

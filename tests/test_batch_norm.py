@@ -313,7 +313,7 @@ def test_copies_and_files_have_the_statistics(engine, tmp_path):
     X, y = table()
     net = Sequential(stack(), seed=4)
     net.fit(X, y, epochs=2, progress=False)
-    net.save(tmp_path / "net")
+    net.save(tmp_path / "net", training=True)
     before = net.state_dict()
     other = Sequential(stack(), n_inputs=7, seed=9).set_fitted(net._loss, net._target)
     other.load_state_dict(before)

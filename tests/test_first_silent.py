@@ -288,6 +288,9 @@ def test_validation_rows_have_the_same_columns(frame):
     other = frame[["weight", "age", "height"]]
     with pytest.raises(ValueError, match="validation X has the columns of the fit in another"):
         fitted(frame, validation_data=(other, VALUES))
+    specs = [{"layers": [Dense(1)], "validation_data": (other, VALUES)}]
+    with pytest.raises(ValueError, match="validation X has the columns of the fit in another"):
+        train_many(specs, frame, VALUES, progress=False)
 
 
 def test_batches_have_the_same_columns(frame):
@@ -343,7 +346,7 @@ ARGUMENTS = {
 def test_an_unknown_argument_says_what_to_write(name):
     net = Sequential([Dense(1)])
     for call in (net.fit, net.epochs):
-        with pytest.raises(TypeError, match=rf"has no argument '{name}': .*{ARGUMENTS[name]}"):
+        with pytest.raises(TypeError, match=rf"argument '{name}': .*{ARGUMENTS[name]}"):
             call(X, VALUES, **{name: 1})
 
 

@@ -76,8 +76,10 @@ def test_a_network_that_stays_as_it_is_is_noticed(engine, epochs):
     dead = [Dense(4, "relu", bias_init=-1e3), Dense(1, "relu", bias_init=-1.0)]
     (message,) = told(*dead, loss="mse", epochs=epochs)
     assert message.startswith("no parameter has changed in the first epoch")
-    assert len(told(Dense(1, bias_init=1.0), optimizer=SGD(1e-30), epochs=epochs)) == 1
-    assert told(Dense(1), optimizer=SGD(1e-9), epochs=epochs) == []
+    slow = Dense(1, init=fastnn.initializers.Constant(9.0), bias_init=9.0)
+    assert len(told(slow, optimizer=SGD(1e-9), epochs=epochs)) == 1
+    assert told(slow, optimizer=SGD(1e-5), epochs=epochs) == []
+    assert told(slow, optimizer=SGD(1e-30), epochs=epochs) == []  # on purpose
 
 
 def test_a_network_that_has_nothing_to_learn_is_no_mistake(engine):
@@ -143,6 +145,13 @@ def test_columns_of_very_different_scales_are_named(name):
     assert "begin the network with Standardize()" in message
 
 
+def test_numbers_that_are_all_large_are_noticed():
+    (message,) = told(Dense(1), X=X * 1e4, optimizer=Adam(1e-6))
+    assert message.startswith("the numbers of X reach ")
+    assert "standardise" in message
+    assert Sequential([Dense(1)], input_scale=1e-4).fit(X * 1e4, Y, progress=False).n_epochs == 10
+
+
 def test_real_tables_are_noticed():
     datasets = pytest.importorskip("sklearn.datasets")
     for load, raw in (("wine", 1), ("breast_cancer", 1), ("iris", 0), ("diabetes", 0)):
@@ -188,7 +197,8 @@ def test_a_warning_that_is_an_error_leaves_the_network_unchanged():
             net.fit(X * [1, 1e6, 1], Y, progress=False)
     np.testing.assert_array_equal(net.flat_params, before)
     assert net.history is None
-    net.fit(X * [1, 1e6, 1], Y, epochs=1, progress=False)
+    with pytest.warns(FitWarning):
+        net.fit(X * [1, 1e6, 1], Y, epochs=1, progress=False)
 
 
 # -- files ------------------------------------------------------------------------------------

@@ -288,6 +288,7 @@ def test_ctrl_c_stops_between_calls_and_keeps_everything(engine):
     net.fit(X, y, epochs=1, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.errors.FitWarning")
 def test_divergence_restores_the_start_of_the_epoch(engine):
     X, y = table()
     net = Sequential([Dense(1)], n_inputs=7)
@@ -301,6 +302,7 @@ def test_divergence_restores_the_start_of_the_epoch(engine):
     net.fit(X, y, loss="mse", optimizer=SGD(1e-3), epochs=1, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.errors.FitWarning")
 def test_divergence_in_the_last_step_is_noticed(engine):
     X, y = table(10)
     net = Sequential([Dense(1)], n_inputs=7)
@@ -311,6 +313,7 @@ def test_divergence_in_the_last_step_is_noticed(engine):
     np.testing.assert_array_equal(net.flat_params, start)
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.errors.FitWarning")
 @pytest.mark.parametrize("bad", [0, 1, 4, 9])
 def test_a_divergence_names_its_batch(engine, bad):
     X, _ = table(100)

@@ -358,6 +358,7 @@ def test_numpys_error_state_does_not_matter_to_functions():
         assert np.isfinite(fastnn.softmax(z)).all()
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.errors.FitWarning")
 def test_slots_that_become_infinite_are_a_divergence(engine):
     X, _ = table(60)
     net = Sequential([Dense(1)], n_inputs=X.shape[1])

@@ -346,6 +346,7 @@ def test_what_lasts_a_fit_needs_its_length():
     fit(network(), seconds=0.01, swa=SWA(0))
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.errors.FitWarning")
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_initial_epoch(tmp_path, momentum):
     """A network from a file, whose optimizer has no state, goes on as if it had never stopped."""
