@@ -329,7 +329,7 @@ def describe_targets(targets) -> dict | None:
 
 
 def _plain(classes: np.ndarray) -> tuple[list, str]:
-    """Labels as values that JSON can hold, and their type; bytes become text, code point by byte."""
+    """Labels as values that JSON can hold, and their type; bytes become text."""
     if classes.dtype.kind == "O":
         return object_labels.described(classes)
     if classes.dtype.kind == "T":

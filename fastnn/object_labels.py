@@ -6,6 +6,8 @@ NumPy's types, so a file names the types of such labels beside their values.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 #: Types of labels by name; the values of the first four are also those of JSON.
@@ -104,7 +106,7 @@ def _plain(value):
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def _typed(label, name: str):
+def _typed(label: Any, name: str):
     """A value of JSON as a label of that type."""
     kind = _TYPES.get(name)
     if kind is None:
@@ -115,11 +117,12 @@ def _typed(label, name: str):
         expected = bool
     else:
         expected = float if issubclass(kind, float | np.floating) else int
-    found = None
-    if type(label) is expected:
+    found, matches = None, type(label) is expected
+    if matches:
         try:
+            given = label.encode("latin-1") if issubclass(kind, bytes) else label
             with np.errstate(over="ignore"):
-                found = kind(label.encode("latin-1") if issubclass(kind, bytes) else label)
+                found = kind(given)
         except (OverflowError, UnicodeEncodeError):
             found = None
     if found is None or _plain(found) != label:

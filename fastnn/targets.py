@@ -392,7 +392,7 @@ _MOST_WEIGHT = 2.0**1000
 
 
 def check_sum(weights: np.ndarray, what: str, some: bool = True) -> None:
-    """Refuse weights whose sum overflows or, if `some` count, vanishes: no learning rate is at fault.
+    """Refuse weights whose sum overflows or, if `some` of them must count, vanishes.
 
     Raises
     ------

@@ -461,11 +461,12 @@ class Training:
 
     def _diverged(self, batch: int, what: str = "the loss is") -> None:
         fit, epoch = self.fit, self.epochs_done
+        others = suspects(fit.ws.plan, fit.data.weights)
         fit.roll_back()
         raise DivergedError(
             f"{what} no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
             f"learning rate {fit.rate:g} is probably too large, or the features differ "
-            f"widely in scale{suspects(fit.ws.plan, fit.data.weights)}. The parameters are those of the start of that epoch; lower "
+            f"widely in scale{others}. The parameters are those of the start of that epoch; lower "
             "lr or standardise X and fit again",
             epoch,
             batch,

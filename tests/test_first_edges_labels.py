@@ -237,11 +237,12 @@ def test_fields_of_records_are_columns():
 @pytest.mark.parametrize("weight", [1e308, 1.7e308 / ROWS, 1e-310])
 @pytest.mark.parametrize("kind", ["rows", "classes", "both"])
 def test_weights_that_overflow_do_not_blame_the_learning_rate(dtype, weight, kind):
+    of_classes = {"class_weight": dict.fromkeys(range(3), weight)}
     given = {
         "rows": {"sample_weight": np.full(ROWS, weight)},
-        "classes": {"class_weight": dict.fromkeys(range(3), weight)},
-        "both": {"sample_weight": np.full(ROWS, 1.5), "class_weight": dict.fromkeys(range(3), weight)},
-    }[kind]  # fmt: skip
+        "classes": of_classes,
+        "both": {"sample_weight": np.full(ROWS, 1.5), **of_classes},
+    }[kind]
     net = Sequential([Dense(3)], seed=0, dtype=dtype)
     name = "sample_weight" if kind == "rows" else "class_weight"
     with pytest.raises(ValueError, match=f"^{name}.* must sum to a number between") as error:
@@ -269,9 +270,7 @@ def test_only_ratios_of_weights_matter(weight):
 def test_a_sum_of_weighted_rows_names_the_weights():
     net = Sequential([Dense(1)], seed=0)
     weights = np.full(ROWS, 1e38)
-    with pytest.raises(
-        fastnn.errors.DivergedError, match=r"a sum of rows with weights up to 1e\+38"
-    ):
+    with pytest.raises(fastnn.errors.DivergedError, match=r"rows with weights up to 1e\+38"):
         net.fit(X, X[:, 0], loss="sse", sample_weight=weights, epochs=2, progress=False)
 
 
