@@ -61,6 +61,19 @@ def lines() -> list[str]:
     return [*report, "", "environment", *(variables or ["  no variable of fastnn is set"])]
 
 
+def check_environment() -> None:
+    """Check the variables that choose the engine, its threads and its instructions.
+
+    Raises
+    ------
+    ValueError
+        If one of them is wrong.
+    """
+    engines.choice()
+    thread_limits.get_num_threads()
+    _simd(engines.available())
+
+
 def _or_error(describe, *arguments) -> str:
     """The text that a function returns, or its error as text."""
     try:
