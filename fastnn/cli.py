@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,17 @@ class _Program(click.Group):
 
     def main(self, *args, standalone_mode: bool = True, **kwargs) -> Any:
         """Run a command, and end the process with its status."""
+        run: Callable[..., Any] = functools.partial(super().main, *args, **kwargs)
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
+            return run(standalone_mode=False)
+        if sys.stderr is None:  # it was closed; progress bars need one
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         for stream in (sys.stdout, sys.stderr):
-            # A file's name may hold what the terminal's encoding lacks.
             if hasattr(stream, "reconfigure"):
+                # A file's name may hold what the encoding of the terminal lacks.
                 stream.reconfigure(errors="backslashreplace")
         try:
-            status = super().main(*args, standalone_mode=False, **kwargs)
+            status = run(standalone_mode=False)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except (Exception, KeyboardInterrupt) as error:
@@ -66,7 +70,8 @@ def _report(error: BaseException) -> int:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            _say(f"Error: the output cannot be written: {error}")
+            what = "" if error.filename else "the output cannot be written: "
+            _say(f"Error: {what}{_text(error)}")
         return 1
     raise error
 
@@ -102,8 +107,9 @@ def _failures(what: str) -> Iterator[None]:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{click.format_filename(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{click.format_filename(error.filename)}: " if error.filename else ""
+        return f"{place}{error.strerror}"
     return str(error) or type(error).__name__
 
 

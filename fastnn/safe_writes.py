@@ -87,7 +87,7 @@ def _target(path: Path) -> tuple[Path, os.stat_result | None]:
     except FileNotFoundError:
         old = None
     except NotADirectoryError:
-        file = next(folder for folder in path.parents if not folder.is_dir())
+        file = next((place for place in path.parents if place.exists()), path.parent)
         raise NotADirectoryError(
             errno.ENOTDIR, f"{str(file)!r} is a file, not a folder", str(path)
         ) from None
