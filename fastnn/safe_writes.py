@@ -119,10 +119,10 @@ def _replace(path: Path, old: os.stat_result | None, parts: Iterable) -> None:
     # Until it has the mode of the old file, nobody else may read what the old file hid.
     handle, temporary = _begin(path, 0o666 if old is None else 0o600)
     try:
-        if old is not None:
-            _take_over(handle, old)
         for part in parts:
             _write(handle, part)
+        if old is not None:
+            _take_over(handle, old)
         os.fsync(handle)
         if os.name == "nt":  # which cannot rename an open file
             os.close(handle)

@@ -231,3 +231,10 @@ def test_a_link_a_long_name_and_a_picture_without_an_ending(tmp_path):
     assert fastnn.load(tmp_path / long).n_inputs == 64
     assert (tmp_path / "curve.png").is_file()
     assert "curve.png" in done.stdout
+
+
+def test_doctor_names_a_misspelled_variable(tmp_path):
+    done = run("doctor", cwd=tmp_path, env={"FASTNN_THREADS": "2"})
+    assert done.returncode == 0
+    (line,) = [line for line in done.stdout.splitlines() if "FASTNN_THREADS" in line]
+    assert line == "  WRONG: fastnn does not read FASTNN_THREADS; did you mean FASTNN_NUM_THREADS?"

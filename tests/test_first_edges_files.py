@@ -233,3 +233,25 @@ def test_checkpoints_and_logs_keep_links_and_modes_too(tmp_path):
     assert (tmp_path / "log").is_symlink()
     assert mode(tmp_path / "kept" / "log") == 0o600
     assert len((tmp_path / "kept" / "log").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("kind", ["model", "log", "checkpoint"])
+@pytest.mark.parametrize("name", ["sub", "x" * 300, "none/m", "file/m"])
+def test_a_fit_refuses_files_that_cannot_be_written_before_it_begins(tmp_path, kind, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").touch()
+    path, epochs = tmp_path / name, []
+
+    class Count(fastnn.Callback):
+        def on_epoch_end(self, training):
+            epochs.append(training.epoch)
+
+    arguments = {
+        "model": lambda: {"callbacks": [Count(), fastnn.BestModel(path)]},
+        "log": lambda: {"callbacks": [Count(), fastnn.CSVLogger(path)]},
+        "checkpoint": lambda: {"callbacks": [Count()], "checkpoint": path},
+    }[kind]()
+    net = Sequential([Dense(1)], seed=0)
+    with pytest.raises(OSError, match=r"folder|directory|too long"):
+        net.fit([[0.0], [1.0]], [0.5, 2.5], epochs=1, progress=False, **arguments)
+    assert epochs == []

@@ -95,6 +95,14 @@ def test_strings_of_numpy_come_back(tmp_path, missing):
         net.evaluate(X, strings(*y[:-1], "cow", **arguments))
 
 
+def test_two_strings_of_numpy_for_one_output(tmp_path):
+    y = strings("no", "yes")[np.arange(ROWS) % 2]
+    net = Sequential([Dense(1)], seed=0)
+    net.fit(X, y, loss="binary_cross_entropy", epochs=1, progress=False)
+    net.save(tmp_path / "m")
+    assert (fastnn.load(tmp_path / "m").predict(X) == net.predict(X)).all()
+
+
 @pytest.mark.parametrize("dtype", ["|O", "<U3"])
 def test_other_text_is_compared_with_strings_of_numpy(dtype):
     net = fitted(strings("ant", "bee", "cow")[POSITIONS])
