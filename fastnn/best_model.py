@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import safe_writes
 from .callbacks import Callback
 from .early_stopping import EarlyStopping, Watch
 
@@ -74,6 +75,7 @@ class BestModel(Callback):
             raise FileNotFoundError(
                 f"there is no directory {str(self.path.parent)!r} for the model {self.path.name}"
             )
+        safe_writes.check(self.path)
         name = self.metric or ("loss" if training.validation is None else "val_loss")
         loaded = self._loaded if training.resumed else {}
         self.best, self.best_epoch = loaded.get("best"), loaded.get("best_epoch")

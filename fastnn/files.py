@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import safe_writes
+from . import object_labels, safe_writes
 from .checks import is_finite
 from .errors import CheckpointError, ModelFileError
 
@@ -72,8 +72,11 @@ _TYPES = ("F32", "F64")
 _LABEL_DTYPE = re.compile(r"[<>|](b1|[iu][1248]|f[248]|[US][1-9]\d{0,4}|O)")
 _LABELS = {
     "b": (bool,), "i": (int,), "u": (int,), "f": (float,), "U": (str,), "S": (str,),
-    "O": (bool, int, float, str),
+    "O": (bool, int, float, str), "T": (str,),
 }  # fmt: skip
+
+#: The type of labels of NumPy's StringDType in a file; its strings have no common length.
+_STRINGS = "T"
 
 #: Most characters of a label, and most bytes of an array of labels besides 64 per character.
 _MAX_LABEL, _LABEL_BYTES = 10_000, 1 << 20
@@ -313,7 +316,7 @@ def describe_targets(targets) -> dict | None:
         return None
     classes, plain, dtype = targets.classes, None, None
     if classes is not None:
-        plain, dtype = _plain(classes), classes.dtype.str
+        plain, dtype = _plain(classes)
         if classes.dtype.kind in "US" and classes.nbytes > _label_bytes(plain):
             dtype = np.array(classes.tolist()).dtype.str  # as wide as the longest label, no wider
         read_labels(plain, dtype)
@@ -325,18 +328,22 @@ def describe_targets(targets) -> dict | None:
     }
 
 
-def _plain(classes: np.ndarray) -> list:
-    """Labels as values that JSON can hold; bytes become text with the same code points."""
+def _plain(classes: np.ndarray) -> tuple[list, str]:
+    """Labels as values that JSON can hold, and their type; bytes become text."""
+    if classes.dtype.kind == "O":
+        return object_labels.described(classes)
+    if classes.dtype.kind == "T":
+        return classes.tolist(), _STRINGS
     plain = classes.tolist()
     if classes.dtype.kind == "S":
-        return [label.decode("latin-1") for label in plain]
+        plain = [label.decode("latin-1") for label in plain]
     for label in plain:
         if not isinstance(label, str | int | float):
             raise TypeError(
                 f"labels of type {type(label).__name__} cannot be written to a file: "
                 "fit on text or numbers"
             )
-    return plain
+    return plain, classes.dtype.str
 
 
 def read_labels(labels: list, dtype_name: str) -> np.ndarray:
@@ -347,8 +354,8 @@ def read_labels(labels: list, dtype_name: str) -> np.ndarray:
     ValueError
         If they are not, or cannot be the labels of a fit.
     """
-    dtype = np.dtype(dtype_name) if _LABEL_DTYPE.fullmatch(dtype_name) else None
-    if dtype is None or dtype.str != dtype_name:
+    dtype = _label_dtype(dtype_name)
+    if dtype is None:
         raise ValueError(
             f"labels of type {shown(dtype_name)} are not read: they must be booleans, integers, "
             "floats, text, bytes or objects"
@@ -376,12 +383,26 @@ def read_labels(labels: list, dtype_name: str) -> np.ndarray:
         least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
         if not least <= labels[0] <= labels[-1] <= most:
             raise ValueError(f"labels of type {dtype_name} must lie from {least} to {most}")
+    if object_labels.are_named(dtype_name):
+        return object_labels.read(labels, dtype_name)
     values = [label.encode("latin-1") for label in labels] if dtype.kind == "S" else labels
     with np.errstate(over="ignore"):
         array = np.array(values, dtype=dtype)
     if array.tolist() != values:
         raise ValueError(f"the type {dtype_name} does not hold all of the labels {shown(labels)}")
     return array
+
+
+def _label_dtype(name: str) -> np.dtype | None:
+    """The type of an array of labels by its name in a file; None if it is none."""
+    if object_labels.are_named(name):
+        return np.dtype(object)
+    if name == _STRINGS:
+        if not hasattr(np.dtypes, "StringDType"):
+            raise ValueError("its labels are of NumPy 2's StringDType: install NumPy 2")
+        return np.dtypes.StringDType()
+    dtype = np.dtype(name) if _LABEL_DTYPE.fullmatch(name) else None
+    return dtype if dtype is not None and dtype.str == name else None
 
 
 def _label_bytes(labels: list[str]) -> int:

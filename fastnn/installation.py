@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import os
 import platform
@@ -58,7 +59,31 @@ def lines() -> list[str]:
     report += ["", "cache of compiled kernels", f"  {_or_error(_cache, available)}"]
     report += ["", "packages", *(f"  {line}" for line in _packages())]
     variables = [f"  {name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
+    variables += _misspelled()
     return [*report, "", "environment", *(variables or ["  no variable of fastnn is set"])]
+
+
+def check_environment() -> None:
+    """Check the variables that choose the engine, its threads and its instructions.
+
+    Raises
+    ------
+    ValueError
+        If one of them is wrong.
+    """
+    engines.choice()
+    thread_limits.get_num_threads()
+    _simd(engines.available())
+
+
+def _misspelled() -> list[str]:
+    """Lines about variables whose names resemble those that fastnn reads."""
+    report = []
+    for name in sorted(os.environ):
+        close = difflib.get_close_matches(name.upper(), _VARIABLES, 1, 0.8)
+        if close and name not in _VARIABLES and name.upper().startswith("FASTNN"):
+            report.append(f"  WRONG: fastnn does not read {name}; did you mean {close[0]}?")
+    return report
 
 
 def _or_error(describe, *arguments) -> str:

@@ -88,6 +88,7 @@ class CSVLogger(Callback):
             raise FileNotFoundError(
                 f"there is no directory {str(self.path.parent)!r} for the log {self.path.name}"
             )
+        safe_writes.check(self.path)
         self._close()
         self._rows = list(_epochs(training)) if training.resumed else []
         if self._rows:

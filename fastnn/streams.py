@@ -19,7 +19,7 @@ from .ops.operation import Table
 from .run import SLICE_SECONDS
 from .settings import Settings
 from .sparse import is_sparse
-from .targets import check_weights
+from .targets import check_sum, check_weights
 from .training import Training
 from .weights import classes_of_rows, weights_of_classes
 
@@ -323,8 +323,7 @@ class Converter:
             self._of_class = weights_of_classes(self._class_weight, classes)
         of_rows = self._of_class[positions]
         data.weights = of_rows if data.weights is None else data.weights * of_rows
-        if not np.isfinite(data.weights).all():
-            raise ValueError("sample_weight times class_weight must be finite")
+        check_sum(data.weights, "class_weight times sample_weight", some=False)
 
     def _named(self, error: Exception, epoch: int, batch: int) -> Exception:
         """An error of arguments that says which batch it is about."""

@@ -226,7 +226,7 @@ def describe_target(y, n_rows: int, n_outputs: int, loss: LossFunction, classes=
 
 def _check_present(labels: np.ndarray, what: str) -> None:
     """Refuse labels of which one is missing."""
-    if labels.dtype.kind == "O":
+    if labels.dtype.kind == "O" or hasattr(labels.dtype, "na_object"):
         row = next((row for row, label in enumerate(labels) if is_missing(label)), None)
     elif labels.dtype.kind in "fmM" and (labels != labels).any():
         row = int((labels != labels).argmax())
@@ -258,6 +258,8 @@ def given_classes(classes, n_outputs: int, loss: LossFunction) -> np.ndarray:
 
 def _classes(labels: np.ndarray, n_classes: int, loss: Loss, what: str = "y") -> np.ndarray:
     """The sorted labels; whole numbers below n_classes give all of 0, ..., n_classes - 1."""
+    if labels.dtype.kind == "T":
+        labels = _strings(labels, what)
     try:
         classes = _sorted_distinct(labels)
     except TypeError:
@@ -301,6 +303,22 @@ def _sorted_distinct(labels: np.ndarray) -> np.ndarray:
     return labels[np.append(True, labels[1:] != labels[:-1])]
 
 
+def _strings(labels: np.ndarray, what: str) -> np.ndarray:
+    """Labels of NumPy's StringDType, of which none is missing, in its form without missing ones."""
+    if not hasattr(labels.dtype, "na_object"):
+        return labels
+    _check_present(labels, what)
+    return labels.astype(np.dtypes.StringDType())
+
+
+def _comparable(classes: np.ndarray, labels: np.ndarray, what: str) -> tuple:
+    """Classes and labels of types that NumPy compares: StringDType does not go with others."""
+    kinds = classes.dtype.kind + labels.dtype.kind
+    if kinds == "TT":
+        return classes, _strings(labels, what)
+    return (classes.astype(object), labels.astype(object)) if "T" in kinds else (classes, labels)
+
+
 def _first(values: np.ndarray, most: int = 4) -> str:
     shown = ", ".join(repr(value) for value in values[:most].tolist())
     return shown + (", ..." if len(values) > most else "")
@@ -329,7 +347,12 @@ def make_data(
     n_targets = n_outputs // loss.n_per_target
     if (1 if y.ndim == 1 else y.shape[1]) != n_targets:
         raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")
-    Y = real_array(y.reshape(len(X), n_targets), dtype, what)
+    try:
+        Y = real_array(y.reshape(len(X), n_targets), dtype, what)
+    except (TypeError, ValueError):
+        if n_targets == 1:
+            _check_present(y.reshape(-1), what)
+        raise
     _check_values(Y, loss.code, what)
     return Data(X, Y=loss.spread(Y), scale=scale, metric=metric)
 
@@ -374,7 +397,31 @@ def check_weights(weights, n_rows: int, some: bool = True) -> np.ndarray | None:
     if weights.min() < 0 or (some and not weights.max() > 0):
         above = ", and above 0 for some row" if some else ""
         raise ValueError(f"sample_weight must be at least 0{above}")
+    check_sum(weights, "sample_weight", some)
     return weights
+
+
+#: The sum of all weights lies between the inverse of this and this: sums of weights times losses
+#: are then finite and not 0, unless the losses themselves are not.
+_MOST_WEIGHT = 2.0**1000
+
+
+def check_sum(weights: np.ndarray, what: str, some: bool = True) -> None:
+    """Refuse weights whose sum overflows or, if `some` of them must count, vanishes.
+
+    Raises
+    ------
+    ValueError
+        If their sum is not between 2**-1000 and 2**1000.
+    """
+    with np.errstate(over="ignore"):
+        total = float(weights.sum())
+    if total > _MOST_WEIGHT or (some and total < 1 / _MOST_WEIGHT):
+        raise ValueError(
+            f"{what} must sum to a number between {1 / _MOST_WEIGHT:.1g} and {_MOST_WEIGHT:.1g}, "
+            f"but the sum is {total:g}: only the ratios of weights matter, so divide all of them "
+            f"by their {'largest' if total > 1 else 'mean'}"
+        )
 
 
 def _encode(labels: np.ndarray, target: Target, what: str) -> np.ndarray:
@@ -385,6 +432,7 @@ def _encode(labels: np.ndarray, target: Target, what: str) -> np.ndarray:
     if are_positions and labels.min() >= 0 and labels.max() < len(classes):  # none is searched
         return labels.astype(np.int32)
     problem: Any = None
+    classes, labels = _comparable(classes, labels, what)
     try:
         positions = np.searchsorted(classes, labels)
         positions = np.minimum(positions, len(classes) - 1)
@@ -393,6 +441,7 @@ def _encode(labels: np.ndarray, target: Target, what: str) -> np.ndarray:
     except TypeError:
         problem = labels[0]
     if problem is not None:
+        _check_present(labels, what)
         raise ValueError(
             f"{what} contains the label {np.asarray(problem).item()!r}, which is none of the "
             f"fitted classes {_first(classes)}"

@@ -27,6 +27,7 @@ from .random import Stream
 from .run import Fit
 from .settings import Settings
 from .validation import Validation
+from .weights import suspects
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -460,13 +461,12 @@ class Training:
 
     def _diverged(self, batch: int, what: str = "the loss is") -> None:
         fit, epoch = self.fit, self.epochs_done
+        others = suspects(fit.ws.plan, fit.data.weights)
         fit.roll_back()
-        user_loss = fit.ws.plan.user_loss
-        suspect = "" if user_loss is None else f", or the loss function {user_loss.name} gave it"
         raise DivergedError(
             f"{what} no longer finite in epoch {epoch}, batch {batch} (both from 0): the "
             f"learning rate {fit.rate:g} is probably too large, or the features differ "
-            f"widely in scale{suspect}. The parameters are those of the start of that epoch; lower "
+            f"widely in scale{others}. The parameters are those of the start of that epoch; lower "
             "lr or standardise X and fit again",
             epoch,
             batch,

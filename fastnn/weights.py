@@ -6,7 +6,11 @@ import numpy as np
 
 from .checks import real_number
 from .engines.workspace import Data
-from .targets import Target, check_weights
+from .plan import Plan
+from .targets import Target, check_sum, check_weights
+
+#: A weight that may make the gradient of a sum too large for the learning rate.
+_LARGE = 1e3
 
 
 def weights_of_rows(sample_weight, class_weight, data: Data, target: Target) -> np.ndarray | None:
@@ -47,6 +51,7 @@ def weights_of_rows(sample_weight, class_weight, data: Data, target: Target) -> 
             "above 0: the largest of their products is "
             f"{found.max():g}"
         )
+    check_sum(found, "class_weight" if weights is None else "class_weight times sample_weight")
     return found
 
 
@@ -131,3 +136,13 @@ def weights_of_classes(class_weight, classes: list) -> np.ndarray:
 def _some(classes: list, most: int = 4) -> str:
     """The first classes, for a message."""
     return ", ".join(map(repr, classes[:most])) + (", ..." if len(classes) > most else "")
+
+
+def suspects(plan: Plan, weights: np.ndarray | None) -> str:
+    """What may have made a fit diverge besides the learning rate, for the end of a sentence."""
+    found = ""
+    if plan.user_loss is not None:
+        found = f", or the loss function {plan.user_loss.name} gave it"
+    if weights is not None and not plan.mean and weights.max() > _LARGE:
+        found += f", or the loss is a sum of rows with weights up to {weights.max():g}"
+    return found

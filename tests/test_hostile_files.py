@@ -701,8 +701,8 @@ def test_labels_that_do_not_come_back_are_not_described(labels):
 
 
 @pytest.mark.parametrize("labels", [
-    np.array([b"x", b"y"], dtype=object), np.array([("a", 1), ("b", 2)], dtype="U1,i4"),
-    np.array(["2020", "2021"], "M8[Y]"),
+    np.array([("a", 1), ("b", 2)], dtype="U1,i4"), np.array(["2020", "2021"], "M8[Y]"),
+    np.array([np.longdouble(0.1), np.longdouble(1)], dtype=object),
 ], ids=lambda labels: str(labels.dtype))  # fmt: skip
 def test_labels_that_json_cannot_hold(labels):
     with pytest.raises(TypeError, match="cannot be written to a file"):

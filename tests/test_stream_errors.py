@@ -28,7 +28,7 @@ GOOD = (X[:20], y[:20])
         ((X[:20], np.eye(3)[y[:20]]), ShapeError, "3 columns, but the network was fitted on"),
         ((X[:20], X[:20, :2]), ShapeError, "2 columns"),
         ((np.where(X[:20] > 1, np.nan, X[:20]), y[:20]), ValueError, "NaN"),
-        ((X[:20], np.where(y[:20], np.nan, 0.0)), ValueError, "label nan"),
+        ((X[:20], np.where(y[:20], np.nan, 0.0)), ValueError, "is missing"),
         ((X[:20], y[:20], W[:19]), ShapeError, "sample_weight must have one number for each"),
         ((X[:20], y[:20], -W[:20]), ValueError, "sample_weight must be at least 0"),
         ((X[:20], y[:20], W[:20] * np.nan), ValueError, "sample_weight.*NaN"),
