@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
@@ -22,7 +23,8 @@ from ..losses import LossFunction
 from ..model import Sequential
 from ..ops.loss import PROBABILITIES, output_function
 from ..tables import Loss
-from ..targets import SIGNS, VALUES, probability_function
+from ..targets import SIGNS, VALUES, positions_of, probability_function
+from ..weights import with_class_weights
 from .fit_callbacks import FitCallbacks
 from .parameters import NestedParameters
 
@@ -61,6 +63,25 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return "net_" in self.__dict__
+
+    @contextlib.contextmanager
+    def _undone_if_it_fails(self) -> Iterator[None]:
+        """What a fit has set is undone if it ends before the network begins to train."""
+        before = dict(self.__dict__)
+        net = before.get("net_")
+        history = None if net is None else net.history
+        try:
+            yield
+        except BaseException:
+            net = self.__dict__.get("net_")
+            if net is None or net.history is None or net.history is history:
+                self.__dict__.update(before)
+                for name in self.__dict__.keys() - before.keys():
+                    del self.__dict__[name]
+            raise
+
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         """Run on the engine and with the threads that the parameters name."""
@@ -84,6 +105,8 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
             self, X, y, accept_sparse="csr", multi_output=True, dtype=self._float_types(),
             order="C", reset=reset, **checks,
         )  # fmt: skip
+        if sparse.issparse(y):
+            y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
@@ -142,6 +165,14 @@ def _gives_probabilities(estimator) -> bool:
     )
 
 
+def _distinct(labels: np.ndarray):
+    """The labels, each once, for a message; sorted, if they have an order."""
+    try:
+        return np.unique(labels)
+    except TypeError:
+        return list(dict.fromkeys(labels.tolist()))
+
+
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """Base of the classifiers.
 
@@ -156,6 +187,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """
 
     classes_: np.ndarray
+    class_weight: Any
     _is_multilabel: bool
 
     def __sklearn_tags__(self):
@@ -186,10 +218,11 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         else:
             self.classes_ = np.unique(y if classes is None else classes)
 
-    def _encoded(self, y, loss: LossFunction | None = None) -> np.ndarray:
+    def _encoded(self, y, loss: LossFunction | None = None, what: str = "y") -> np.ndarray:
         """Labels as their positions in `classes_` (m,), or rows of 0 and 1 (m, columns).
 
-        `loss` is what they are for: a hinge loss of several classes takes a column for each.
+        `loss` is what they are for: a hinge loss of several classes takes a column for each. `what`
+        is the name of the argument.
 
         Raises
         ------
@@ -201,22 +234,43 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 y = y.toarray()
             if y.ndim != 2 or y.shape[1] != len(self.classes_):
                 raise ValueError(
-                    f"y has the shape {y.shape}, but the first fit had {len(self.classes_)} "
+                    f"{what} has the shape {y.shape}, but the first fit had {len(self.classes_)} "
                     "columns of 0 and 1"
                 )
             return y
         if y.ndim != 1:
-            raise ValueError(f"y has {y.shape[1]} columns, but the first fit had labels")
-        positions = np.searchsorted(self.classes_, y)
-        positions = np.minimum(positions, len(self.classes_) - 1)
-        if (self.classes_[positions] != y).any():
+            raise ValueError(f"{what} has {y.shape[1]} columns, but the first fit had labels")
+        positions, wrong = positions_of(y, self.classes_)
+        if wrong is not None:
             raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
-                f"'y' has {np.unique(y)}."
+                f"`{what}` has classes not in `self.classes_`. `self.classes_` has "
+                f"{self.classes_}. '{what}' has {_distinct(y)}."
             )
-        if loss is not None and loss.code in _BY_COLUMN and len(self.classes_) > 2:
+        if loss is not None and self._takes_columns(loss):
             return (np.arange(len(self.classes_)) == positions[:, None]).astype(np.float64)
         return positions
+
+    def _takes_columns(self, loss: LossFunction) -> bool:
+        """Whether the loss learns one of several classes by a column of 0 and 1 for each."""
+        return loss.code in _BY_COLUMN and len(self.classes_) > 2
+
+    def _with_class_weights(self, y, weights: np.ndarray | None) -> np.ndarray | None:
+        """The weights of rows times those of their classes, which `class_weight` has.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it has no weights of these classes, or a row may have several.
+        """
+        if self.class_weight is None:
+            return weights
+        if self._is_multilabel:
+            raise ValueError(
+                "class_weight needs one class for each row, but several labels may apply to a "
+                "row: use sample_weight"
+            )
+        classes = self.classes_.tolist()
+        return with_class_weights(weights, self.class_weight, classes, self._encoded(y), some=True)
 
     @property
     def _learns_numbers(self) -> bool:

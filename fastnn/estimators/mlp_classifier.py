@@ -324,9 +324,9 @@ class MLPClassifier(NetworkClassifier, Perceptron):
                 f"{self.classes_!r}"
             )
 
-    def _encoded_for_net(self, y) -> np.ndarray:
+    def _encoded_for_net(self, y, what: str = "y") -> np.ndarray:
         loss = self._chosen_loss()
-        encoded = self._encoded(y, loss)
+        encoded = self._encoded(y, loss, what)
         # A loss of the user's takes 0 and 1 for numbers, and False and True for labels.
         is_own = loss.code == Loss.custom and encoded.ndim == 1 and len(self.classes_) <= 2
         return encoded.astype(bool) if is_own else encoded
@@ -375,24 +375,11 @@ class MLPClassifier(NetworkClassifier, Perceptron):
     def _classes_to_stratify(self, y):
         return y if y.ndim == 1 and len(self.classes_) <= 2 else None
 
-    def _class_weights(self):
-        given = self.class_weight
-        if given is None or isinstance(given, str):
-            return given
-        known = self.classes_.tolist()
-        unknown = [label for label in given if label not in known]
-        if unknown:
-            raise ValueError(
-                f"class_weight has weights for {unknown}, which are none of the classes {known}"
-            )
-        weights = {position: given.get(label, 1) for position, label in enumerate(known)}
-        return weights | {1: 1} if len(known) == 1 else weights
-
     def _validation_targets(self, y):
         y = check_array(y, ensure_2d=False, dtype=None, accept_sparse="csr", input_name="y_val")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return self._encoded_for_net(y)
+        return self._encoded_for_net(y, "y_val")
 
     def _validation_score(self, rows, loss):
         X, y, weight = rows
