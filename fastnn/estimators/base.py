@@ -22,7 +22,7 @@ from ..engines import threads
 from ..losses import LossFunction
 from ..model import Sequential
 from ..ops.loss import PROBABILITIES, output_function
-from ..tables import Loss
+from ..tables import FEATURE_TYPES, Loss
 from ..targets import SIGNS, VALUES, positions_of, probability_function
 from ..weights import with_class_weights
 from .fit_callbacks import FitCallbacks
@@ -31,8 +31,13 @@ from .parameters import NestedParameters
 #: Where the frames lie that are between a call of an estimator and its own code.
 _INNER = tuple(os.path.dirname(path) + os.sep for path in (__file__, sklearn.__file__))
 
-#: Types of the elements of X that are kept; all others become float64, as in scikit-learn.
+#: Types of the elements of X that fits of MLPs and sparse matrices keep; all others become float64,
+#: as in scikit-learn.
 _FLOATS = (np.float64, np.float32)
+
+#: Types of an array that networks read as they are; all others become the first.
+READ_AS_THEY_ARE = sorted(FEATURE_TYPES, key=lambda dtype: (dtype.kind != "f", -dtype.itemsize))
+_READ_AS_THEY_ARE = frozenset(dtype.type for dtype in READ_AS_THEY_ARE)
 
 #: Losses that learn the numbers 0 and 1 of a class that applies or not; others learn signs.
 _NUMBERS = VALUES - {Loss.custom}
@@ -113,7 +118,8 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
 
     def _rows(self, X):
         """X of a prediction, as scikit-learn's `validate_data` returns it."""
-        return validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, order="C", reset=False)
+        types = _FLOATS if sparse.issparse(X) else READ_AS_THEY_ARE
+        return validate_data(self, X, accept_sparse="csr", dtype=types, order="C", reset=False)
 
     def _outputs(self, X, function: str) -> np.ndarray:
         """The network's "output" or "logits", or a function of these ("sigmoid", ...), (m, n).
@@ -125,8 +131,8 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
         if "net_" not in own:
             check_is_fitted(self)
         net = self.net_
-        plain = type(X) is np.ndarray and X.dtype.type in _FLOATS and "feature_names_in_" not in own
-        if plain:
+        plain = type(X) is np.ndarray and X.dtype.type in _READ_AS_THEY_ARE
+        if plain and "feature_names_in_" not in own:
             with contextlib.suppress(ValueError):
                 if self.engine is None and self.n_threads is None:
                     return net._forward(X, net._loss, function)

@@ -17,12 +17,8 @@ from ..layers import Dense, Layer
 from ..losses import LossFunction
 from ..metric import Metric
 from ..model import Sequential
-from ..tables import FEATURE_TYPES
 from ..targets import check_weights
-from .base import NetworkEstimator
-
-#: Types of X that are read as they are; all others become the first.
-_TYPES = sorted(FEATURE_TYPES, key=lambda dtype: (dtype.kind != "f", -dtype.itemsize))
+from .base import READ_AS_THEY_ARE, NetworkEstimator
 
 #: Share of the rows that early stopping and metrics get where nothing says it.
 _VALIDATION_FRACTION = 0.1
@@ -87,7 +83,7 @@ class SequentialEstimator(NetworkEstimator):
             setattr(self, name, arguments[name])
 
     def _float_types(self):
-        return _TYPES
+        return READ_AS_THEY_ARE
 
     # -- the network --------------------------------------------------------------------------
 
