@@ -79,6 +79,32 @@ def with_class_weights(
     return found
 
 
+def mean_of_batches(losses: np.ndarray, data: Data, constants: np.ndarray | None = None) -> float:
+    """The mean of the batches' weighted means, in which each counts with its rows.
+
+    scikit-learn's MLP reports it of an epoch with weights.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (n_batches,)
+        The weighted sum of the losses of each batch's rows.
+    data : Data
+        The rows in the order of the epoch, with weights.
+    constants : ndarray of shape (m,), optional
+        What to add to the loss of each row.
+    """
+    assert data.weights is not None
+    rows, starts = data.order, np.arange(0, data.n_rows, data.batch_size)
+    weights = data.weights if rows is None else data.weights[rows]
+    if constants is not None:
+        of_rows = constants if rows is None else constants[rows]
+        losses = losses + np.add.reduceat(weights * of_rows, starts)
+    sums = np.add.reduceat(weights, starts)
+    counts = np.minimum(data.batch_size, data.n_rows - starts)
+    means = np.divide(losses, sums, out=np.zeros(len(sums)), where=sums > 0)
+    return float(counts @ means) / data.n_rows
+
+
 def classes_of_rows(data: Data, target: Target) -> tuple[list, np.ndarray]:
     """The classes as plain values, and each row's position among them."""
     if target.kind == "labels":

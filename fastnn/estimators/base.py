@@ -314,6 +314,15 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         """
         return self._decoded(self._outputs(X, "logits"))
 
+    def _decision(self, X) -> np.ndarray:
+        """The logits, of which the largest decides; one, whose sign decides, for two classes."""
+        logits = self._outputs(X, "logits")
+        if self._learns_numbers:
+            logits -= 0.5
+        if self._is_multilabel or logits.shape[1] > 2:
+            return logits
+        return logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
+
     def _loss_of_probabilities(self) -> tuple[LossFunction | None, int]:
         """Before a fit: the loss, if the parameters alone say it, and a number of outputs."""
         return None, 1

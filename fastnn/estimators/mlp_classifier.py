@@ -25,6 +25,13 @@ _OF_CLASSES = CLASSES | SIGNS | {Loss.mse, Loss.sse, Loss.squared_error, Loss.cu
 _TWO_OUTPUTS = {Loss.cross_entropy, Loss.mse, Loss.sse, Loss.squared_error}
 
 
+def _lacks_probabilities(estimator) -> bool:
+    """Whether decisions are all that a classifier gives; else an AttributeError."""
+    if not hasattr(estimator, "predict_proba"):
+        return True
+    raise AttributeError("the loss gives probabilities: use predict_proba")
+
+
 class MLPClassifier(NetworkClassifier, Perceptron):
     """A multilayer perceptron that predicts classes, with scikit-learn's interface.
 
@@ -299,6 +306,29 @@ class MLPClassifier(NetworkClassifier, Perceptron):
 
     _checks: ClassVar[dict[str, Any]] = {}
 
+    @available_if(_lacks_probabilities)
+    def decision_function(self, X) -> np.ndarray:
+        """The outputs of the last layer: the largest, or the sign of the only one, decides.
+
+        As in scikit-learn's class it does not exist where there are probabilities, which a hinge
+        loss or the mean squared error lacks.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes one number, which is positive for the second.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            Before `fit`, or if X does not fit.
+        """
+        return self._decision(X)
+
     def _targets_to_fit(self, y, first, incremental, classes):
         if incremental:
             self._check_classes(y, first, classes)
@@ -385,8 +415,8 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         X, y, weight = rows
 
         def score(values: dict[str, float]) -> float:
-            """The accuracy; the network has counted it, unless there are weights."""
-            if weight is None and "val_accuracy" in values:
+            """The accuracy; the network has counted it, unless there are weights or one class."""
+            if weight is None and "val_accuracy" in values and len(self.classes_) > 1:
                 return values["val_accuracy"]
             predicted = self._decoded(self.net_._forward(X, loss, "logits"))
             known = y if self._is_multilabel else self._labels_of(y)

@@ -311,6 +311,8 @@ class MLPRegressor(NetworkRegressor, Perceptron):
 
     def _validation_score(self, rows, loss):
         X, y, weight = rows
+        if len(y) < 2:
+            raise ValueError("The validation set is too small: R^2 needs two rows of X_val")
         function = output_function(loss.code, self.net_.n_outputs) or "output"
 
         def score(values: dict[str, float]) -> float:

@@ -248,12 +248,7 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes one number, which is positive for the second.
         """
-        logits = self._outputs(X, "logits")
-        if self._learns_numbers:
-            logits -= 0.5
-        if self._is_multilabel or logits.shape[1] > 2:
-            return logits
-        return logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
+        return self._decision(X)
 
 
 class SequentialRegressor(NetworkRegressor, SequentialEstimator):
