@@ -55,3 +55,17 @@ def test_losses_with_probabilities_have_no_decisions_as_in_scikit_learn():
     model = fastnn.MLPClassifier(max_iter=1).fit(X, LABELS)
     with pytest.raises(AttributeError):
         model.decision_function(X)
+
+
+def test_scores_of_validation_rows_are_weighted_by_class():
+    """Else the best weights of a rare class that counts much would be those that never predict it."""
+    y = np.where(VALUES > np.sort(VALUES)[-9], "rare", "usual")
+    options = {"hidden_layer_sizes": (5,), "early_stopping": True, "max_iter": 8, "random_state": 0}
+    given = fastnn.MLPClassifier(class_weight="balanced", **options).fit(X, y, X_val=X, y_val=y)
+    recalls = [(given.predict(X)[y == label] == label).mean() for label in ("rare", "usual")]
+    assert given.best_validation_score_ == pytest.approx(np.mean(recalls))
+    weights = {"rare": 6.0}
+    by_class = fastnn.MLPClassifier(class_weight=weights, **options).fit(X, y)
+    by_row = fastnn.MLPClassifier(**options).fit(X, y, np.where(y == "rare", 6.0, 1.0))
+    assert by_class.validation_scores_ == by_row.validation_scores_
+    assert by_class.loss_curve_ == by_row.loss_curve_

@@ -10,6 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 import fastnn
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))
 VALUES = X @ RNG.normal(size=4)
@@ -188,3 +190,31 @@ def test_validation_rows_of_weight_zero_are_refused_before_training(name):
         estimator.fit(X, y_of(name), sample_weight=np.arange(60) == 3)
     with pytest.raises(NotFittedError):
         estimator.predict(X)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ctrl_c_before_the_first_step_ends_the_program_and_changes_nothing(name, monkeypatch):
+    """As while kernels are compiled: a network of first weights is no result."""
+    y = y_of(name)
+    estimator = made(name).fit(X, y)
+    before = state(estimator)
+
+    def interrupted(self, *rows, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastnn.Sequential, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X[:, :2], y)
+    check_unchanged(estimator, before)
+    new = made(name)
+    with pytest.raises(KeyboardInterrupt):
+        new.fit(X, y)
+    with pytest.raises(NotFittedError):
+        new.predict(X)
+
+
+def test_units_are_whole_numbers():
+    for sizes in ((3.5,), [[3]], ("3",)):
+        with pytest.raises(TypeError, match="hidden_layer_sizes must hold whole numbers"):
+            fastnn.MLPClassifier(sizes).fit(X, LABELS)
+    assert fastnn.MLPClassifier(np.array([2, 3]), max_iter=1).fit(X, LABELS).n_layers_ == 4

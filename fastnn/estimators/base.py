@@ -275,8 +275,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 "class_weight needs one class for each row, but several labels may apply to a "
                 "row: use sample_weight"
             )
-        classes = self.classes_.tolist()
-        return with_class_weights(weights, self.class_weight, classes, self._encoded(y), some=True)
+        classes, positions = self.classes_.tolist(), self._encoded(y)
+        return with_class_weights(weights, self.class_weight, classes, positions, some=True)
 
     @property
     def _learns_numbers(self) -> bool:

@@ -110,7 +110,8 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         Factors of the learning rate for each step: see :mod:`fastnn.schedules`.
     class_weight : dict, "balanced" or None, default=None
         A weight for each class, which multiplies the sample weights of its rows; a class that the
-        dict lacks has 1. "balanced" makes all classes count alike.
+        dict lacks has 1. "balanced" makes all classes count alike. The scores of validation rows
+        are weighted so, too.
     callbacks : Callback, callable or list of these, default=None
         What else runs after steps and epochs: see :class:`fastnn.Callback`.
     n_threads : int, default=None
@@ -409,7 +410,7 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         y = check_array(y, ensure_2d=False, dtype=None, accept_sparse="csr", input_name="y_val")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return self._encoded_for_net(y, "y_val")
+        return self._encoded_for_net(y, "y_val"), self._with_class_weights(y, None)
 
     def _validation_score(self, rows, loss):
         X, y, weight = rows

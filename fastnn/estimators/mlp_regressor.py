@@ -307,7 +307,7 @@ class MLPRegressor(NetworkRegressor, Perceptron):
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return self._targets_to_fit(y, False, False, None)
+        return self._targets_to_fit(y, False, False, None), None
 
     def _validation_score(self, rows, loss):
         X, y, weight = rows

@@ -48,9 +48,7 @@ class Rows:
     X, y : array
         All rows, with targets as the network takes them.
     weight : ndarray or None
-        Those given for the rows.
-    train_weight : ndarray or None
-        These times the weights of the classes.
+        Those given for the rows, times the weights of their classes.
     train : ndarray or None
         The numbers of the rows to train on, if not all.
     valid : tuple (X, y, weight) or None
@@ -60,7 +58,6 @@ class Rows:
     X: Any
     y: np.ndarray
     weight: np.ndarray | None
-    train_weight: np.ndarray | None
     train: np.ndarray | None = None
     valid: tuple[Any, np.ndarray, np.ndarray | None] | None = None
 
@@ -128,8 +125,8 @@ class Perceptron(Architecture):
         """y as the network takes it; in a first fit it sets the classes."""
 
     @abstractmethod
-    def _validation_targets(self, y) -> np.ndarray:
-        """The targets of validation rows as the network takes them."""
+    def _validation_targets(self, y) -> tuple[np.ndarray, np.ndarray | None]:
+        """The targets of validation rows as the network takes them, and their weights."""
 
     @abstractmethod
     def _validation_score(self, rows, loss) -> Callable[[dict[str, float]], float]:
@@ -155,7 +152,7 @@ class Perceptron(Architecture):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         encoded = self._targets_to_fit(y, first, incremental, classes)
-        rows = Rows(X, encoded, sample_weight, self._with_class_weights(y, sample_weight))
+        rows = Rows(X, encoded, self._with_class_weights(y, sample_weight))
         loss, n_outputs = self._loss_to_fit(encoded)
         random = check_random_state(self.random_state)
         if first:
@@ -189,7 +186,7 @@ class Perceptron(Architecture):
             raise ValueError("X_val and y_val belong together: give both or none")
         if X_val is not None:
             X_val = self._rows(X_val)
-            rows.valid = X_val, self._validation_targets(y_val), None
+            rows.valid = X_val, *self._validation_targets(y_val)
             return
         if not self.early_stopping or self._takes_all_rows():
             return
@@ -234,17 +231,19 @@ class Perceptron(Architecture):
         options: dict[str, Any] = {
             "loss": loss, "optimizer": optimizer, "epochs": 1 if incremental else self.max_iter,
             "batch_size": self._batch_rows(rows.n_train, optimizer), "rows": rows.train,
-            "sample_weight": rows.train_weight,
+            "sample_weight": rows.weight,
             "classes": self._classes_of_net() if labels else None,
             "validation_data": None if rows.valid is None else rows.valid[:2],
             "callbacks": (record, *self._fit_callbacks()),
             "shuffle": draws.Orders(random, rows.n_train) if shuffles else False,
             "schedule": self.schedule, "progress": False,
         }  # fmt: skip
-        interrupted = False
+        interrupted, history = False, net.history
         try:
             net.fit(rows.X, rows.y, **options)
         except KeyboardInterrupt:
+            if net.history is history:  # it has not begun to train
+                raise
             interrupted = True
             warn("Training interrupted by user.")
         except DivergedError as error:
