@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -431,19 +431,23 @@ def _encode(labels: np.ndarray, target: Target, what: str) -> np.ndarray:
     are_positions = target.counts and labels.dtype.kind in "iu" and labels.size > 0
     if are_positions and labels.min() >= 0 and labels.max() < len(classes):  # none is searched
         return labels.astype(np.int32)
-    problem: Any = None
     classes, labels = _comparable(classes, labels, what)
+    positions, wrong = positions_of(labels, classes)
+    if wrong is not None:
+        _check_present(labels, what)
+        raise ValueError(
+            f"{what} contains the label {np.asarray(labels[wrong]).item()!r}, which is none of the "
+            f"fitted classes {_first(classes)}"
+        )
+    return positions.astype(np.int32)
+
+
+def positions_of(labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int | None]:
+    """Labels (m,) as positions in the sorted classes, and the first row whose label is none."""
     try:
         positions = np.searchsorted(classes, labels)
         positions = np.minimum(positions, len(classes) - 1)
         wrong = np.flatnonzero(classes[positions] != labels)
-        problem = labels[wrong[0]] if len(wrong) else None
-    except TypeError:
-        problem = labels[0]
-    if problem is not None:
-        _check_present(labels, what)
-        raise ValueError(
-            f"{what} contains the label {np.asarray(problem).item()!r}, which is none of the "
-            f"fitted classes {_first(classes)}"
-        )
-    return positions.astype(np.int32)
+    except TypeError:  # of types that have no order
+        return np.zeros(len(labels), np.int64), 0
+    return positions, int(wrong[0]) if len(wrong) else None

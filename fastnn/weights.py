@@ -39,11 +39,40 @@ def weights_of_rows(sample_weight, class_weight, data: Data, target: Target) -> 
     weights = check_weights(sample_weight, len(data.X))
     if class_weight is None:
         return weights
-    classes, positions = classes_of_rows(data, target)
+    return with_class_weights(weights, class_weight, *classes_of_rows(data, target))
+
+
+def with_class_weights(
+    weights: np.ndarray | None, class_weight, classes: list, positions: np.ndarray,
+    some: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """Weights of rows, or 1, times the weights of their classes.
+
+    Parameters
+    ----------
+    weights : ndarray of float, shape (m,), or None
+    class_weight : "balanced" or dict
+    classes : list
+        All classes, sorted, as plain values.
+    positions : ndarray of int, shape (m,)
+        The class of each row.
+    some : bool, default False
+        Whether a dict may lack classes, which have the weight 1, and rows may lack classes that
+        "balanced" makes count alike, as in scikit-learn.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `class_weight` has no weights of these classes, or no row has a weight above 0.
+    """
     if isinstance(class_weight, str) and class_weight == "balanced":
-        of_class = _balanced(classes, positions, weights)
+        of_class = _balanced(classes, positions, weights, some)
     else:
-        of_class = weights_of_classes(class_weight, classes)
+        of_class = weights_of_classes(class_weight, classes, some)
     found = of_class[positions] if weights is None else weights * of_class[positions]
     if not found.max() > 0 or not np.isfinite(found).all():
         raise ValueError(
@@ -53,6 +82,32 @@ def weights_of_rows(sample_weight, class_weight, data: Data, target: Target) -> 
         )
     check_sum(found, "class_weight" if weights is None else "class_weight times sample_weight")
     return found
+
+
+def mean_of_batches(losses: np.ndarray, data: Data, constants: np.ndarray | None = None) -> float:
+    """The mean of the batches' weighted means, in which each counts with its rows.
+
+    scikit-learn's MLP reports it of an epoch with weights.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (n_batches,)
+        The weighted sum of the losses of each batch's rows.
+    data : Data
+        The rows in the order of the epoch, with weights.
+    constants : ndarray of shape (m,), optional
+        What to add to the loss of each row.
+    """
+    assert data.weights is not None
+    rows, starts = data.order, np.arange(0, data.n_rows, data.batch_size)
+    weights = data.weights if rows is None else data.weights[rows]
+    if constants is not None:
+        of_rows = constants if rows is None else constants[rows]
+        losses = losses + np.add.reduceat(weights * of_rows, starts)
+    sums = np.add.reduceat(weights, starts)
+    counts = np.minimum(data.batch_size, data.n_rows - starts)
+    means = np.divide(losses, sums, out=np.zeros(len(sums)), where=sums > 0)
+    return float(counts @ means) / data.n_rows
 
 
 def classes_of_rows(data: Data, target: Target) -> tuple[list, np.ndarray]:
@@ -78,13 +133,20 @@ def classes_of_rows(data: Data, target: Target) -> tuple[list, np.ndarray]:
     return list(range(data.Y.shape[1])), positions
 
 
-def _balanced(classes: list, positions: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def _balanced(
+    classes: list, positions: np.ndarray, weights: np.ndarray | None, some: bool
+) -> np.ndarray:
     """Weights that make all classes count alike, as scikit-learn's compute_class_weight.
 
     They are n_rows / (n_classes * rows of the class), where a row with a sample weight counts as
     so many rows.
     """
     counts = np.bincount(positions, weights, len(classes)).astype(np.float64)
+    if some:
+        present = counts > 0
+        each = np.zeros(len(counts))
+        each[present] = counts.sum() / (np.count_nonzero(present) * counts[present])
+        return each
     if not counts.all():
         missing = classes[int((counts == 0).argmax())]
         raise ValueError(
@@ -94,8 +156,11 @@ def _balanced(classes: list, positions: np.ndarray, weights: np.ndarray | None) 
     return counts.sum() / (len(classes) * counts)
 
 
-def weights_of_classes(class_weight, classes: list) -> np.ndarray:
+def weights_of_classes(class_weight, classes: list, some: bool = False) -> np.ndarray:
     """The weights of a dict, in the order of the classes.
+
+    If the dict may have `some` of them, the others have 1, and labels that are no classes are
+    passed over where all classes have a weight: they may be those of other rows.
 
     Raises
     ------
@@ -112,22 +177,23 @@ def weights_of_classes(class_weight, classes: list) -> np.ndarray:
         for key, weight in class_weight.items()
     }
     known = set(classes)
+    passes_over = some and all(label in given for label in classes)
     for label in given:
-        if label not in known:
+        if label not in known and not passes_over:
             raise ValueError(
                 f"class_weight has a weight for {label!r}, which is none of the classes "
                 f"{_some(classes)}"
             )
     for label in classes:
-        if label not in given:
+        if label not in given and not some:
             raise ValueError(
                 f"class_weight has no weight for the class {label!r}: give one for each of "
                 f"{_some(classes)}"
             )
-    found = [
-        real_number(given[label], f"the weight of the class {label!r} in class_weight", least=0)
-        for label in classes
-    ]
+    found = []
+    for label in classes:
+        name = f"the weight of the class {label!r} in class_weight"
+        found.append(real_number(given.get(label, 1.0), name, least=0))
     if not any(found):
         raise ValueError("class_weight must be above 0 for some class")
     return np.array(found)

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -323,3 +324,21 @@ def test_unknown_names_of_the_package():
 
     with pytest.raises(AttributeError, match="no attribute 'MLPTransformer'"):
         estimators.MLPTransformer  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["MLPClassifier", "SequentialClassifier"])
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float16"])
+def test_predictions_read_rows_of_any_type_without_a_copy(name, dtype):
+    rows = np.random.default_rng(0).integers(0, 200, (4000, 300)).astype(dtype)
+    as_floats = rows.astype(np.float64)
+    estimator = getattr(fastnn, name)(random_state=0).set_params(
+        **({"epochs": 1} if name[0] == "S" else {"solver": "lbfgs", "max_iter": 1, "tol": 1e9})
+    )
+    estimator.fit(as_floats[:50], np.arange(50) % 2)
+    expected = estimator.predict_proba(as_floats)
+    tracemalloc.start()
+    found = estimator.predict_proba(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found == expected).all()
+    assert peak < as_floats.nbytes / 2

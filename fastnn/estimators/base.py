@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
@@ -21,16 +22,22 @@ from ..engines import threads
 from ..losses import LossFunction
 from ..model import Sequential
 from ..ops.loss import PROBABILITIES, output_function
-from ..tables import Loss
-from ..targets import SIGNS, VALUES, probability_function
+from ..tables import FEATURE_TYPES, Loss
+from ..targets import SIGNS, VALUES, positions_of, probability_function
+from ..weights import with_class_weights
 from .fit_callbacks import FitCallbacks
 from .parameters import NestedParameters
 
 #: Where the frames lie that are between a call of an estimator and its own code.
 _INNER = tuple(os.path.dirname(path) + os.sep for path in (__file__, sklearn.__file__))
 
-#: Types of the elements of X that are kept; all others become float64, as in scikit-learn.
+#: Types of the elements of X that fits of MLPs and sparse matrices keep; all others become float64,
+#: as in scikit-learn.
 _FLOATS = (np.float64, np.float32)
+
+#: Types of an array that networks read as they are; all others become the first.
+READ_AS_THEY_ARE = sorted(FEATURE_TYPES, key=lambda dtype: (dtype.kind != "f", -dtype.itemsize))
+_READ_AS_THEY_ARE = frozenset(dtype.type for dtype in READ_AS_THEY_ARE)
 
 #: Losses that learn the numbers 0 and 1 of a class that applies or not; others learn signs.
 _NUMBERS = VALUES - {Loss.custom}
@@ -61,6 +68,25 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return "net_" in self.__dict__
+
+    @contextlib.contextmanager
+    def _undone_if_it_fails(self) -> Iterator[None]:
+        """What a fit has set is undone if it ends before the network begins to train."""
+        before = dict(self.__dict__)
+        net = before.get("net_")
+        history = None if net is None else net.history
+        try:
+            yield
+        except BaseException:
+            net = self.__dict__.get("net_")
+            if net is None or net.history is None or net.history is history:
+                self.__dict__.update(before)
+                for name in self.__dict__.keys() - before.keys():
+                    del self.__dict__[name]
+            raise
+
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         """Run on the engine and with the threads that the parameters name."""
@@ -84,13 +110,16 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
             self, X, y, accept_sparse="csr", multi_output=True, dtype=self._float_types(),
             order="C", reset=reset, **checks,
         )  # fmt: skip
+        if sparse.issparse(y):
+            y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
 
     def _rows(self, X):
         """X of a prediction, as scikit-learn's `validate_data` returns it."""
-        return validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, order="C", reset=False)
+        types = _FLOATS if sparse.issparse(X) else READ_AS_THEY_ARE
+        return validate_data(self, X, accept_sparse="csr", dtype=types, order="C", reset=False)
 
     def _outputs(self, X, function: str) -> np.ndarray:
         """The network's "output" or "logits", or a function of these ("sigmoid", ...), (m, n).
@@ -102,8 +131,8 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
         if "net_" not in own:
             check_is_fitted(self)
         net = self.net_
-        plain = type(X) is np.ndarray and X.dtype.type in _FLOATS and "feature_names_in_" not in own
-        if plain:
+        plain = type(X) is np.ndarray and X.dtype.type in _READ_AS_THEY_ARE
+        if plain and "feature_names_in_" not in own:
             with contextlib.suppress(ValueError):
                 if self.engine is None and self.n_threads is None:
                     return net._forward(X, net._loss, function)
@@ -142,6 +171,14 @@ def _gives_probabilities(estimator) -> bool:
     )
 
 
+def _distinct(labels: np.ndarray):
+    """The labels, each once, for a message; sorted, if they have an order."""
+    try:
+        return np.unique(labels)
+    except TypeError:
+        return list(dict.fromkeys(labels.tolist()))
+
+
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """Base of the classifiers.
 
@@ -156,6 +193,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """
 
     classes_: np.ndarray
+    class_weight: Any
     _is_multilabel: bool
 
     def __sklearn_tags__(self):
@@ -186,10 +224,11 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         else:
             self.classes_ = np.unique(y if classes is None else classes)
 
-    def _encoded(self, y, loss: LossFunction | None = None) -> np.ndarray:
+    def _encoded(self, y, loss: LossFunction | None = None, what: str = "y") -> np.ndarray:
         """Labels as their positions in `classes_` (m,), or rows of 0 and 1 (m, columns).
 
-        `loss` is what they are for: a hinge loss of several classes takes a column for each.
+        `loss` is what they are for: a hinge loss of several classes takes a column for each. `what`
+        is the name of the argument.
 
         Raises
         ------
@@ -201,22 +240,43 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 y = y.toarray()
             if y.ndim != 2 or y.shape[1] != len(self.classes_):
                 raise ValueError(
-                    f"y has the shape {y.shape}, but the first fit had {len(self.classes_)} "
+                    f"{what} has the shape {y.shape}, but the first fit had {len(self.classes_)} "
                     "columns of 0 and 1"
                 )
             return y
         if y.ndim != 1:
-            raise ValueError(f"y has {y.shape[1]} columns, but the first fit had labels")
-        positions = np.searchsorted(self.classes_, y)
-        positions = np.minimum(positions, len(self.classes_) - 1)
-        if (self.classes_[positions] != y).any():
+            raise ValueError(f"{what} has {y.shape[1]} columns, but the first fit had labels")
+        positions, wrong = positions_of(y, self.classes_)
+        if wrong is not None:
             raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
-                f"'y' has {np.unique(y)}."
+                f"`{what}` has classes not in `self.classes_`. `self.classes_` has "
+                f"{self.classes_}. '{what}' has {_distinct(y)}."
             )
-        if loss is not None and loss.code in _BY_COLUMN and len(self.classes_) > 2:
+        if loss is not None and self._takes_columns(loss):
             return (np.arange(len(self.classes_)) == positions[:, None]).astype(np.float64)
         return positions
+
+    def _takes_columns(self, loss: LossFunction) -> bool:
+        """Whether the loss learns one of several classes by a column of 0 and 1 for each."""
+        return loss.code in _BY_COLUMN and len(self.classes_) > 2
+
+    def _with_class_weights(self, y, weights: np.ndarray | None) -> np.ndarray | None:
+        """The weights of rows times those of their classes, which `class_weight` has.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it has no weights of these classes, or a row may have several.
+        """
+        if self.class_weight is None:
+            return weights
+        if self._is_multilabel:
+            raise ValueError(
+                "class_weight needs one class for each row, but several labels may apply to a "
+                "row: use sample_weight"
+            )
+        classes, positions = self.classes_.tolist(), self._encoded(y)
+        return with_class_weights(weights, self.class_weight, classes, positions, some=True)
 
     @property
     def _learns_numbers(self) -> bool:
@@ -253,6 +313,15 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             Before `fit`, or if X does not fit.
         """
         return self._decoded(self._outputs(X, "logits"))
+
+    def _decision(self, X) -> np.ndarray:
+        """The logits, of which the largest decides; one, whose sign decides, for two classes."""
+        logits = self._outputs(X, "logits")
+        if self._learns_numbers:
+            logits -= 0.5
+        if self._is_multilabel or logits.shape[1] > 2:
+            return logits
+        return logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
 
     def _loss_of_probabilities(self) -> tuple[LossFunction | None, int]:
         """Before a fit: the loss, if the parameters alone say it, and a number of outputs."""

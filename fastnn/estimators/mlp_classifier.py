@@ -25,6 +25,13 @@ _OF_CLASSES = CLASSES | SIGNS | {Loss.mse, Loss.sse, Loss.squared_error, Loss.cu
 _TWO_OUTPUTS = {Loss.cross_entropy, Loss.mse, Loss.sse, Loss.squared_error}
 
 
+def _lacks_probabilities(estimator) -> bool:
+    """Whether decisions are all that a classifier gives; else an AttributeError."""
+    if not hasattr(estimator, "predict_proba"):
+        return True
+    raise AttributeError("the loss gives probabilities: use predict_proba")
+
+
 class MLPClassifier(NetworkClassifier, Perceptron):
     """A multilayer perceptron that predicts classes, with scikit-learn's interface.
 
@@ -103,7 +110,8 @@ class MLPClassifier(NetworkClassifier, Perceptron):
         Factors of the learning rate for each step: see :mod:`fastnn.schedules`.
     class_weight : dict, "balanced" or None, default=None
         A weight for each class, which multiplies the sample weights of its rows; a class that the
-        dict lacks has 1. "balanced" makes all classes count alike.
+        dict lacks has 1. "balanced" makes all classes count alike. The scores of validation rows
+        are weighted so, too.
     callbacks : Callback, callable or list of these, default=None
         What else runs after steps and epochs: see :class:`fastnn.Callback`.
     n_threads : int, default=None
@@ -299,6 +307,29 @@ class MLPClassifier(NetworkClassifier, Perceptron):
 
     _checks: ClassVar[dict[str, Any]] = {}
 
+    @available_if(_lacks_probabilities)
+    def decision_function(self, X) -> np.ndarray:
+        """The outputs of the last layer: the largest, or the sign of the only one, decides.
+
+        As in scikit-learn's class it does not exist where there are probabilities, which a hinge
+        loss or the mean squared error lacks.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes one number, which is positive for the second.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            Before `fit`, or if X does not fit.
+        """
+        return self._decision(X)
+
     def _targets_to_fit(self, y, first, incremental, classes):
         if incremental:
             self._check_classes(y, first, classes)
@@ -324,9 +355,9 @@ class MLPClassifier(NetworkClassifier, Perceptron):
                 f"{self.classes_!r}"
             )
 
-    def _encoded_for_net(self, y) -> np.ndarray:
+    def _encoded_for_net(self, y, what: str = "y") -> np.ndarray:
         loss = self._chosen_loss()
-        encoded = self._encoded(y, loss)
+        encoded = self._encoded(y, loss, what)
         # A loss of the user's takes 0 and 1 for numbers, and False and True for labels.
         is_own = loss.code == Loss.custom and encoded.ndim == 1 and len(self.classes_) <= 2
         return encoded.astype(bool) if is_own else encoded
@@ -375,31 +406,18 @@ class MLPClassifier(NetworkClassifier, Perceptron):
     def _classes_to_stratify(self, y):
         return y if y.ndim == 1 and len(self.classes_) <= 2 else None
 
-    def _class_weights(self):
-        given = self.class_weight
-        if given is None or isinstance(given, str):
-            return given
-        known = self.classes_.tolist()
-        unknown = [label for label in given if label not in known]
-        if unknown:
-            raise ValueError(
-                f"class_weight has weights for {unknown}, which are none of the classes {known}"
-            )
-        weights = {position: given.get(label, 1) for position, label in enumerate(known)}
-        return weights | {1: 1} if len(known) == 1 else weights
-
     def _validation_targets(self, y):
         y = check_array(y, ensure_2d=False, dtype=None, accept_sparse="csr", input_name="y_val")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return self._encoded_for_net(y)
+        return self._encoded_for_net(y, "y_val"), self._with_class_weights(y, None)
 
     def _validation_score(self, rows, loss):
         X, y, weight = rows
 
         def score(values: dict[str, float]) -> float:
-            """The accuracy; the network has counted it, unless there are weights."""
-            if weight is None and "val_accuracy" in values:
+            """The accuracy; the network has counted it, unless there are weights or one class."""
+            if weight is None and "val_accuracy" in values and len(self.classes_) > 1:
                 return values["val_accuracy"]
             predicted = self._decoded(self.net_._forward(X, loss, "logits"))
             known = y if self._is_multilabel else self._labels_of(y)

@@ -307,10 +307,12 @@ class MLPRegressor(NetworkRegressor, Perceptron):
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return self._targets_to_fit(y, False, False, None)
+        return self._targets_to_fit(y, False, False, None), None
 
     def _validation_score(self, rows, loss):
         X, y, weight = rows
+        if len(y) < 2:
+            raise ValueError("The validation set is too small: R^2 needs two rows of X_val")
         function = output_function(loss.code, self.net_.n_outputs) or "output"
 
         def score(values: dict[str, float]) -> float:

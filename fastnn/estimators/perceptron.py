@@ -48,6 +48,7 @@ class Rows:
     X, y : array
         All rows, with targets as the network takes them.
     weight : ndarray or None
+        Those given for the rows, times the weights of their classes.
     train : ndarray or None
         The numbers of the rows to train on, if not all.
     valid : tuple (X, y, weight) or None
@@ -124,8 +125,8 @@ class Perceptron(Architecture):
         """y as the network takes it; in a first fit it sets the classes."""
 
     @abstractmethod
-    def _validation_targets(self, y) -> np.ndarray:
-        """The targets of validation rows as the network takes them."""
+    def _validation_targets(self, y) -> tuple[np.ndarray, np.ndarray | None]:
+        """The targets of validation rows as the network takes them, and their weights."""
 
     @abstractmethod
     def _validation_score(self, rows, loss) -> Callable[[dict[str, float]], float]:
@@ -138,6 +139,11 @@ class Perceptron(Architecture):
     def _fit(
         self, X, y, sample_weight=None, X_val=None, y_val=None, incremental=False, classes=None
     ):  # fmt: skip
+        with self._undone_if_it_fails():
+            self._fit_rows(X, y, sample_weight, X_val, y_val, incremental, classes)
+        return self
+
+    def _fit_rows(self, X, y, sample_weight, X_val, y_val, incremental: bool, classes) -> None:
         self._hidden_units()
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -146,7 +152,7 @@ class Perceptron(Architecture):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         encoded = self._targets_to_fit(y, first, incremental, classes)
-        rows = Rows(X, encoded, sample_weight)
+        rows = Rows(X, encoded, self._with_class_weights(y, sample_weight))
         loss, n_outputs = self._loss_to_fit(encoded)
         random = check_random_state(self.random_state)
         if first:
@@ -159,7 +165,6 @@ class Perceptron(Architecture):
         self._set_validation(rows, X_val, y_val, random)
         with self._running():
             self._train(rows, loss, random, incremental)
-        return self
 
     def _begin_attributes(self, loss: LossFunction) -> None:
         net = self.net_
@@ -181,13 +186,18 @@ class Perceptron(Architecture):
             raise ValueError("X_val and y_val belong together: give both or none")
         if X_val is not None:
             X_val = self._rows(X_val)
-            rows.valid = X_val, self._validation_targets(y_val), None
+            rows.valid = X_val, *self._validation_targets(y_val)
             return
         if not self.early_stopping or self._takes_all_rows():
             return
         n_rows, y, weight = rows.X.shape[0], rows.y, rows.weight
         classes = self._classes_to_stratify(y)
         train, valid = draws.validation_rows(random, n_rows, self.validation_fraction, classes)
+        if weight is not None and not (weight[train].any() and weight[valid].any()):
+            raise ValueError(
+                "Sample weights must contain at least one non-zero number, in the training and in "
+                "the validation rows: give weights to more rows, or give X_val and y_val"
+            )
         rows.train = train
         rows.valid = rows.X[valid], y[valid], None if weight is None else weight[valid]
 
@@ -221,17 +231,19 @@ class Perceptron(Architecture):
         options: dict[str, Any] = {
             "loss": loss, "optimizer": optimizer, "epochs": 1 if incremental else self.max_iter,
             "batch_size": self._batch_rows(rows.n_train, optimizer), "rows": rows.train,
-            "sample_weight": rows.weight, "class_weight": self._class_weights(),
+            "sample_weight": rows.weight,
             "classes": self._classes_of_net() if labels else None,
             "validation_data": None if rows.valid is None else rows.valid[:2],
             "callbacks": (record, *self._fit_callbacks()),
             "shuffle": draws.Orders(random, rows.n_train) if shuffles else False,
             "schedule": self.schedule, "progress": False,
         }  # fmt: skip
-        interrupted = False
+        interrupted, history = False, net.history
         try:
             net.fit(rows.X, rows.y, **options)
         except KeyboardInterrupt:
+            if net.history is history:  # it has not begun to train
+                raise
             interrupted = True
             warn("Training interrupted by user.")
         except DivergedError as error:
@@ -269,6 +281,10 @@ class Perceptron(Architecture):
         """What scikit-learn's loss of each row has besides that of the network; None for 0."""
         return None
 
+    def _with_class_weights(self, y, weights: np.ndarray | None) -> np.ndarray | None:
+        """The weights of rows times those of their classes, if there are any."""
+        return weights
+
     def _classes_of_net(self) -> np.ndarray | None:
         """The positions of the classes, if the network is trained on positions."""
         return None
@@ -276,10 +292,6 @@ class Perceptron(Architecture):
     def _classes_to_stratify(self, y: np.ndarray) -> np.ndarray | None:
         """The classes whose proportions the validation rows keep."""
         return None
-
-    def _class_weights(self):
-        """Weights of the classes as the network takes them."""
-        return
 
     def _batch_rows(self, n_rows: int, optimizer: Optimizer) -> int | None:
         if optimizer.full_batch:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..callbacks import Callback
+from ..weights import mean_of_batches
 
 if TYPE_CHECKING:
     from ..training import Training
@@ -51,27 +52,14 @@ class EpochRecord(Callback):
     def on_epoch_end(self, training: Training) -> None:
         estimator, values = self.estimator, training.values
         if self._weighs_batches:
-            estimator.loss_ = self._mean_of_batches(training)
+            losses = training.fit.results[:, 0]  # of each batch, the sum over its rows
+            estimator.loss_ = mean_of_batches(losses, training.fit.data, self._constants)
         else:
             estimator.loss_ = values["loss"] + self._constant
         estimator.n_iter_ += 1
         estimator.loss_curve_.append(estimator.loss_)
         if "val_loss" in values:
             estimator.validation_curve_.append(values["val_loss"] + self._valid_constant)
-
-    def _mean_of_batches(self, training: Training) -> float:
-        """The mean of the batches' weighted means, in which each counts with its rows."""
-        data, rows = training.fit.data, training.fit.data.order
-        losses, starts = training.fit.results[:, 0], np.arange(0, data.n_rows, data.batch_size)
-        assert data.weights is not None
-        weights = data.weights if rows is None else data.weights[rows]
-        if self._constants is not None:
-            constants = self._constants if rows is None else self._constants[rows]
-            losses = losses + np.add.reduceat(weights * constants, starts)
-        sums = np.add.reduceat(weights, starts)
-        counts = np.minimum(data.batch_size, data.n_rows - starts)
-        means = np.divide(losses, sums, out=np.zeros(len(sums)), where=sums > 0)
-        return float(counts @ means) / data.n_rows
 
 
 class Rules(EpochRecord):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import type_of_target
 
 from .. import losses
 from ..losses import LossFunction
@@ -163,6 +163,11 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
         """
         return self._partial_fit(X, y, sample_weight, classes)
 
+    def _check_first_part(self, y, classes) -> None:
+        several = type_of_target(y).startswith("multilabel")
+        if classes is None and not several:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+
     def _prepared(self, X, y, goes_on: bool, classes=None) -> Sequential:
         """The network to train: the present one, or a new one for these targets."""
         if goes_on:
@@ -198,10 +203,10 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
         single = self._is_multilabel or self.n_outputs_ == 1
         return losses.binary_cross_entropy if single else losses.cross_entropy
 
-    def _targets(self, y) -> np.ndarray:
+    def _targets(self, y, what: str = "y") -> np.ndarray:
         """The labels as the network is trained on them."""
         loss = self._chosen_loss()
-        found = self._encoded(y, loss)
+        found = self._encoded(y, loss, what)
         if loss.code == Loss.custom and self.n_outputs_ == 1:
             return found == 1  # numbers would be values for a loss of the user's own
         return found
@@ -209,7 +214,7 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
     def _options(self, y, sample_weight):
         options = super()._options(y, sample_weight)
         loss = options["loss"]
-        if not self._is_multilabel and self._encoded(y[:1], loss).ndim == 1:
+        if not (self._is_multilabel or self._takes_columns(loss)):
             classes = np.arange(max(2, len(self.classes_)))
             if loss.code == Loss.custom and self.n_outputs_ == 1:
                 options["classes"] = classes == 1
@@ -219,24 +224,7 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
 
     def _weights(self, y, sample_weight):
         """The weights of the rows times those of their classes."""
-        given = self.class_weight
-        weights = super()._weights(y, sample_weight)
-        if given is None:
-            return weights
-        if self._is_multilabel:
-            raise ValueError(
-                "class_weight needs one class for each row, but several labels may apply to a "
-                "row: use sample_weight"
-            )
-        positions = self._encoded(y)
-        if isinstance(given, str) and given == "balanced":
-            counts = np.bincount(positions, weights, len(self.classes_))
-            with np.errstate(divide="ignore"):
-                of_class = counts.sum() / (np.count_nonzero(counts) * counts)
-        else:
-            of_class = compute_class_weight(given, classes=self.classes_, y=self.classes_)
-        found = of_class[positions]
-        return found if weights is None else np.where(weights == 0, 0, weights * found)
+        return self._with_class_weights(y, super()._weights(y, sample_weight))
 
     # -- prediction ---------------------------------------------------------------------------
 
@@ -260,12 +248,7 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes one number, which is positive for the second.
         """
-        logits = self._outputs(X, "logits")
-        if self._learns_numbers:
-            logits -= 0.5
-        if self._is_multilabel or logits.shape[1] > 2:
-            return logits
-        return logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
+        return self._decision(X)
 
 
 class SequentialRegressor(NetworkRegressor, SequentialEstimator):
@@ -394,7 +377,7 @@ random_state, warm_start, verbose, engine, n_threads, dtype
     def _chosen_loss(self) -> LossFunction:
         return self._given_loss() or losses.mse
 
-    def _targets(self, y) -> np.ndarray:
+    def _targets(self, y, what: str = "y") -> np.ndarray:
         return y
 
     # -- prediction ---------------------------------------------------------------------------

@@ -9,18 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight
 
 from .. import early_stopping, losses, schedules
+from ..checks import whole_number
 from ..layers import Dense, Layer
 from ..losses import LossFunction
 from ..metric import Metric
 from ..model import Sequential
-from ..tables import FEATURE_TYPES
 from ..targets import check_weights
-from .base import NetworkEstimator
-
-#: Types of X that are read as they are; all others become the first.
-_TYPES = sorted(FEATURE_TYPES, key=lambda dtype: (dtype.kind != "f", -dtype.itemsize))
+from .base import READ_AS_THEY_ARE, NetworkEstimator
 
 #: Share of the rows that early stopping and metrics get where nothing says it.
 _VALIDATION_FRACTION = 0.1
@@ -72,19 +70,20 @@ class SequentialEstimator(NetworkEstimator):
         """The loss of a fit; it is never inferred from the labels of a part of the rows."""
 
     @abstractmethod
-    def _targets(self, y) -> np.ndarray:
-        """y as the network takes it."""
+    def _targets(self, y, what: str = "y") -> np.ndarray:
+        """y as the network takes it; `what` is the name of the argument."""
+
+    def _check_first_part(self, y, classes) -> None:
+        """Refuse a first call of partial_fit that does not say what the others need."""
+        return
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of the constructor as they are."""
         for name in arguments.keys() - {"self", "__class__"}:
             setattr(self, name, arguments[name])
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return "net_" in self.__dict__
-
     def _float_types(self):
-        return _TYPES
+        return READ_AS_THEY_ARE
 
     # -- the network --------------------------------------------------------------------------
 
@@ -106,6 +105,8 @@ class SequentialEstimator(NetworkEstimator):
             If the layers make no network, or its outputs are not as many.
         """
         layers = self._layers(n_inputs, n_outputs)
+        if self.n_threads is not None:
+            whole_number(self.n_threads, "n_threads")
         net = Sequential(
             layers, seed=self._seed(), dtype=self.dtype, l1=self.l1, l2=self.l2,
             penalties=self.penalties, input_scale=self.input_scale,
@@ -153,7 +154,7 @@ class SequentialEstimator(NetworkEstimator):
             raise ValueError("X_val and y_val belong together: give both or none")
         if X_val is not None:
             X_val, y_val = self._rows_to_fit(X_val, y_val, reset=False, **self._checks_of_y)
-            return {"validation_data": (_read(X_val), self._targets(y_val))}
+            return {"validation_data": (_read(X_val), self._targets(y_val, "y_val"))}
         share = self.validation_fraction
         if share is None:
             rule = early_stopping.get(self.early_stopping)
@@ -184,6 +185,8 @@ class SequentialEstimator(NetworkEstimator):
         ValueError
             If they are no weights of these rows.
         """
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, y)
         weights = check_weights(sample_weight, len(y), some=False)
         if weights is not None and not weights.any():
             raise ValueError("sample_weight is zero for every row: some rows must count")
@@ -206,6 +209,11 @@ class SequentialEstimator(NetworkEstimator):
                 self.n_iter_ = len(self.loss_curve_)
 
     def _fit(self, X, y, sample_weight, validation: tuple, **options):
+        with self._undone_if_it_fails():
+            self._fit_rows(X, y, sample_weight, validation, options)
+        return self
+
+    def _fit_rows(self, X, y, sample_weight, validation: tuple, options: dict[str, Any]) -> None:
         goes_on = bool(self.warm_start) and "net_" in self.__dict__
         X, y = self._rows_to_fit(X, y, reset=not goes_on, **self._checks_of_y)
         if not goes_on:
@@ -218,11 +226,17 @@ class SequentialEstimator(NetworkEstimator):
             "schedule": self.schedule, "progress": bool(self.verbose),
         }  # fmt: skip
         self._run(net, net.fit, X, y, goes_on, **options)
-        return self
 
     def _partial_fit(self, X, y, sample_weight, classes=None, **options):
+        with self._undone_if_it_fails():
+            self._partial_fit_rows(X, y, sample_weight, classes, options)
+        return self
+
+    def _partial_fit_rows(self, X, y, sample_weight, classes, options: dict[str, Any]) -> None:
         goes_on = "net_" in self.__dict__
         X, y = self._rows_to_fit(X, y, reset=not goes_on, **self._checks_of_y)
+        if not goes_on:
+            self._check_first_part(y, classes)
         net = self._prepared(X, y, goes_on, classes)
         options |= self._options(y, sample_weight)
         if self.schedule is not None:
@@ -230,7 +244,6 @@ class SequentialEstimator(NetworkEstimator):
             if not schedule.lasts_a_fit:  # which would begin again with every call
                 options["schedule"] = schedule
         self._run(net, net.partial_fit, X, y, goes_on, **options)
-        return self
 
 
 def _read(X):
