@@ -43,7 +43,10 @@ CALLS = {
     "lengths": (lambda y: {"X": X[:, :2], "y": y[:9]}, "samples"),
     "weights": (lambda y: {"X": X[:, :2], "y": y, "sample_weight": np.ones(3)}, "weight"),
     "negative": (lambda y: {"X": X[:, :2], "y": y, "sample_weight": -np.ones(60)}, "at least 0"),
-    "one weight": (lambda y: {"X": X[:, :2], "y": y, "sample_weight": np.zeros(60)}, "ero"),
+    "one weight": (
+        lambda y: {"X": X[:, :2], "y": y, "sample_weight": np.zeros(60)},
+        "zero|above 0",
+    ),
     "no y_val": (lambda y: {"X": X[:, :2], "y": y, "X_val": X[:, :2]}, "y_val"),
     "X_val": (lambda y: {"X": X[:, :2], "y": y, "X_val": X, "y_val": y}, "features"),
     "y_val": (lambda y: {"X": X[:, :2], "y": y, "X_val": X[:, :2], "y_val": y[:9]}, "rows|samples"),

@@ -84,7 +84,8 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
             if net is None or net.history is None or net.history is history:
                 self.__dict__.update(before)
                 for name in self.__dict__.keys() - before.keys():
-                    del self.__dict__[name]
+                    if "callback" not in name:  # what scikit-learn needs to end its callbacks
+                        del self.__dict__[name]
             raise
 
     @contextlib.contextmanager
