@@ -15,7 +15,7 @@ import numpy as np
 
 from .engines.workspace import Data
 from .errors import FitWarning
-from .layers import BatchNorm, Embedding
+from .layers import BatchNorm, Embedding, Scale
 from .tables import SLOTS, Act, Loss
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _rows(data: Data) -> np.ndarray:
 
 def _of_scales(net: Network, data: Data):
     """Columns of very different scales, unless something brings them to one."""
-    if isinstance(net.layers[0], BatchNorm | Embedding):
+    if isinstance(net.layers[0], BatchNorm | Embedding | Scale):
         return
     sample = _rows(data)
     if len(sample) < 2:

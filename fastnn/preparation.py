@@ -27,7 +27,7 @@ from .scheduling import Progress
 from .settings import Settings
 from .streams import Converter, Source, StreamTraining
 from .targets import Target, make_data
-from .training import Training, log
+from .training import Training
 from .update import Update
 from .validation import Validation, split
 from .weights import weights_of_rows
@@ -215,15 +215,12 @@ def ready(checked: Checked) -> Training:
         if settings.average is not None:
             average = Averaging(settings.average, fit, length, validation, resumes)
     history = History(loss.name, engine.name, engines.get_num_threads(), data.n_rows)
-    is_inferred = settings.loss == "auto" and net._loss is None
+    tells_loss = settings.loss == "auto" and settings.progress is not False and net._loss is None
 
     def adopt(training: Training) -> None:
         advice.look(checked)
-        if is_inferred:
-            message = f"loss='auto' is {loss.name} for these targets"
-            log.info(message)
-            if settings.progress is not False:
-                tell(f"fastnn: {message}")
+        if tells_loss:
+            tell(f"fastnn: loss='auto' is {loss.name} for these targets")
         if net.history is not None and not resumes:
             net._past = (net._past or net.history.copy()).join(net.history)
         net.n_inputs, net._state, net._prepared = n_inputs, fit.state, fit

@@ -213,7 +213,8 @@ class Training:
         fit, settings = self.fit, self.settings
         log.info(
             "fit: %d rows, loss %s, %r, %s epochs of %d steps, engine %s", fit.data.n_rows,
-            self.history.loss_name, settings.optimizer, self.n_epochs, fit.data.n_batches,
+            self.history.loss_name + (" ('auto')" if settings.loss == "auto" else ""),
+            settings.optimizer, self.n_epochs, fit.data.n_batches,
             self.history.engine,
         )  # fmt: skip
         if self.average is not None:

@@ -25,7 +25,7 @@ def test_a_fit_says_how_it_begins_and_ends(caplog):
     caplog.set_level(logging.INFO, "fastnn")
     history = fit(optimizer="sgd")
     begin, end = texts(caplog, logging.INFO)
-    assert begin.startswith("fit: 100 rows, loss cross_entropy, SGD(lr=")
+    assert begin.startswith("fit: 100 rows, loss cross_entropy ('auto'), SGD(lr=")
     assert begin.endswith(f"3 epochs of 4 steps, engine {history.engine}")
     assert end == "fit: ended after 12 steps"
     assert not texts(caplog, logging.DEBUG)

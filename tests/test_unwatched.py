@@ -153,6 +153,7 @@ def test_a_divergence_is_that_of_single_epochs(engine, lr, together, monkeypatch
     assert found[0] == found[1]
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.errors.FitWarning")
 def test_slots_alone_that_are_not_finite_are_undone(compiled, monkeypatch):
     monkeypatch.setattr(unwatched, "_SECONDS", 60.0)
     found = []
