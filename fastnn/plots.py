@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .checks import whole_number
@@ -24,6 +26,59 @@ def _new_figure(**arguments) -> Figure:
     except ImportError:
         raise ImportError("plots need Matplotlib: pip install 'fastnn-cpu[plot]'") from None
     return Figure(layout="constrained", **arguments)
+
+
+def check_path(path) -> Path:
+    """The file that a plot given this path writes, or an error before anything is computed.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending selects the format; without one it gets ".png".
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    ImportError
+        If Matplotlib is not installed.
+    ValueError
+        If no picture can have this ending, or the folder is missing, or it is a folder.
+    TypeError
+        If it is not a path.
+
+    Examples
+    --------
+    >>> from fastnn import plots
+    >>> plots.check_path("curve.svg").name, plots.check_path("curve").name
+    ('curve.svg', 'curve.png')
+    """
+    canvas = _new_figure().canvas
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"the path of a picture must be a string or a path, not {path!r}")
+    path = Path(os.fsdecode(path))
+    known = sorted(canvas.get_supported_filetypes())
+    if not path.name or path.is_dir():
+        raise ValueError(f"a picture needs the name of a file, and {str(path)!r} is a folder")
+    if not path.suffix and not path.name.endswith("."):
+        path = path.with_name(f"{path.name}.png")
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(
+            f"a picture cannot have the ending {path.suffix!r}, as in {str(path)!r}: take one of "
+            + ", ".join(known)
+        )
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"there is no folder {str(path.parent)!r} for the picture {path.name!r}: create it first"
+        )
+    return path
+
+
+def _write(figure: Figure, path) -> None:
+    """Write a figure to a path, or to a file that is open."""
+    figure.savefig(path if hasattr(path, "write") else check_path(path), dpi=120)
 
 
 def learning_curves(history: History, path=None) -> Figure:
@@ -71,7 +126,7 @@ def learning_curves(history: History, path=None) -> Figure:
         if key == "loss" and min(history[key]) > 0:
             axes.set_yscale("log")
     if path is not None:
-        figure.savefig(path, dpi=120)
+        _write(figure, path)
     return figure
 
 
@@ -120,5 +175,5 @@ def schedule_curve(schedule: Schedule, path=None, steps: int | None = None) -> F
     axes.set_title(textwrap.shorten(repr(schedule), 60, placeholder=" ..."), fontsize="medium")
     axes.grid(alpha=0.3)
     if path is not None:
-        figure.savefig(path, dpi=120)
+        _write(figure, path)
     return figure
