@@ -71,7 +71,7 @@ def check_path(path) -> Path:
         )
     if not path.parent.is_dir():
         raise ValueError(
-            f"there is no folder {str(path.parent)!r} for the picture {path.name!r}: create it first"
+            f"there is no folder {str(path.parent)!r} for the picture {path.name!r}: create it"
         )
     return path
 
