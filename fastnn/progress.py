@@ -106,7 +106,8 @@ class ProgressBar:
         """Say in this context that kernels are compiled; afterwards the line is empty."""
         self._listen()
         try:
-            yield
+            with compilation.reported():
+                yield
         except BaseException:
             self.close(keep=False)
             raise
