@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .described import Public
 
-class History(dict[str, list[float]]):
+
+class History(dict[str, list[float]], metaclass=Public, hides=("append", "restore")):
     """The results of a fit: a dict from names to lists with a value for each epoch.
 
     ``pandas.DataFrame(history)`` has a row for each epoch.

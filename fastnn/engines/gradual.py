@@ -62,10 +62,8 @@ class GradualEngine:
 
     def __init__(self):
         self._wanted: set[tuple[str, str]] = set()
-        self._c = CompiledEngine("c", self._address_in_c, native.launch)
-        self._numba = CompiledEngine(
-            "numba", self._address_in_numba, native.launch, native.address
-        )
+        self._c = CompiledEngine("c", self._address_in_c, native.launch, native.address)
+        self._numba = CompiledEngine("numba", self._address_in_numba, native.launch, native.address)
         self._now = self._c
         self._seconds, self._look_at = 0.0, PATIENCE
         self._lock = threading.Lock()
