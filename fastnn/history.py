@@ -107,3 +107,8 @@ class History(dict[str, list[float]], metaclass=Public, hides=("append", "restor
         last = {name: values[-1] for name, values in self.items() if values}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
         return f"<History of {self.n_epochs} epochs: {shown}>"
+
+    def _repr_html_(self) -> str:
+        from . import html
+
+        return html.history(self)

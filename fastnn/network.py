@@ -481,6 +481,11 @@ class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted"))
         shown = [repr(self.layers), *(f"{k}={v!r}" for k, v in self._options().items())]
         return f"Sequential({', '.join(shown)})"
 
+    def _repr_html_(self) -> str:
+        from . import html
+
+        return html.network(self)
+
     # -- files --------------------------------------------------------------------------------
 
     def save(self, path) -> None:
