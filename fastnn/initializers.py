@@ -14,9 +14,9 @@ name                  weights of a layer with n_in inputs and n_out outputs
 ====================  =====================================================================
 
 Xavier's rule divides by the average (n_in + n_out) / 2 of the fans, as in the paper, PyTorch and
-Keras; the study notes' form, which divides by n_in, is ``xavier_normal(mode="fan_in")``, the same
-as ``lecun_normal``. ``auto`` is He's rule for the ReLU family, and a normal distribution of
-variance 1 / n_in otherwise: LeCun's rule, and the notes' Xavier.
+Keras; the form of many courses, such as A. Ng's "Deep Learning", which divides by n_in, is
+``xavier_normal(mode="fan_in")``, the same as ``lecun_normal``. ``auto`` is He's rule for the ReLU
+family, and otherwise this form: a normal distribution of variance 1 / n_in.
 
 The names of PyTorch and Keras are taken, too: ``glorot_*`` is ``xavier_*``, ``kaiming_*`` is
 ``he_*``. Keras cuts its normal distributions off at two standard deviations, at equal variance;
@@ -105,7 +105,7 @@ class Constant(Initializer):
 
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """Normal with mean 0: the Gaussian of the study notes.
+    """Normal with mean 0 and a standard deviation of your own.
 
     Parameters
     ----------

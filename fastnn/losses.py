@@ -161,7 +161,8 @@ class LossFunction(metaclass=Public, hides=_MACHINERY):
     def derivative(self, y, a) -> np.ndarray:
         """The derivative of each row's loss with respect to its outputs.
 
-        It lacks the factor 1/m of a mean over m rows, which the study notes put into dW and db.
+        It lacks the factor 1/m of a mean over m rows, which is in dW and db of :meth:`trace
+        <fastnn.Sequential.trace>`.
 
         Parameters
         ----------
