@@ -124,9 +124,10 @@ respect to a.
 Examples
 --------
 >>> from fastnn import losses
->>> round(losses.{name}({y}, {a}), 4)
+>>> y, a = {y}, {a}
+>>> round(losses.{name}(y, a), 4)
 {round(function(y, a), 4)!r}
->>> losses.{name}.derivative({y}, {a}).round(4)
+>>> losses.{name}.derivative(y, a).round(4)
 {function.derivative(y, a).round(4)!r}
 """
 

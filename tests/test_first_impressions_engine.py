@@ -1,4 +1,4 @@
-"""The automatic engine: c at once, numba once its kernels are compiled, the same bits throughout."""
+"""The automatic engine: c at once, numba once its kernels are compiled, always the same bits."""
 
 import os
 import subprocess
@@ -314,7 +314,9 @@ FORKED = """
 STARTS = {
     "fork": """
         import multiprocessing
-        with multiprocessing.get_context("fork").Pool(2) as pool: found = pool.map(fit, range(4))""",
+        pool = multiprocessing.get_context("fork").Pool(2)
+        found = pool.map(fit, range(4))
+        pool.close()""",
     "loky": """
         import joblib
         found = joblib.Parallel(2)(joblib.delayed(fit)() for _ in range(4))""",
