@@ -118,8 +118,8 @@ def loss(name: str, function, cells: list[str]) -> str:
     return f"""{_filled(f"{name}: {cells[0]}.")}
 
 A fit takes its name, ``fit(X, y, loss="{name}")``, or the object,
-``losses.{name}``. With targets y and outputs a it is a function, and so is its derivative with
-respect to a.
+``losses.{name}``.
+With targets y and outputs a it is a function, and so is its derivative with respect to a.
 
 Examples
 --------
