@@ -36,8 +36,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import engines
+from . import described, engines
 from .checks import real_number
+from .described import Public
 from .names import find
 from .tables import Act
 
@@ -46,15 +47,13 @@ _quiet = np.errstate(over="ignore", under="ignore")
 
 
 @dataclass(frozen=True)
-class ActivationFunction:
+class ActivationFunction(metaclass=Public, hides=("argument", "code", "config")):
     """A function of a layer's weighted sum z, element by element.
 
     Attributes
     ----------
-    code : Act
-        Its code in the engines' tables.
-    argument : float
-        The slope of leaky ReLU, the alpha of ELU; 0 for the others.
+    name : str
+        The public name.
 
     Examples
     --------
@@ -294,3 +293,6 @@ def from_config(config) -> ActivationFunction:
         return get(config)
     arguments = dict(config)
     return {"leaky_relu": LeakyReLU, "elu": ELU}[arguments.pop("name")](**arguments)
+
+
+described.describe(_BY_NAME, __doc__, described.activation)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .checks import real_number, true_or_false, whole_number
+from .described import PublicABC
 from .engines.workspace import Workspace, aligned_zeros
 from .run import Fit
 from .scheduling import ENDLESS
@@ -23,8 +24,14 @@ from .validation import Validation
 _KEPT = ("average", "last", "best")
 
 
+_MACHINERY = ("check_length", "first", "has_begun", "is_fraction", "like", "shares")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Average(ABC):
+class Average(
+    metaclass=PublicABC,
+    hides=("check_length", "first", "has_begun", "is_fraction", "like", "shares"),
+):
     """Base of the averages: declarations without state."""
 
     keep: str = "average"

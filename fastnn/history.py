@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from .described import Public
 
-class History(dict[str, list[float]]):
+
+class History(dict[str, list[float]], metaclass=Public, hides=("append", "restore")):
     """The results of a fit: a dict from names to lists with a value for each epoch.
 
     ``pandas.DataFrame(history)`` has a row for each epoch.
@@ -143,3 +145,8 @@ class History(dict[str, list[float]]):
         last = {name: values[-1] for name, values in self.items() if values}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
         return f"<History of {self.n_epochs} epochs of {self.loss_name}: {shown}>"
+
+    def _repr_html_(self) -> str:
+        from . import html
+
+        return html.history(self)

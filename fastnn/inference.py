@@ -398,9 +398,10 @@ class Inference(Network):
     def trace(self, X, y=None, loss="auto", step=0) -> dict[str, np.ndarray]:
         """All intermediate values of the forward pass and, given y, of the backward pass.
 
-        The names are those of the study notes. The reference engine computes them as the notes do:
-        a derivative with respect to z or a is that of the row's own loss, and the factor 1/m of a
-        mean is in dW and db.
+        z is a layer's weighted sum, a its output, and dz, da, dW and db are derivatives of the loss
+        with respect to them, named as in A. Ng's course "Deep Learning". The reference engine
+        computes them as there: a derivative with respect to z or a is that of the row's own loss,
+        and the factor 1/m of a mean is in dW and db.
 
         Parameters
         ----------

@@ -5,18 +5,18 @@ name                  weights of a layer with n_in inputs and n_out outputs
 ====================  =====================================================================
 ``zeros``             0, for biases: hidden units with equal weights would stay equal
 ``xavier_normal``     normal, variance 2 / (n_in + n_out) (X. Glorot and Y. Bengio, 2010)
-``xavier_uniform``    uniform with that variance
+``xavier_uniform``    uniform, variance 2 / (n_in + n_out)
 ``he_normal``         normal, variance 2 / n_in (K. He et al., 2015)
-``he_uniform``        uniform with that variance
+``he_uniform``        uniform, variance 2 / n_in
 ``lecun_normal``      normal, variance 1 / n_in (Y. LeCun et al., 1998)
-``lecun_uniform``     uniform with that variance
+``lecun_uniform``     uniform, variance 1 / n_in
 ``orthogonal``        orthogonal columns (or rows) of length 1 (A. M. Saxe et al., 2014)
 ====================  =====================================================================
 
 Xavier's rule divides by the average (n_in + n_out) / 2 of the fans, as in the paper, PyTorch and
-Keras; the study notes' form, which divides by n_in, is ``xavier_normal(mode="fan_in")``, the same
-as ``lecun_normal``. ``auto`` is He's rule for the ReLU family, and a normal distribution of
-variance 1 / n_in otherwise: LeCun's rule, and the notes' Xavier.
+Keras; the form of many courses, such as A. Ng's "Deep Learning", which divides by n_in, is
+``xavier_normal(mode="fan_in")``, the same as ``lecun_normal``. ``auto`` is He's rule for the ReLU
+family, and otherwise this form: a normal distribution of variance 1 / n_in.
 
 The names of PyTorch and Keras are taken, too: ``glorot_*`` is ``xavier_*``, ``kaiming_*`` is
 ``he_*``. Keras cuts its normal distributions off at two standard deviations, at equal variance;
@@ -37,14 +37,15 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from . import random
+from . import described, random
 from .activations import ActivationFunction
 from .checks import real_number
+from .described import Public
 from .names import find
 from .tables import Act
 
 
-class Initializer:
+class Initializer(metaclass=Public, hides=("config",)):
     """Base of the initialisers."""
 
     def values(self, shape: tuple[int, ...], seed: int, block: int) -> np.ndarray:
@@ -104,7 +105,7 @@ class Constant(Initializer):
 
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """Normal with mean 0: the Gaussian of the study notes.
+    """Normal with mean 0 and a standard deviation of your own.
 
     Parameters
     ----------
@@ -337,3 +338,6 @@ def from_config(config):
         return config if old is None else old(mode="fan_in")
     arguments = dict(config)
     return _CLASSES[arguments.pop("initializer")](**arguments)
+
+
+described.describe(_BY_NAME, __doc__, described.initializer)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .described import Public
 from .plan import Lowering
 
 
-class Layer:
+class Layer(metaclass=Public, hides=("check", "config", "is_activation", "lower", "n_outputs")):
     """Base of the layers. A layer adds its operations to a :class:`fastnn.plan.Lowering`.
 
     Attributes

@@ -27,7 +27,8 @@ from .stochastic import Dropout, GaussianNoise
 class Dense(Layer):
     """A fully connected layer: a = act(x W + b).
 
-    x is (m, n_in), W is (n_in, units) and b is (units,); the study notes' W is the transpose.
+    x is (m, n_in), W is (n_in, units) and b is (units,). Where samples are columns, z = W x + b as
+    in A. Ng's course "Deep Learning", W is the transpose of this one.
 
     Parameters
     ----------
@@ -38,8 +39,8 @@ class Dense(Layer):
         the identity.
     init : str or initialiser, default "auto"
         Initial weights: a name of :mod:`fastnn.initializers`, or an object such as
-        ``Normal(0.01)``; "auto" is He's rule for the ReLU family, LeCun's otherwise, which is the
-        study notes' Xavier.
+        ``Normal(0.01)``; "auto" is He's rule for the ReLU family, LeCun's otherwise: a normal
+        distribution of variance 1 / n_in, which many courses call Xavier's.
     bias_init : float or initialiser, default 0.0
         Initial biases.
     l1, l2 : float, default 0

@@ -58,8 +58,9 @@ from typing import Any
 
 import numpy as np
 
-from . import engines, loss_formulas
+from . import described, engines, loss_formulas
 from .checks import real_number
+from .described import Public
 from .names import find
 from .ops.loss import mean
 from .tables import Loss
@@ -67,18 +68,23 @@ from .tables import Loss
 _quiet = np.errstate(under="ignore")
 
 
+#: What help() does not show.
+_MACHINERY = (
+    "argument", "code", "config", "derivative_of_rows", "mean", "n_per_target", "quantiles",
+    "spread",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
-class LossFunction:
+class LossFunction(metaclass=Public, hides=_MACHINERY):
     """A loss.
 
     Attributes
     ----------
-    code : Loss
-        Its code in the engines' tables.
-    argument : float
-        The number that engines read: the label smoothing, delta, gamma or the only quantile.
-    quantiles : tuple of float
-        Several quantiles.
+    name : str
+        The public name.
+    label_smoothing : float
+        Fraction of the targets that is spread evenly over the classes.
 
     Examples
     --------
@@ -155,7 +161,8 @@ class LossFunction:
     def derivative(self, y, a) -> np.ndarray:
         """The derivative of each row's loss with respect to its outputs.
 
-        It lacks the factor 1/m of a mean over m rows, which the study notes put into dW and db.
+        It lacks the factor 1/m of a mean over m rows, which is in dW and db of :meth:`trace
+        <fastnn.Sequential.trace>`.
 
         Parameters
         ----------
@@ -550,3 +557,6 @@ def from_config(config: dict) -> LossFunction:
     if loss.config() != config:
         raise ValueError(f"the loss {loss.name} takes no other arguments than {loss.config()}")
     return loss
+
+
+described.describe(_BY_NAME, __doc__, described.loss)

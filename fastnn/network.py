@@ -9,6 +9,7 @@ import numpy as np
 
 from .checks import check_dtype, check_scale, is_finite, real_number, whole_number
 from .custom_loss import Custom
+from .described import Public
 from .engines.csr import CSR
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
@@ -29,7 +30,7 @@ _DEFAULTS = {"n_inputs": None, "l1": 0, "l2": 0, "penalties": "full", "input_sca
 _MOST_PLANS = 32
 
 
-class Network:
+class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted")):
     """Base of :class:`fastnn.Sequential`, which documents the arguments."""
 
     feature_names_in_: list[str] | None = None
@@ -551,3 +552,8 @@ class Network:
     def __repr__(self) -> str:
         shown = [repr(self.layers), *(f"{k}={v!r}" for k, v in self._options().items())]
         return f"Sequential({', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        from . import html
+
+        return html.network(self)

@@ -12,11 +12,17 @@ import numpy as np
 
 from . import schedules
 from .checks import real_number
+from .described import Public
 from .tables import COMMON, HYPER, Rule
+
+_MACHINERY = (
+    "config", "decay_factors", "decoupled", "full_batch", "hyper", "rates", "reset", "rule",
+    "values",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Optimizer:
+class Optimizer(metaclass=Public, hides=_MACHINERY):
     """Base of the optimizers: declarations without state.
 
     The state of a rule is kept in flat vectors, the slots, each as long as the parameters.

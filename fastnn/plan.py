@@ -121,6 +121,11 @@ class Plan:
 
         return plan_table(self)
 
+    def _repr_html_(self) -> str:
+        from . import html
+
+        return html.plan(self)
+
 
 class Lowering:
     """Collects the operations of layers, from input to output, and lays them out.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import textwrap
 from pathlib import Path
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 
     from .history import History
 
+#: Dots per inch of pictures.
+_DPI = 120
+
+#: A loss has a logarithmic axis if its largest value is this many times the smallest one.
+_DECADE = 10
+
 #: Points of a curve; of longer schedules every so many steps are shown.
 _MOST_POINTS = 20_000
 
@@ -25,7 +33,16 @@ def _new_figure(**arguments) -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plots need Matplotlib: pip install 'fastnn-cpu[plot]'") from None
-    return Figure(layout="constrained", **arguments)
+    figure = Figure(layout="constrained", **arguments)
+    # Notebooks show it by this, whether or not they have loaded Matplotlib's own backend.
+    figure._repr_png_ = functools.partial(_png, figure)  # type: ignore[attr-defined]
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_DPI)
+    return content.getvalue()
 
 
 def check_path(path) -> Path:
@@ -78,7 +95,7 @@ def check_path(path) -> Path:
 
 def _write(figure: Figure, path) -> None:
     """Write a figure to a path, or to a file that is open."""
-    figure.savefig(path if hasattr(path, "write") else check_path(path), dpi=120)
+    figure.savefig(path if hasattr(path, "write") else check_path(path), dpi=_DPI)
 
 
 def learning_curves(history: History, path=None) -> Figure:
@@ -111,19 +128,25 @@ def learning_curves(history: History, path=None) -> Figure:
         panels.append(("accuracy", "accuracy"))
     figure = _new_figure(figsize=(5 * len(panels), 3.6))
     epochs = range(1, len(history["loss"]) + 1)
+    marker = "o" if len(epochs) == 1 else None  # a line of one point is invisible
     for axes, (key, label) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
-        axes.plot(epochs, history[key], label="training")
+        axes.plot(epochs, history[key], label="training", marker=marker)
         if f"val_{key}" in history:
-            axes.plot(epochs, history[f"val_{key}"], label="validation")
+            axes.plot(epochs, history[f"val_{key}"], label="validation", marker=marker)
         if f"average_val_{key}" in history:
-            axes.plot(epochs, history[f"average_val_{key}"], label="validation of the average")
+            values = history[f"average_val_{key}"]
+            axes.plot(epochs, values, label="validation of the average", marker=marker)
         axes.set_xlabel("epoch")
+        if len(epochs) == 1:
+            axes.set_xticks([1])
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         axes.legend()
-        if key == "loss" and min(history[key]) > 0:
+        if key == "loss" and max(history[key]) > _DECADE * min(history[key]) > 0:
             axes.set_yscale("log")
     if path is not None:
         _write(figure, path)

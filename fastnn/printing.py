@@ -22,6 +22,12 @@ def columns(table: Sequence[tuple[str, ...]]) -> list[str]:
 
 def plan_table(plan) -> str:
     """A plan as the table that `print(plan)` shows, with its training program."""
+    (head,), *lines = plan_lines(plan)
+    return "\n".join([head, *columns(lines)])
+
+
+def plan_lines(plan) -> list[tuple[str, ...]]:
+    """What is above the table of a plan, and the cells of its lines."""
     layout = plan.training
     head = f"plan: {plan.n_inputs} -> {plan.n_outputs}, {plan.n_params} parameters"
     head += f", {layout.per_sample} workspace elements per row of a batch"
@@ -30,7 +36,7 @@ def plan_table(plan) -> str:
         ("op", "operation", "shape", "reads", "parameters", "writes", "backward")
     ]
     lines += [_describe(table, index, plan.loss is not None) for index in range(len(table))]
-    return "\n".join([head, *columns(lines)])
+    return [(head,), *lines]
 
 
 def _describe(table: Table, index: int, has_loss: bool) -> tuple[str, ...]:

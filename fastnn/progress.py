@@ -81,7 +81,7 @@ class ProgressBar:
         self._bar: Any = None
         self._lock = threading.RLock()
         self._listens = self._closed = self._begun = False
-        self._n_compiled = 0
+        self._n_compiled, self._kernel = 0, ""
         self._rows = self._first_rows = self._rows_of_epoch = 0
         self._epoch = self._first_epoch = 0
         self._values: Mapping[str, float] = {}
@@ -106,7 +106,8 @@ class ProgressBar:
         """Say in this context that kernels are compiled; afterwards the line is empty."""
         self._listen()
         try:
-            yield
+            with compilation.reported():
+                yield
         except BaseException:
             self.close(keep=False)
             raise
@@ -185,10 +186,10 @@ class ProgressBar:
                 bar.n, bar.total, bar.leave = self._position, self._size, keep and self._begun
                 bar.close()
 
-    def _compiles(self, _kernel: str) -> None:
+    def _compiles(self, kernel: str) -> None:
         with self._lock:
             if not (self._begun or self._closed):
-                self._n_compiled += 1
+                self._n_compiled, self._kernel = self._n_compiled + 1, kernel
                 self._draw()
 
     def _listen(self) -> None:
@@ -255,7 +256,7 @@ class ProgressBar:
         """What to write, as tqdm's format."""
         label = self.label and f"{self.label} "
         if not self._begun:
-            text = f"{label}compiling kernels: {self._n_compiled} so far"
+            text = f"{label}compiling kernels: {self._n_compiled} so far ({self._kernel})"
             return _literal(_joined(text.split(" "), columns))
         running = self._rows_of_epoch > 0 or self._epoch == self._first_epoch
         epoch = f"{self._epoch + running}"
@@ -329,7 +330,7 @@ class _Texts(NamedTuple):
         """A line with a bar if the total is known; None if it does not fit."""
         start = f"{self.label}{self.epoch}: {self.done:>4}"
         inside = [f"{self.elapsed}<{self.left}" if self.left else self.elapsed]
-        inside += [f"{self.rate}row/s", *self.values[:1]]
+        inside += [*([f"{self.rate}row/s"] if self.rate else []), *self.values[:1]]
         bar = 2 + _BAR if self.has_bar else 0
         room = math.inf if columns is None else columns - bar
         room -= _width(f"{start} [{', '.join(inside)}]")
@@ -346,7 +347,8 @@ class _Texts(NamedTuple):
     def narrow(self, columns: int | None) -> str:
         """As much as fits, the most important first."""
         first = [self.done, f"{self.left} left" if self.left else self.elapsed, *self.values[:1]]
-        first.append(f"{self.rate}/s")
+        if self.rate:
+            first.append(f"{self.rate}/s")
         head = f"{self.label}{self.epoch}"
         if columns is not None and _width(" ".join([head, *first])) > columns:
             head = f"{self.label}{self.epoch.split()[-1]}"
@@ -375,13 +377,15 @@ def _width(text: str) -> int:
 
 def _value(value: float) -> str:
     """A loss or metric; in general with four decimals, so that the line does not jump."""
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.2g}"
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
 
 
 def _short(number: float | None) -> str:
-    """A number with three digits, such as 4.20k."""
+    """A number with three digits, such as 4.20k; nothing for None."""
     if number is None:
-        return "?"
+        return ""
     units = iter("kMGTPE")
     unit = ""
     while number >= 999.5 and unit != "E":

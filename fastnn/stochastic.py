@@ -22,8 +22,8 @@ class Dropout(Layer):
         a function of the step (0, 1, ...) gives one for every step.
     scale_at : {"train", "test"}
         "train" divides what is kept by 1 - rate in training, so that predictions use the network
-        as it is. "test" multiplies by 1 - rate in predictions instead, as in the study notes; the
-        expectations are the same. A schedule needs "train".
+        as it is. "test" multiplies by 1 - rate in predictions instead, as in the paper of N.
+        Srivastava et al. (2014); the expectations are the same. A schedule needs "train".
 
     Raises
     ------

@@ -265,7 +265,7 @@ class Training:
             if self.average is not None:
                 self.average.finish()
             history.stopped, history.n_steps = self.stopped, fit.steps_done
-            history.threads_used = fit.threads_used
+            history.threads_used, history.engine = fit.threads_used, fit.engine.name
             if self.watch is not None:
                 history.best_epoch = self.watch.best_epoch
         finally:

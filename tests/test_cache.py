@@ -139,6 +139,7 @@ print(hashlib.sha256(net.flat_params.tobytes()).hexdigest())
 def test_a_new_process_loads_parallel_kernels_and_says_nothing(tmp_path):
     """The second process finds everything in the cache, the launcher included."""
     environment = {**os.environ, "FASTNN_CACHE_DIR": str(tmp_path), "FASTNN_NUM_THREADS": "2"}
+    environment["FASTNN_ENGINE"] = "numba"
     found = []
     for _ in range(2):
         done = subprocess.run(

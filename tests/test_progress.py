@@ -54,7 +54,7 @@ def test_rate_and_time_left_are_right_from_the_first_steps_on(clock):
     with ProgressBar(True, total=100_000, n_epochs=100) as bar:
         clock.now += 500  # compiling
         bar.begin()
-        assert line(bar) == "epoch 1/100:   0%|| [00:00, ?row/s]"
+        assert line(bar) == "epoch 1/100:   0%|| [00:00]"
         bar.begin_epoch()
         for i in range(10):
             clock.now += 0.1
@@ -68,7 +68,7 @@ def test_rate_and_time_left_are_right_from_the_first_steps_on(clock):
 def test_a_resumed_fit_does_not_count_the_rows_of_the_first(clock):
     with ProgressBar(True, total=100_000, n_epochs=100) as bar:
         bar.begin(done_rows=50_000, epoch=50)
-        assert line(bar).startswith("epoch 51/100:  50%|| [00:00, ?row/s]")
+        assert line(bar).startswith("epoch 51/100:  50%|| [00:00]")
         train(bar, clock, 1, first=50)
         assert line(bar).startswith("epoch 51/100:  51%|| [00:01<00:49, 1.00krow/s, loss=")
 
@@ -98,7 +98,7 @@ def test_the_rate_follows_the_machine(clock):
 def test_a_budget_of_seconds(clock):
     with ProgressBar(True, seconds=20.0) as bar:
         bar.begin()
-        assert line(bar) == "epoch 1:   0%|| [00:00<00:20, ?row/s]"
+        assert line(bar) == "epoch 1:   0%|| [00:00<00:20]"
         train(bar, clock, 5)
         assert line(bar).startswith("epoch 5:  25%|| [00:05<00:15, 1.00krow/s, loss=0.2000")
         clock.now += 30
@@ -117,7 +117,7 @@ def test_of_epochs_and_seconds_the_one_that_ends_first_is_shown(clock):
 def test_a_resumed_budget_continues(clock):
     with ProgressBar(True, seconds=20.0) as bar:
         bar.begin(epoch=3, done_seconds=5.0)
-        assert line(bar) == "epoch 4:  25%|| [00:05<00:15, ?row/s]"
+        assert line(bar) == "epoch 4:  25%|| [00:05<00:15]"
 
 
 def test_the_rows_of_an_iterable_are_known_after_an_epoch(clock):
@@ -189,7 +189,7 @@ def test_a_narrow_line_has_the_most_important(clock):
 @pytest.mark.parametrize(
     ("number", "shown"),
     [(0.5, "0.50"), (9.996, "10.0"), (99.96, "100"), (999.4, "999"), (999.6, "1.00k"),
-     (25_949, "25.9k"), (3e9, "3.00G"), (1e30, "1000000000000E"), (None, "?")],
+     (25_949, "25.9k"), (3e9, "3.00G"), (1e30, "1000000000000E"), (None, "")],
 )  # fmt: skip
 def test_numbers_are_short(number, shown):
     assert progress._short(number) == shown
@@ -331,12 +331,12 @@ def test_all_bars_that_wait_say_that_kernels_are_compiled(clock):
             thread.start()
             thread.join()
         for bar in (one, other):
-            assert line(bar) == "compiling kernels: 2 so far"
+            assert line(bar) == "compiling kernels: 2 so far (relu)"
         one.begin()
         clock.now += 1
         compilation.announce("gelu")
         assert line(one).startswith("epoch 1/1:   0%")
-        assert line(other) == "compiling kernels: 3 so far"
+        assert line(other) == "compiling kernels: 3 so far (gelu)"
 
 
 def test_epochs_that_never_begin_leave_no_line(capsys):
@@ -457,7 +457,7 @@ def test_a_fit_with_a_cold_cache_says_that_it_compiles(tmp_path):
     text, status = terminal.run(program, 100, FASTNN_CACHE_DIR=str(tmp_path))
     assert status == 0, text
     lines, states = terminal.screen(text, 100)
-    assert "compiling kernels: 1 so far" in states
+    assert "compiling kernels: 1 so far (shuffle)" in states
     assert "prepared" in lines
     assert re.match(r"epoch 1/1: 100%\|█+\| \[00:00, ", lines[-2])
     text, _ = terminal.run(program, 100, FASTNN_CACHE_DIR=str(tmp_path))

@@ -1,8 +1,9 @@
 """The choice of the engine that executes a plan.
 
 ``"auto"`` takes numba if it can be imported, else c if it was built, else numpy with a warning that
-says what to install. :func:`use_engine`, :func:`set_engine` and ``FASTNN_ENGINE`` (read at import)
-override it, in this order.
+says what to install. Where numba and c can run, it starts on c, without compiling, and goes over to
+numba in a long fit (see :mod:`.gradual`). :func:`use_engine`, :func:`set_engine` and
+``FASTNN_ENGINE`` (read at import) override it, in this order.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def _check(name, what: str) -> str:
 
 
 def choice() -> tuple[str, str]:
-    """The name of the engine that runs now, and the reason."""
+    """The name of the engine that is chosen now, and the reason."""
     within = _within.get()
     for name, why in (
         (within, "use_engine"),
@@ -149,9 +150,12 @@ def choice() -> tuple[str, str]:
     best = next(iter(available()))
     if best == "numpy":
         _warn_of_reference()
+    if best == "numba" and trouble("c") is None:
+        return best, _GRADUAL
     return best, "auto: the fastest that is installed"
 
 
+_GRADUAL = "auto: c runs until the kernels of numba are compiled"
 _warned = False
 
 
@@ -170,10 +174,19 @@ def _warn_of_reference() -> None:
 
 def current():
     """The engine that runs now: an object with the functions of :mod:`.reference`."""
-    name, _ = choice()
+    name, why = choice()
+    if why is _GRADUAL:
+        return _gradual()
     if name == "numpy":
         return importlib.import_module(".reference", __name__)
     return _numba() if name == "numba" else _c_engine()
+
+
+@functools.cache
+def _gradual():
+    from .gradual import GradualEngine
+
+    return GradualEngine()
 
 
 @functools.cache

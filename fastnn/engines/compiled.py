@@ -19,7 +19,7 @@ import numpy as np
 from .. import random
 from ..errors import EngineError
 from ..tables import CALL, CALL_FIELDS, CONTEXT, MAX_NC, MOST_PARTS, NONE, Status
-from . import boundary, threads
+from . import boundary, compilation, threads
 from .csr import CSR
 from .program import GUESS, Program, Task, Variant, calls_of
 from .user_loss import UserLoss
@@ -145,8 +145,12 @@ class CompiledEngine:
         n_steps = 1 if arrays.accumulates else last - first
         steps_of = ws if task in (Task.TRAIN, Task.UPDATE) else None
         boundary.check_steps(ws.plan, steps_of, hyper, n_steps, results, n_results)
-        bound = ws.programs.get(self.name) or self._context(ws)
-        program = bound.programs.get(variant) or self._bind(ws, bound, variant)
+        bound = ws.programs.get(self.name)
+        program = None if bound is None else bound.programs.get(variant)
+        if bound is None or program is None:
+            with compilation.reported():
+                bound = bound or self._context(ws)
+                program = self._bind(ws, bound, variant)
         data = _NO_DATA if data is None else data
         rows = min(data.batch_size, data.n_rows)
         n_rows = data.n_rows

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from ..checks import real_number, true_or_false, whole_number
+from ..described import Public
 
 if TYPE_CHECKING:
     from .plateau import Plateau
@@ -66,7 +67,13 @@ class Span:
         return self.first + (epoch - self.epochs) * self.batches
 
 
-class Schedule:
+_MACHINERY = (
+    "check_metric", "config", "ends", "extremes", "from_arguments", "lasts_a_fit", "leaf_at",
+    "leaves", "observe", "parts", "resolved",
+)  # fmt: skip
+
+
+class Schedule(metaclass=Public, hides=_MACHINERY):
     """Base of the schedules.
 
     One of your own defines :meth:`values`; it cannot be written to a file.

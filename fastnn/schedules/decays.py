@@ -100,7 +100,7 @@ class Polynomial(Formula):
 @writable
 @dataclass(frozen=True, repr=False)
 class TimeDecay(Formula):
-    """The two decays of the study notes; they have no end.
+    """Inverse time decay, or one that divides again and again; it has no end.
 
     The value of step k is start / (1 + decay k). With `compound` each value is the one before
     divided by 1 + decay, so it is start / (1 + decay)^k. For a decay per epoch:

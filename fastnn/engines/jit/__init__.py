@@ -8,10 +8,10 @@ import importlib
 import pkgutil
 
 from . import cache
-from .kernels import address, names
+from .kernels import address, compiled_address, names
 from .pool import launch
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["address", "cache", "launch", "names"]
+__all__ = ["address", "cache", "compiled_address", "launch", "names"]

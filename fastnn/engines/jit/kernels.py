@@ -6,9 +6,10 @@ for one element type on first use, or loads it from the cache. So only what a pl
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 from numba.core import types
@@ -125,23 +126,36 @@ def address(name: str, dtype) -> int:
     if known is not None:
         return known
     with _lock:
-        if key not in _addresses:
-            parallel = bool(_functions[name][2].get("parallel"))
-            if parallel and not threads.pool_is_ready():  # its code calls the pool's functions
-                return 0
-            compiled = cache.load(f"{key[0]}-{key[1]}", isa.codegen(parallel))
-            if compiled is None:
-                interrupts.check()  # compiling takes seconds: Ctrl-C need not wait for all kernels
-                announce_compilation()
-                compilation.announce(name)
-                library, symbol = compile_function(name, key[1])
-                cache.store(f"{key[0]}-{key[1]}", library, symbol)
-                compiled = library, symbol
-            library, symbol = compiled
-            # The library owns the machine code, so it must outlive the address.
-            _libraries.append(library)
-            _addresses[key] = library.get_pointer_to_function(symbol)
-        return _addresses[key]
+        parallel = bool(_functions[name][2].get("parallel"))
+        if parallel and not threads.pool_is_ready():  # its code calls the pool's functions
+            return 0
+        known = compiled_address(name, dtype)
+        if known is not None:
+            return known
+        interrupts.check()  # compiling takes seconds: Ctrl-C need not wait for all kernels
+        announce_compilation()
+        with compilation.of(name):
+            library, symbol = compile_function(name, key[1])
+        cache.store(f"{key[0]}-{key[1]}", library, symbol)
+        return _keep(key, library, symbol)
+
+
+def compiled_address(name: str, dtype) -> int | None:
+    """The address of a function that was compiled before, or is in the cache; None otherwise."""
+    key = (name, _name_of(dtype))
+    with _lock:
+        if key in _addresses:
+            return _addresses[key]
+        parallel = bool(_functions[name][2].get("parallel"))
+        compiled = cache.load(f"{key[0]}-{key[1]}", isa.codegen(parallel))
+        return None if compiled is None else _keep(key, *compiled)
+
+
+def _keep(key: tuple[str, str], library, symbol: str) -> int:
+    # The library owns the machine code, so it must outlive the address.
+    _libraries.append(library)
+    _addresses[key] = library.get_pointer_to_function(symbol)
+    return _addresses[key]
 
 
 _libraries: list = []
@@ -158,11 +172,17 @@ _announced = False
 
 
 def announce_compilation() -> None:
-    """Print, once per process, that the first fit waits for the compiler."""
+    """Say, once per process, that this call waits for the compiler."""
     global _announced
     if not _announced:
         _announced = True
-        where = cache.directory()
-        kept = f"kept in {where}" if where else "not kept: no cache directory is writable"
-        if sys.stderr is not None:
-            print(f"fastnn: compiling kernels for this machine, once ({kept})", file=sys.stderr)
+        where = cache.directory() and cache.root()
+        kept = f"kept in {_shown(where)}" if where else "not kept: no cache directory is writable"
+        compilation.say(f"fastnn: compiling kernels for this machine, once ({kept})")
+
+
+def _shown(path: Path) -> str:
+    """A path as users write it, from their home directory on."""
+    with contextlib.suppress(RuntimeError, ValueError):  # no home directory, or not below it
+        return f"~/{path.relative_to(Path.home()).as_posix()}"
+    return str(path)

@@ -1,4 +1,4 @@
-"""The numpy engine: one readable function per operation, with the formulas of the notes.
+"""The numpy engine: one readable function per operation, with the formulas of textbooks.
 
 It is the judge of the compiled engines: what they do in tiles and parts is written here as one
 expression. Rows are samples: X is (m, n_in), W is (n_in, n_out), Z = X W + b.
