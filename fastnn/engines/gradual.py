@@ -143,7 +143,9 @@ class GradualEngine:
                 self._compiler = Compiler(missing)
             else:
                 self._look_at = math.inf
-        except Exception as error:  # c can go on in any case, as if there were no Numba
+        except (ImportError, OSError) as error:  # c can go on, as if there were no Numba
+            if isinstance(error, TimeoutError):  # which a handler of the user's may raise anywhere
+                raise
             log.info("training stays in c: %s", error)
             self._look_at = math.inf
         finally:
@@ -188,7 +190,7 @@ class Compiler:
         )  # fmt: skip
         atexit.register(self.end)
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([sys.path, kernels]).encode() + b"\n")
+        self._process.stdin.write(json.dumps([list(map(str, sys.path)), kernels]).encode() + b"\n")
         self._process.stdin.flush()
 
     def runs(self) -> bool:
