@@ -12,6 +12,7 @@ except ImportError:
     sys.exit("the command line needs more packages: pip install 'fastnn-cpu[cli]'")
 
 import fastnn
+from fastnn import train_named
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -131,3 +132,6 @@ def digits(hidden, epochs, lr, batch_size, seed, output, plot) -> None:
     )
     click.echo(f"model           {output}")
     click.echo(f"learning curve  {plot}")
+
+
+train_named.add_commands(train, _sizes, _in_a_directory)
