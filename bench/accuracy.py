@@ -10,8 +10,9 @@ skipped. Parts: `goals`, the seconds of training until a share of the test image
 All contenders train 784-512-512-10 ("same"), each with what its library has of dropout, batch
 normalisation, label smoothing and schedules, and the network that suits it best ("own"); see
 recipes.py. Each has a process of its own, and they take turns. fastnn and JAX choose their threads;
-PyTorch and scikit-learn try one and all cores before each run, and keep the faster. The clock runs while an epoch is trained: not while data are read, code is compiled or the test images
-are classified.
+PyTorch and scikit-learn try one and all cores before each run, and keep the faster. The clock runs
+while an epoch is trained: not while data are read, code is compiled or the test images are
+classified.
 """
 
 from __future__ import annotations
