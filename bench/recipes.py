@@ -24,8 +24,8 @@ class Recipe:
     one_cycle: bool = True
     #: L2 penalty of scikit-learn's loss.
     alpha: float = 0.0
-    #: Name of an augmentation in `augmentation`, fastnn only.
-    augment: str | None = None
+    #: Arguments of fastnn.augmentation.Images, such as (("shift", 2), ("rotate", 10)); fastnn only.
+    augment: tuple[tuple[str, float], ...] = ()
 
     @property
     def network(self) -> str:
@@ -34,7 +34,7 @@ class Recipe:
         words += ["batch norm"] * self.batch_norm
         words += [f"dropout {self.dropout:g}"] * (self.dropout > 0)
         words += [f"noise {self.noise:g}"] * (self.noise > 0)
-        words += [str(self.augment)] * (self.augment is not None)
+        words += [f"{name} {value:g}" for name, value in self.augment]
         return ", ".join(words)
 
     def __str__(self) -> str:
@@ -56,12 +56,14 @@ def _cosine(first: float, last: float, share: float) -> float:
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def augmentation(name: str | None):
-    """The argument `augment` of fastnn's fit: this is the place for its augmentations."""
-    found = {None: None}
-    if name not in found:
-        raise ValueError(f"there is no augmentation {name!r}")
-    return found[name]
+def augmentation(recipe: Recipe, n_pixels: int, blank: float) -> dict:
+    """The arguments of fastnn's fit that augment square images, whose background is `blank`."""
+    if not recipe.augment:
+        return {}
+    from fastnn.augmentation import Images
+
+    side = math.isqrt(n_pixels)
+    return {"augment": Images((side, side), fill=blank, **dict(recipe.augment))}
 
 
 #: Goals in percent of the test images.

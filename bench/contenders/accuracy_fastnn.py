@@ -92,10 +92,9 @@ class Accuracy:
 
     def _epochs(self, net: Sequential, recipe, X, y):
         rate = schedules.OneCycle(recipe.lr) if recipe.one_cycle else recipe.lr
-        found = augmentation(recipe.augment)
-        more = {} if found is None else {"augment": found}
+        blank = -float(self.data.mean / self.data.spread)
         return net.epochs(
             X, y, loss=CrossEntropy(recipe.label_smoothing), batch_size=recipe.batch_size,
             optimizer=AdamW(rate, weight_decay=recipe.weight_decay), epochs=recipe.epochs,
-            progress=False, **more,
+            progress=False, **augmentation(recipe, X.shape[1], blank),
         )  # fmt: skip

@@ -21,7 +21,7 @@ _CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr",
 _ORIENTATION = 0x0112
 
 
-class Images(NamedTuple):
+class ImageData(NamedTuple):
     """What :func:`load_images` returns.
 
     Attributes
@@ -38,8 +38,8 @@ class Images(NamedTuple):
 
     Examples
     --------
-    >>> from fastnn.data import Images
-    >>> Images._fields
+    >>> from fastnn.data import ImageData
+    >>> ImageData._fields
     ('X', 'y', 'shape', 'files')
     """
 
@@ -49,7 +49,7 @@ class Images(NamedTuple):
     files: list[str]
 
 
-def load_images(folder, size=None, mode=None) -> Images:
+def load_images(folder, size=None, mode=None) -> ImageData:
     """The images of a folder that has one subfolder for each class.
 
     They come class by class, in the order of their names, so that the order is the same on every
@@ -69,7 +69,7 @@ def load_images(folder, size=None, mode=None) -> Images:
 
     Returns
     -------
-    Images
+    ImageData
         ``X, y, shape, files``. X is uint8 for images of 8 bits a channel, else of the type of
         their values.
 
@@ -116,7 +116,7 @@ def load_images(folder, size=None, mode=None) -> Images:
         elif image.shape != shape or image.dtype != X.dtype:
             raise _differs(paths[0], path, folder, shape, image.shape)
         X[i] = image.reshape(-1)
-    return Images(X, np.array(labels), shape, [_name(path, folder) for path in paths])
+    return ImageData(X, np.array(labels), shape, [_name(path, folder) for path in paths])
 
 
 def _checked_size(size) -> tuple[int, int] | None:
