@@ -298,7 +298,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", help="fastnn's engine (default: its own choice)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS",
-                        help="of training for `best`; five times it for goals (default 60)")  # fmt: skip
+                        help="of training for `best`; goals have five times it")  # fmt: skip
     parser.add_argument("--rows", type=int, help="only the first training images")
     parser.add_argument("--quick", action="store_true", help="everything once, on less: a test")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results"),
