@@ -36,6 +36,10 @@ class ModelFileError(ValueError):
     """A model file is truncated, damaged, or was not written by fastnn."""
 
 
+class DataFileError(ValueError):
+    """A file of data is truncated, damaged, or of another kind than the one that is read."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint is damaged, or is that of another fit."""
 

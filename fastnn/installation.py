@@ -25,6 +25,7 @@ _OPTIONAL = {
     "scipy": ("GELU in the reference engine, cross entropies as functions", "scipy"),
     "safetensors": ("model files", "safetensors"),
     "matplotlib": ("pictures of learning curves", "'fastnn-cpu[plot]'"),
+    "pillow": ("folders of images", "'fastnn-cpu[images]'"),
     "tqdm": ("progress bars", "'fastnn-cpu[cli]'"),
     "tensorboard": ("TensorBoardLogger", "'fastnn-cpu[loggers]'"),
     "mlflow-skinny": ("MLflowLogger", "'fastnn-cpu[loggers]'"),

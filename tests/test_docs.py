@@ -9,7 +9,8 @@ import pytest
 import fastnn
 
 MODULES = [
-    "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.split",
+    "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.idx",
+    "data.images", "data.named", "data.split",
     "embeddings", "engines", "engines.threads", "gradients", "inference", "initializers", "layers",
     "lbfgs", "network",
     "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",

@@ -12,6 +12,10 @@ calls(rows, count)   array of the seconds of each of `count` predictions        
 seconds(product, rows, n_in, n_out, count)
                      mean seconds of one product of a dense layer              (Multiplier)
 
+The modules ``accuracy_*`` have a class ``Accuracy`` for accuracy.py, which chooses weights, order
+and threads itself: ``load(folder, name, rows)``, ``start(recipe, seed)``, ``epoch()``, the seconds
+of one, and ``accuracy()``, the percentage of the test images.
+
 The clock of an epoch starts when data and weights are in the library's own form in memory, and
 stops when the new weights are computed. The row order is made before, except in fastnn, whose time
 includes its shuffle.
