@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import checkpoints, engines, full_batch, metrics, run
+from .augmented import AugmentedTraining, Augmenter
 from .averages import Averaging
 from .checkpoint_files import Expected
 from .checkpoints import Keeper
@@ -62,6 +63,7 @@ class Checked(NamedTuple):
     directions: dict[str, str]
     watch: Watch | None
     converter: Converter | None
+    augmenter: Augmenter | None
 
 
 def prepare(net: Sequential, X, y, settings: Settings, source: Source | None = None) -> Training:
@@ -109,14 +111,18 @@ def check(
     directions = {name: metrics.direction(name, measures) for name in names}
     rule = settings.early_stopping
     watch = None if rule is None else Watch.of(rule, directions, "early stopping")
+    augmenter = None
+    if settings.augment:
+        augmenter = Augmenter(net, settings.augment, loss, X.shape[1])
     return Checked(
-        net, settings, X, targets, plan, update, validation, directions, watch, converter
-    )
+        net, settings, X, targets, plan, update, validation, directions, watch, converter, augmenter
+    )  # fmt: skip
 
 
 def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
-    net, settings, X, targets, plan, update, validation, directions, watch, converter = checked
+    net, settings, X, targets, plan, update, validation, directions = checked[:8]
+    watch, converter, augmenter = checked[8:]
     loss, target, data, valid, _ = targets
     source = None if converter is None else converter.source
     optimizer, engine = settings.optimizer, engines.current()
@@ -154,6 +160,8 @@ def ready(checked: Checked) -> Training:
     with bar.preparing():
         shuffles = settings.shuffle is not False and not optimizer.full_batch
         fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions, n_batches)
+        if augmenter is not None and source is None:
+            fit.bind(augmenter.stand_in(data), False)
         average, validation_ws = None, None
         if validation is not None:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
@@ -174,9 +182,11 @@ def ready(checked: Checked) -> Training:
         net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt, keeper
     )  # fmt: skip
     if source is None or converter is None:
+        if augmenter is not None:
+            return AugmentedTraining(*parts, augmenter=augmenter)
         return Training(*parts)
     history.n_rows = source.n_rows or 0
-    return StreamTraining(*parts, source=source, converter=converter)
+    return StreamTraining(*parts, source=source, converter=converter, augmenter=augmenter)
 
 
 def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:

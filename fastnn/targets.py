@@ -315,11 +315,11 @@ def make_data(
     if (1 if y.ndim == 1 else y.shape[1]) != n_targets:
         raise ShapeError(f"{what} has one column, but the network has {n_outputs} outputs")
     Y = real_array(y.reshape(len(X), n_targets), dtype, what)
-    _check_values(Y, loss.code, what)
+    check_values(Y, loss.code, what)
     return Data(X, Y=loss.spread(Y), scale=scale, metric=metric)
 
 
-def _check_values(Y: np.ndarray, loss: Loss, what: str) -> None:
+def check_values(Y: np.ndarray, loss: Loss, what: str) -> None:
     """Refuse numbers that are no targets of the loss."""
     if loss in (Loss.binary_cross_entropy, Loss.cross_entropy) and not ((Y >= 0) & (Y <= 1)).all():
         raise ValueError(f"{what} must lie in [0, 1] for {loss.name}")
