@@ -11,7 +11,8 @@ import fastnn
 MODULES = [
     "activations", "adaptive", "averages", "coding", "custom_loss", "data.digits", "data.split",
     "embeddings", "engines", "engines.threads", "gradients", "inference", "initializers", "layers",
-    "lbfgs", "network",
+    "lbfgs", "network", "augmentation", "augmentation.images", "augmentation.rows",
+    "augmentation.variants",
     "losses", "metric", "metrics", "model", "muon", "normalizations", "optimizers", "plots",
     "schedules.base", "schedules.compositions", "schedules.cycles", "schedules.decays",
     "schedules.plateau", "stochastic", "best_model", "callbacks", "early_stopping", "history",

@@ -82,12 +82,12 @@ class Engine(Protocol):
         """
 
     def smooth(self, fields: np.ndarray, weights: np.ndarray) -> None:
-        """Smooth fields (n, height, width) in place by an odd number of weights, in both directions.
+        """Smooth fields (n, height, width) in place by an odd number of weights.
 
-        There are zeros around a field.
+        The sums run down and then to the right; there are zeros around a field.
         """
 
     def cut(
         self, images: np.ndarray, boxes: np.ndarray, shape: tuple[int, int, int], fill: float
     ) -> None:
-        """Write `fill` into a box of each image: rows (n, 4) of (top, bottom, left, right), int64."""
+        """Write `fill` into a box of each image: int64 (n, 4), (top, bottom, left, right)."""

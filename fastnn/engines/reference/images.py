@@ -10,7 +10,7 @@ def warp(
     fill: float | None,
 ) -> None:  # fmt: skip
     """Bilinear interpolation of each image at its positions, between its pixels and `fill`."""
-    height, width, channels = shape
+    height, width = shape[:2]
     x = images.reshape(-1, *shape)
     rows, columns = np.indices((height, width), images.dtype)
     m = maps[:, :, None, None]
@@ -45,11 +45,7 @@ def smooth(fields: np.ndarray, weights: np.ndarray) -> None:
         fields[:] = near @ weights
 
 
-def cut(
-    images: np.ndarray, boxes: np.ndarray, shape: tuple[int, int, int], fill: float
-) -> None:
+def cut(images: np.ndarray, boxes: np.ndarray, shape: tuple[int, int, int], fill: float) -> None:
     """`fill` in the box of each image."""
-    for image, (top, bottom, left, right) in zip(
-        images.reshape(-1, *shape), boxes, strict=True
-    ):
+    for image, (top, bottom, left, right) in zip(images.reshape(-1, *shape), boxes, strict=True):
         image[top:bottom, left:right] = fill
