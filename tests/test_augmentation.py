@@ -30,7 +30,7 @@ OPTIONS = {
     "schedule": {"schedule": fastnn.schedules.Cosine()},
     "stopping": {"early_stopping": 1, "validation_data": (X[:50], y[:50])},
     "sum": {"loss": "sse"},
-    "rates": {"optimizer": fastnn.SGD(fastnn.schedules.StepDecay(0.1, every=1))},
+    "rates": {"optimizer": fastnn.SGD(fastnn.schedules.StepDecay(0.1, every=1, factor=0.5))},
 }
 
 
