@@ -38,7 +38,7 @@ def pictures(n, shape, dtype="float32", seed=0):
 
 
 def some_maps(n, dtype):
-    maps = np.tile([1.0, 0, 0, 0, 1, 0], (n, 1)) + rng(1).normal(size=(n, 6)) * [0.2, 0.2, 2] * 2
+    maps = np.tile([1.0, 0, 0, 0, 1, 0], (n, 1)) + rng(1).normal(size=(n, 6)) * ([0.2, 0.2, 2] * 2)
     maps[0] = 1, 0, 0, 0, 1, 0
     maps[1, [2, 5]] = 1e9, -1e9
     return maps.astype(dtype)
@@ -151,6 +151,10 @@ def test_engines_have_the_same_functions():
 # -- what each does -----------------------------------------------------------------------------
 
 
+#: The largest uniform number.
+MOST = 1 - 2.0**-53
+
+
 class Fixed:
     """A generator whose uniform numbers are all the same."""
 
@@ -163,7 +167,7 @@ class Fixed:
 
 def test_shift_moves_by_pixels(engine):
     x = pictures(2, (4, 5))
-    moved = Shift((4, 5), 1)(x, Fixed(1.0)).reshape(2, 4, 5)
+    moved = Shift((4, 5), 1)(x, Fixed(MOST)).reshape(2, 4, 5)
     expected = np.zeros_like(moved)
     expected[:, 1:, 1:] = x.reshape(2, 4, 5)[:, :-1, :-1]
     np.testing.assert_allclose(moved, expected, atol=1e-6)
@@ -216,9 +220,9 @@ def test_rotate_and_scale_are_those_of_scipy(engine):
         expected = ndimage.affine_transform(
             x.reshape(9, 9), matrix, centre - matrix @ centre, order=1, mode="grid-constant"
         )
-        np.testing.assert_allclose(augment(x, Fixed(1.0)).reshape(9, 9), expected, atol=1e-12)
-    quarter = Rotate((9, 9), 90)(x, Fixed(1.0)).reshape(9, 9)
-    np.testing.assert_allclose(quarter, np.rot90(x.reshape(9, 9)), atol=1e-12)
+        np.testing.assert_allclose(augment(x, Fixed(MOST)).reshape(9, 9), expected, atol=1e-12)
+    quarter = Rotate((9, 9), 90)(x, Fixed(MOST)).reshape(9, 9)
+    np.testing.assert_allclose(quarter, np.rot90(x.reshape(9, 9), -1), atol=1e-12)
 
 
 def test_elastic_displacements_are_smoothed_by_a_gaussian(engine):
@@ -271,7 +275,7 @@ def test_mixup_weighs_rows_and_targets_alike():
     [
         {"loss": "cross_entropy"}, {"loss": "mse"}, {"loss": "binary_cross_entropy"},
         {"loss": "cross_entropy", "sample_weight": np.arange(150.0) + 1},
-        {"loss": "cross_entropy", "class_weight": {0: 2.0}, "validation_split": 0.2},
+        {"loss": "cross_entropy", "class_weight": {0: 2.0, 1: 1.0, 2: 1.0}, "validation_split": 0.2},
     ],
 )  # fmt: skip
 def test_mixup_takes_labels_as_one_hot_rows(engine, options):
