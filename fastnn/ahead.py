@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .augmented import Augmenter
 
 #: Seconds of work in a chunk of batches, the most of them, and the most elements of X in it.
-_CHUNK_SECONDS, _CHUNK_BATCHES, _CHUNK_ELEMENTS = 3e-3, 64, 1 << 19
+_CHUNK_SECONDS, _CHUNK_BATCHES, _CHUNK_ELEMENTS = 3e-3, 64, 1 << 18
 
 #: Chunks that the other thread may have ready or in work.
 _AHEAD = 2

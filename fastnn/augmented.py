@@ -158,26 +158,23 @@ class Augmenter:
         Exception
             What it raises itself, with a note that names the batch.
         """
-        place = f"batch {batch} of epoch {epoch} (both from 0)"
         rng = self._generator(epoch, batch)
         for step in self._steps:
-            is_pair = hasattr(step, "augment_pairs")
+            changes_targets = hasattr(step, "augment_pairs")
             try:
-                if is_pair:
+                if changes_targets:
                     found = interrupts.interruptible(step.augment_pairs, X, self._narrow(Y), rng)
                 else:
                     found = interrupts.interruptible(step, X, rng)
             except Exception as error:
-                error.add_note(f"raised by augment, {_named(step)}, in {place}")
+                error.add_note(f"raised by {_place(step, epoch, batch)}")
                 raise
-            if is_pair:
-                found = self._changed_targets(found, Y, step, place)
-            _take(found, X, f"{_named(step)} of augment in {place}", "X")
-        if self._codes is not None:
             try:
-                self._codes.check(X, self._dtype, "the augmented X")
+                _take(self._changed_targets(found, Y) if changes_targets else found, X, "X")
+                if self._codes is not None:
+                    self._codes.check(X, self._dtype, "the batch that it returned")
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{place}: {error}") from None
+                raise type(error)(f"{_place(step, epoch, batch)}: {error}") from None
 
     def _narrow(self, Y) -> np.ndarray:
         """A copy of the targets without the columns that :meth:`LossFunction.spread` repeats."""
@@ -188,20 +185,14 @@ class Augmenter:
         is_tiled = self._loss.code == Loss.gaussian_nll
         return np.ascontiguousarray(Y[:, :columns] if is_tiled else Y[:, ::each])
 
-    def _changed_targets(self, found, Y, step, place: str):
+    def _changed_targets(self, found, Y):
         """Take the targets that ``augment_pairs`` returned; returns its X."""
-        what = f"{_named(step)} of augment in {place}"
         if not isinstance(found, tuple | list) or len(found) != 2:
-            raise TypeError(
-                f"{what} returned {_shown(found)}, but augment_pairs must return a pair (X, y)"
-            )
+            raise TypeError(f"augment_pairs must return a pair (X, y), not {_shown(found)}")
         X, y = found
         targets = self._narrow(Y)
-        _take(y, targets, what, "y")
-        try:
-            check_values(targets, self._loss.code, "y")
-        except ValueError as error:
-            raise ValueError(f"{what}: {error}") from None
+        _take(y, targets, "y")
+        check_values(targets, self._loss.code, "y")
         Y[...] = self._loss.spread(targets)
         return X
 
@@ -211,9 +202,10 @@ def _arrays(data: Data) -> tuple[tuple[str, np.ndarray | None], ...]:
     return ("Y", data.Y), ("labels", data.labels), ("weights", data.weights)
 
 
-def _named(step) -> str:
+def _place(step, epoch: int, batch: int) -> str:
     name = getattr(step, "__name__", None)
-    return repr(step) if name is None else f"the function {name}"
+    named = repr(step) if name is None else f"the function {name}"
+    return f"augment, {named}, in batch {batch} of epoch {epoch} (both from 0)"
 
 
 def _shown(value) -> str:
@@ -222,7 +214,7 @@ def _shown(value) -> str:
     return "None" if value is None else f"an object of the type {type(value).__name__}"
 
 
-def _take(found, out: np.ndarray, what: str, name: str) -> None:
+def _take(found, out: np.ndarray, name: str) -> None:
     """Copy what the user's code returned to where it belongs.
 
     Raises
@@ -232,22 +224,22 @@ def _take(found, out: np.ndarray, what: str, name: str) -> None:
     if not isinstance(found, np.ndarray):
         hint = ": let it return the batch" if found is None else ""
         raise TypeError(
-            f"{what} returned {_shown(found)} as {name}, not an array of {out.dtype} of the shape "
+            f"it returned {_shown(found)} as {name}, not an array of {out.dtype} of the shape "
             f"{out.shape}{hint}"
         )
     if found.shape != out.shape:
         raise ShapeError(
-            f"{what} returned {name} of the shape {found.shape}, but the batch has {out.shape}"
+            f"it returned {name} of the shape {found.shape}, but the batch has {out.shape}"
         )
     if found.dtype != out.dtype:
         raise TypeError(
-            f"{what} returned {name} of {found.dtype}, but the batch is of {out.dtype}: return "
+            f"it returned {name} of {found.dtype}, but the batch is of {out.dtype}: return it as "
             f"batch.astype({out.dtype.name!r})"
         )
     if found is not out:
         out[...] = found
     if not is_finite(out.reshape(-1)):
-        raise ValueError(f"{what} returned {name} with NaN or infinite elements")
+        raise ValueError(f"it returned {name} with NaN or infinite elements")
 
 
 class AugmentedTraining(Training):
