@@ -262,7 +262,7 @@ def test_what_does_not_go_together_is_refused():
 def test_codes_of_an_embedding_must_stay_codes():
     net = fastnn.Sequential([fastnn.Embedding({0: (3, 2)}), fastnn.Dense(3)])
     rows = np.column_stack([y, X])
-    with pytest.raises(ValueError, match=r"batch 0 of epoch 0 .*X"):
+    with pytest.raises(ValueError, match=r"batch 0 of epoch 0 .*column 0"):
         net.fit(rows, y, augment=lambda b, rng: b + np.float32(0.5), progress=False)
 
 

@@ -275,7 +275,7 @@ def test_mixup_weighs_rows_and_targets_alike():
     [
         {"loss": "cross_entropy"}, {"loss": "mse"}, {"loss": "binary_cross_entropy"},
         {"loss": "cross_entropy", "sample_weight": np.arange(150.0) + 1},
-        {"loss": "cross_entropy", "class_weight": {0: 2.0, 1: 1.0, 2: 1.0}, "validation_split": 0.2},
+        {"class_weight": {0: 2.0, 1: 1.0, 2: 1.0}, "validation_split": 0.2},
     ],
 )  # fmt: skip
 def test_mixup_takes_labels_as_one_hot_rows(engine, options):
