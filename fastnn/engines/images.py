@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,8 @@ _FOUR = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)
 
 class ImageFunctions:
     """What a compiled engine does with images, by its ``address``."""
+
+    address: Callable[[str, Any], int]
 
     def warp(self, images, maps, fields, shape, fill):
         height, width, channels = shape
