@@ -67,6 +67,7 @@ _MODULE_OF = {
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor")
 _MODULES = (
     "activations",
+    "augmentation",
     "data",
     "engines",
     "errors",

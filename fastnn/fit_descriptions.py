@@ -82,6 +82,8 @@ def describe(
         "the form of y": (target.kind, target.vector, target.classes),
         **_described_data("", data),
     }  # fmt: skip
+    if settings.augment:
+        others["augment"] = settings.augment
     if valid is not None:
         others |= _described_data("validation ", valid)
     return about | {name: text_of(value) for name, value in others.items()}

@@ -48,6 +48,11 @@ def check(plan, settings: Settings) -> None:
         )
     if settings.schedule is not None:
         raise ValueError("LBFGS has no learning rate that a schedule could change: leave it out")
+    if settings.augment:
+        raise ValueError(
+            "LBFGS needs a loss that is the same in every evaluation, but augment changes the "
+            "batches at random: leave it out, or use another optimizer such as 'adam'"
+        )
     if average is not None or accumulate > 1:
         what = "ema and swa" if average is not None else "accumulate"
         raise ValueError(f"LBFGS takes no steps on batches: leave out {what}")

@@ -142,6 +142,7 @@ class Sequential(Inference):
         early_stopping=None,
         callbacks=(),
         shuffle=True,
+        augment=None,
         freeze=(),
         accumulate=1,
         ema=None,
@@ -223,6 +224,14 @@ class Sequential(Inference):
             Whether every epoch takes the rows in a new order; or a function ``shuffle(epoch,
             n_rows)`` that returns the order: the numbers 0 to n_rows - 1, each once, of the rows
             that are trained on.
+        augment : callable or list of them, optional
+            ``augment(batch, rng)`` returns what is trained on instead of a batch: an array of the
+            same shape and dtype. `batch` is a copy of its rows in the network's dtype, times
+            `input_scale`, which may be changed; `rng` is a ``numpy.random.Generator`` that depends
+            on (seed, epoch, batch) alone. An object with ``augment_pairs(X, y, rng)`` returns
+            (X, y), where y are rows of numbers: labels are one-hot. Several are applied in order.
+            They should depend on nothing else, since they may be called ahead in another thread.
+            Validation rows stay as they are. See :mod:`fastnn.augmentation`.
         freeze : iterable of int or str, optional
             What stays as it is in this fit: layers by number or name ("2.0" inside a Residual), or
             parameters ("4.W"). Frozen layers also keep their max-norm weights and the running
@@ -285,7 +294,8 @@ class Sequential(Inference):
         DivergedError
             If a loss, parameter or optimizer slot becomes infinite or NaN.
         Exception
-            Whatever a loss of your own raises; the parameters are those of the last complete step.
+            Whatever a loss or an augmentation of your own raises; the parameters are those of the
+            last complete step.
         KeyboardInterrupt
             After Ctrl-C; parameters and ``history`` are kept.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import advice, checkpoints, engines, full_batch, metrics, run
+from .augmented import AugmentedTraining, Augmenter
 from .averages import Averaging
 from .checkpoint_files import Expected
 from .checkpoints import Keeper
@@ -65,6 +66,7 @@ class Checked(NamedTuple):
     watch: Watch | None
     converter: Converter | None
     learned: dict[str, np.ndarray] | None
+    augmenter: Augmenter | None
     names: list[str] | None = None
 
 
@@ -135,9 +137,12 @@ def check(
     directions = {name: metrics.direction(name, measures) for name in names}
     rule = settings.early_stopping
     watch = None if rule is None else Watch.of(rule, directions, "early stopping")
+    augmenter = None
+    if settings.augment:
+        augmenter = Augmenter(net, settings.augment, loss, plan.n_inputs)
     return Checked(
         net, settings, n_inputs, targets, plan, update, validation, directions, watch, converter,
-        learned,
+        learned, augmenter,
     )  # fmt: skip
 
 
@@ -167,7 +172,7 @@ def ready(checked: Checked) -> Training:
     """The fit with its arrays, its kernels compiled and bound."""
     (
         net, settings, n_inputs, targets, plan, update, validation, directions, watch, converter,
-        learned, columns,
+        learned, augmenter, columns,
     ) = checked  # fmt: skip
     loss, target, data, valid, _ = targets
     source = None if converter is None else converter.source
@@ -208,6 +213,8 @@ def ready(checked: Checked) -> Training:
     with bar.preparing():
         shuffles = settings.shuffle is not False and not optimizer.full_batch
         fit.begin(data, shuffles, net.seed, n_steps, settings.schedule, directions, n_batches)
+        if augmenter is not None and source is None:
+            fit.bind(augmenter.stand_in(data), False)
         average, validation_ws = None, None
         if validation is not None:
             validation_ws = net._idle.take(plan, params, statistics, validation.batch_size)
@@ -232,9 +239,11 @@ def ready(checked: Checked) -> Training:
         net, settings, fit, history, validation, validation_ws, average, watch, bar, adopt, keeper
     )  # fmt: skip
     if source is None or converter is None:
+        if augmenter is not None:
+            return AugmentedTraining(*parts, augmenter=augmenter)
         return Training(*parts)
     history.n_rows = source.n_rows or 0
-    return StreamTraining(*parts, source=source, converter=converter)
+    return StreamTraining(*parts, source=source, converter=converter, augmenter=augmenter)
 
 
 def _with_learned(plan: Plan, statistics: np.ndarray, learned: dict) -> np.ndarray:

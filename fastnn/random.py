@@ -29,6 +29,7 @@ class Stream(IntEnum):
     INITIAL = 1
     SHUFFLE = 2
     SPLIT = 3
+    AUGMENT = 4
     #: Of the first operation of a training step that draws numbers; the next ones follow.
     OPERATION = 1 << 16
 

@@ -244,6 +244,10 @@ class Fit:
         self.results = np.zeros((data.n_batches, 2))
         self.steps_done, self.lr_factor, self.epoch_batches = 0, 1.0, data.n_batches
         self._start = tuple(np.empty_like(array) for array in self.trained)
+        self.bind(data, shuffle)
+
+    def bind(self, data: Data, shuffle: bool) -> None:
+        """Compile and bind the kernels for such data."""
         columns = len(HYPER[self.ws.update.rule]) + len(self.ws.plan.schedules)
         no_steps = Steps(np.zeros((0, columns)))
         gradients_alone = self.state.optimizer.full_batch

@@ -44,6 +44,7 @@ class Settings:
     early_stopping: Any = None
     callbacks: Any = ()
     shuffle: Any = True
+    augment: Any = None
     freeze: Any = ()
     accumulate: int = 1
     ema: Any = None
@@ -70,6 +71,10 @@ class Settings:
             self._set(shuffle=bool(self.shuffle))
         if self.progress not in (True, False, "auto"):
             raise ValueError(f"progress must be True, False or 'auto', not {self.progress!r}")
+        if self.augment is not None:
+            from . import augmentation
+
+            self._set(augment=augmentation.get(self.augment))
         split = real_number(self.validation_split, "validation_split", least=0.0, below=1.0)
         self._set(validation_split=split)
         if split and self.validation_data is not None:

@@ -24,6 +24,7 @@ from .training import Training
 from .weights import classes_of_rows, weights_of_classes
 
 if TYPE_CHECKING:
+    from .augmented import Augmenter
     from .model import Sequential
 
 #: Steps for which schedules are computed at once, where an epoch has an unknown number of batches.
@@ -338,9 +339,11 @@ class Converter:
 class StreamTraining(Training):
     """A fit on an iterable of batches."""
 
-    def __init__(self, *arguments, source: Source, converter: Converter):
+    def __init__(
+        self, *arguments, source: Source, converter: Converter, augmenter: Augmenter | None = None
+    ):
         super().__init__(*arguments)
-        self._source, self._converter = source, converter
+        self._source, self._converter, self._augmenter = source, converter, augmenter
         self._set_length()
         average = self.settings.average
         self._must_know_last = isinstance(average, SWA)
@@ -416,7 +419,10 @@ class StreamTraining(Training):
 
     def _next_data(self, item, batch: int) -> Data:
         epoch = self.epochs_done
-        return self._converter.data(parts_of(item, epoch, batch), epoch, batch)
+        data = self._converter.data(parts_of(item, epoch, batch), epoch, batch)
+        if self._augmenter is None:
+            return data
+        return self._augmenter.batch(data, self.fit.state.epoch, batch)
 
     def _count(self, data: Data) -> None:
         """Count the rows of a batch, and their weights."""

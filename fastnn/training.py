@@ -372,7 +372,7 @@ class Training:
         done, keeper = fit.epoch_first, self._keeper
         for first, last in fit.slices(cut):
             self._is_steady = False
-            done = first + fit.steps(first, last)
+            done = first + self._run_steps(first, last)
             if done < last:
                 self._diverged(done)
             self._bar.advance(min(last * size, n_rows) - first * size)
@@ -386,6 +386,10 @@ class Training:
                 keeper.between_steps(self)
         self._is_steady = False
         return done
+
+    def _run_steps(self, first: int, last: int) -> int:
+        """Run the batches first, ..., last - 1 of the epoch, as :meth:`Fit.steps` does."""
+        return self.fit.steps(first, last)
 
     def _next_cut(self, batch: int) -> int:
         return batch + self._calls.steps_to_next(self.step)

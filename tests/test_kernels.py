@@ -103,7 +103,7 @@ def test_every_kernel_is_called_and_keeps_the_type(compiled, dtype, monkeypatch)
             array.astype(index_type) for array in (sparse.indices, sparse.indptr)
         )
         assert single.logits(sparse).dtype == dtype
-    others = {"launch", "shuffle", "normals"}
+    others = {"launch", "shuffle", "normals", "warp", "smooth", "cut"}
     assert {name for name, _ in used} | others == set(kernels.names()) | others
 
 

@@ -29,6 +29,7 @@ from fastnn import (
     losses,
     schedules,
 )
+from fastnn.augmentation import Noise
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 4)).astype(np.float32)
@@ -146,6 +147,7 @@ FITS = {
     "accumulate": [2],
     "schedule": [schedules.Exponential(rate=0.1), lambda step: 1 / (step + 1)],
     "shuffle": [False, lambda epoch, n_rows: np.arange(n_rows)[::-1]],
+    "augment": [Noise(0.1), [Noise(0.1), lambda batch, rng: batch]],
     "freeze": [[0], ("1.W",)],
     "ema": [0.9, EMA(0.5)],
     "swa": [0],

@@ -21,6 +21,7 @@ from ..errors import EngineError
 from ..tables import CALL, CALL_FIELDS, CONTEXT, MAX_NC, MOST_PARTS, NONE, Status
 from . import boundary, compilation, threads
 from .csr import CSR
+from .images import ImageFunctions
 from .program import GUESS, Program, Task, Variant, calls_of
 from .user_loss import UserLoss
 from .workspace import Data, Steps
@@ -42,7 +43,7 @@ _SHUFFLE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_i
 _DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
 
 
-class CompiledEngine:
+class CompiledEngine(ImageFunctions):
     """An engine whose kernels are machine code.
 
     Parameters

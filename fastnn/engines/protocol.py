@@ -67,3 +67,27 @@ class Engine(Protocol):
 
     def permutations(self, seed: int, stream: int, first: int, count: int, n: int) -> np.ndarray:
         """The orders of :func:`fastnn.random.permutations`: (count, n), int64."""
+
+    def warp(
+        self, images: np.ndarray, maps: np.ndarray, fields: np.ndarray | None,
+        shape: tuple[int, int, int], fill: float | None,
+    ) -> None:  # fmt: skip
+        """Move the pixels of images in place, by bilinear interpolation.
+
+        `images` is (n, height * width * channels), `shape` the last three. Row k of `maps`, (n, 6),
+        is (a, b, c, d, e, f): pixel (row, column) becomes what image k has at row a row + b column
+        + c and column d row + e column + f, plus ``fields[k]`` (2, height, width) if there are any.
+        Beyond the image there is `fill`, or the nearest pixel if it is None. All arrays are of the
+        type of `images`; a value has the same bits in all compiled engines.
+        """
+
+    def smooth(self, fields: np.ndarray, weights: np.ndarray) -> None:
+        """Smooth fields (n, height, width) in place by an odd number of weights.
+
+        The sums run down and then to the right; there are zeros around a field.
+        """
+
+    def cut(
+        self, images: np.ndarray, boxes: np.ndarray, shape: tuple[int, int, int], fill: float
+    ) -> None:
+        """Write `fill` into a box of each image: int64 (n, 4), (top, bottom, left, right)."""

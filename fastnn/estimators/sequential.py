@@ -57,6 +57,8 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
         Those of :class:`fastnn.Callback` and functions; with scikit-learn 1.9 also its own, such
         as ProgressBar, which `set_callbacks` takes as well.
     shuffle : bool or callable, default True
+    augment : callable or list of them, optional
+        What changes batches at random: see :mod:`fastnn.augmentation`.
     freeze : iterable of int or str
     ema : float or EMA, optional
     swa : int, float or SWA, optional
@@ -109,9 +111,10 @@ class SequentialClassifier(NetworkClassifier, SequentialEstimator):
     def __init__(
         self, layers=None, *, loss="auto", optimizer="adam", epochs=None, batch_size="auto",
         steps=None, seconds=None, accumulate=1, schedule=None, metrics=(), early_stopping=None,
-        validation_fraction=None, class_weight=None, callbacks=None, shuffle=True, freeze=(),
-        ema=None, swa=None, l1=0.0, l2=0.0, penalties="full", input_scale=1.0, random_state=None,
-        warm_start=False, verbose=False, engine=None, n_threads=None, dtype="float32",
+        validation_fraction=None, class_weight=None, callbacks=None, shuffle=True, augment=None,
+        freeze=(), ema=None, swa=None, l1=0.0, l2=0.0, penalties="full", input_scale=1.0,
+        random_state=None, warm_start=False, verbose=False, engine=None, n_threads=None,
+        dtype="float32",
     ):  # fmt: skip
         self._keep(locals())
 
@@ -264,8 +267,8 @@ class SequentialRegressor(NetworkRegressor, SequentialEstimator):
     loss : str or loss, default "auto"
         "auto" is the mean squared error.
     optimizer, epochs, batch_size, steps, seconds, accumulate, schedule, metrics, early_stopping, \
-validation_fraction, callbacks, shuffle, freeze, ema, swa, l1, l2, penalties, input_scale, \
-random_state, warm_start, verbose, engine, n_threads, dtype
+validation_fraction, callbacks, shuffle, augment, freeze, ema, swa, l1, l2, penalties, \
+input_scale, random_state, warm_start, verbose, engine, n_threads, dtype
         As for :class:`fastnn.SequentialClassifier`.
 
     Attributes
@@ -303,9 +306,9 @@ random_state, warm_start, verbose, engine, n_threads, dtype
     def __init__(
         self, layers=None, *, loss="auto", optimizer="adam", epochs=None, batch_size="auto",
         steps=None, seconds=None, accumulate=1, schedule=None, metrics=(), early_stopping=None,
-        validation_fraction=None, callbacks=None, shuffle=True, freeze=(), ema=None, swa=None,
-        l1=0.0, l2=0.0, penalties="full", input_scale=1.0, random_state=None, warm_start=False,
-        verbose=False, engine=None, n_threads=None, dtype="float32",
+        validation_fraction=None, callbacks=None, shuffle=True, augment=None, freeze=(), ema=None,
+        swa=None, l1=0.0, l2=0.0, penalties="full", input_scale=1.0, random_state=None,
+        warm_start=False, verbose=False, engine=None, n_threads=None, dtype="float32",
     ):  # fmt: skip
         self._keep(locals())
 

@@ -44,6 +44,7 @@ class SequentialEstimator(NetworkEstimator):
     early_stopping: Any
     validation_fraction: float | None
     shuffle: Any
+    augment: Any
     freeze: Any
     ema: Any
     swa: Any
@@ -173,8 +174,8 @@ class SequentialEstimator(NetworkEstimator):
         return {
             "loss": self._chosen_loss(), "optimizer": self.optimizer,
             "batch_size": self.batch_size, "sample_weight": self._weights(y, sample_weight),
-            "callbacks": self._fit_callbacks(), "shuffle": self.shuffle, "freeze": self.freeze,
-            "accumulate": self.accumulate, "ema": self.ema, "swa": self.swa,
+            "callbacks": self._fit_callbacks(), "shuffle": self.shuffle, "augment": self.augment,
+            "freeze": self.freeze, "accumulate": self.accumulate, "ema": self.ema, "swa": self.swa,
         }  # fmt: skip
 
     def _weights(self, y, sample_weight) -> np.ndarray | None:

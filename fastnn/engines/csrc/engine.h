@@ -41,6 +41,7 @@ typedef double number_d;
 #include "muon.h"
 #include "shuffle.h"
 #include "normals.h"
+#include "images.h"
 #include "driver.h"
 
 static const struct symbol symbols[] = {
@@ -56,6 +57,7 @@ static const struct symbol symbols[] = {
     MUON_SYMBOLS
     SHUFFLE_SYMBOLS
     NORMALS_SYMBOLS
+    IMAGES_SYMBOLS
     {NULL, NULL},
 };
 

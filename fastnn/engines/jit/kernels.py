@@ -61,6 +61,18 @@ def takes_record(record_type):
     return register
 
 
+def on_arrays(*elements):
+    """Register ``function(pointer, ...) -> status``: "real" or "integer" elements for each."""
+
+    def register(function):
+        return _register(
+            function,
+            lambda real: _WORD(*[Pointer(real if e == "real" else _WORD) for e in elements]),
+        )
+
+    return register
+
+
 def driver(function):
     """Register ``function(ctx, calls, n_calls, first, last) -> status``."""
     return _register(function, lambda real: _WORD(context_type(real), *[_WORD] * 4))

@@ -1,0 +1,117 @@
+"""Augmentation of any rows: noise and mixup."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..checks import real_number
+from ..errors import ShapeError
+
+
+class Noise:
+    """Normal noise on every element of any data.
+
+    Parameters
+    ----------
+    std : float
+        Its standard deviation.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is negative or no number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.augmentation import Noise
+    >>> noisy = Noise(0.1)(np.zeros((1000, 10)), np.random.default_rng(0))
+    >>> float(noisy.std().round(2))
+    0.1
+    """
+
+    def __init__(self, std):
+        self.std = real_number(std, "std", least=0.0)
+
+    def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The batch with noise."""
+        noisy = copied(batch, None, self)
+        add_noise(noisy, self.std, rng)
+        return noisy
+
+    def __repr__(self) -> str:
+        return f"Noise(std={self.std})"
+
+
+class Mixup:
+    """Weighted means of two rows and, with the same weights, of their targets.
+
+    Row i becomes w_i x_i + (1 - w_i) x_j, where j is another row of the batch at random and w_i is
+    drawn from the distribution Beta(alpha, alpha): H. Zhang et al., mixup: beyond empirical risk
+    minimization, 2018. Labels become one-hot rows, so accuracies of training count the larger
+    share. The weight of a row stays that of x_i.
+
+    Parameters
+    ----------
+    alpha : float, default 0.2
+        Above 0; the larger it is, the more rows are mixed in equal parts.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is not above 0, or no number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.augmentation import Mixup
+    >>> X, y = np.array([[0.0], [8.0]]), np.eye(2)
+    >>> X, y = Mixup(1.0).augment_pairs(X, y, np.random.default_rng(0))
+    >>> bool((X[:, 0] == 8 * y[:, 1]).all())
+    True
+    """
+
+    def __init__(self, alpha=0.2):
+        self.alpha = real_number(alpha, "alpha", positive=True)
+
+    def augment_pairs(
+        self, X: np.ndarray, y: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The mixed rows of a batch, (m, n_inputs), and their targets, (m, n)."""
+        weights = rng.beta(self.alpha, self.alpha, len(X))[:, None]
+        others = rng.permutation(len(X))
+        return _mixed(X, weights, others), _mixed(y, weights, others)
+
+    def __repr__(self) -> str:
+        return f"Mixup(alpha={self.alpha})"
+
+
+def _mixed(values: np.ndarray, weights: np.ndarray, others: np.ndarray) -> np.ndarray:
+    weights = weights.astype(values.dtype)
+    return weights * values + (1 - weights) * values[others]
+
+
+def add_noise(batch: np.ndarray, std: float, rng: np.random.Generator) -> None:
+    """Add normal noise to a batch of floats, in place."""
+    noise = rng.standard_normal(batch.shape, batch.dtype)
+    noise *= std
+    batch += noise
+
+
+def copied(batch, n_inputs: int | None, augmentation) -> np.ndarray:
+    """A copy of a batch for kernels.
+
+    Raises
+    ------
+    TypeError, ShapeError
+        If it is no matrix of floats, or its rows have another length.
+    """
+    if not isinstance(batch, np.ndarray) or batch.dtype not in (np.float32, np.float64):
+        kind = batch.dtype if isinstance(batch, np.ndarray) else type(batch).__name__
+        raise TypeError(f"{augmentation!r} takes an array of float32 or float64, not {kind}")
+    if batch.ndim != 2 or n_inputs not in (None, batch.shape[1]):
+        columns = "n" if n_inputs is None else n_inputs
+        raise ShapeError(
+            f"{augmentation!r} takes a batch of the shape (m, {columns}), not {batch.shape}"
+        )
+    return np.array(batch, order="C")
