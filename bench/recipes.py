@@ -118,6 +118,6 @@ TEXTBOOK = {
         "784-30-10, squared error, SGD", 30, "squared_error", 3.0, 0.0, 30, 95.0
     ),
     "cross-entropy": Textbook(
-        "784-100-10, cross-entropy, L2", 100, "binary_cross_entropy", 0.5, 5e-5, 60, 98.0
+        "784-100-10, cross-entropy, L2", 100, "binary_cross_entropy", 0.1, 5e-5, 60, 98.0
     ),
 }  # fmt: skip

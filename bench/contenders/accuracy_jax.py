@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 from pictures import standardised
@@ -34,17 +35,23 @@ class Accuracy:
         self.X_test = put(self.data.X_test)
 
     def start(self, recipe, seed: int) -> None:
-        """Make a network; its epoch is compiled before."""
-        if recipe not in self._compiled:
-            self._compiled[recipe] = _functions(recipe)
-            self._make(recipe, seed)
-            self.epoch()
-            self.accuracy()
+        """Make a network; what it calls is compiled before."""
+        key = replace(recipe, epochs=0, lr=0.0)  # of which the code knows nothing
+        self._make(recipe, seed)
+        if key not in self._compiled:
+            found = _functions(recipe)
+            weights, running = self.state[0], self.state[4]
+            self._compiled[key] = {
+                "epoch": found["epoch"].lower(self.state, self.X, self.y, *self._batches()),
+                "predict": found["predict"].lower(weights, running, self.X_test),
+            }
+            self._compiled[key] = {name: f.compile() for name, f in self._compiled[key].items()}
+        self.run = self._compiled[key]
         self._make(recipe, seed)
 
     def _make(self, recipe, seed: int) -> None:
         jnp = self.jax.numpy
-        self.recipe, self.run = recipe, self._compiled[recipe]
+        self.recipe = recipe
         self.rng = np.random.default_rng(seed)
         weights = []
         sizes = (self.X.shape[1], *recipe.hidden, 10)
@@ -62,15 +69,18 @@ class Accuracy:
 
     def epoch(self) -> float:
         """Seconds of an epoch."""
-        size = self.recipe.batch_size
         began = time.perf_counter()
-        order = self.rng.permutation(len(self.X))[: self.batches * size]
-        rows = order.astype(np.int32).reshape(-1, size)
-        rates = self.rates[self.steps_done : self.steps_done + self.batches]
-        self.state = self.run["epoch"](self.state, self.X, self.y, rows, rates)
+        self.state = self.run["epoch"](self.state, self.X, self.y, *self._batches())
         self.jax.block_until_ready(self.state)
         self.steps_done += self.batches
         return time.perf_counter() - began
+
+    def _batches(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of each batch of an epoch, and the rates of its steps."""
+        size = self.recipe.batch_size
+        order = self.rng.permutation(len(self.X))[: self.batches * size]
+        rates = self.rates[self.steps_done : self.steps_done + self.batches]
+        return order.astype(np.int32).reshape(-1, size), rates
 
     def accuracy(self) -> float:
         """Percent of the test images."""
