@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 #: Seconds of work in a chunk of batches, the most of them, and the most elements of X in it.
 _CHUNK_SECONDS, _CHUNK_BATCHES, _CHUNK_ELEMENTS = 3e-3, 64, 1 << 18
 
-#: Chunks that the other thread may have ready or in work.
-_AHEAD = 2
+#: Chunks that the other thread may have ready or in work, and the least of an epoch with so many
+#: batches, since none is made ahead of the first one, and the times of several are compared.
+_AHEAD, _LEAST_CHUNKS = 2, 8
 
 #: Chunks after which a way of working is judged, and those that the better one then gets.
 _TRIAL, _LASTS = 4, 128
@@ -75,8 +76,8 @@ class Chunks:
         self._make, self._present = make, _Chunk(first, first)
         self._next, self._end = first, end
         elements = size * whole.X.shape[1]
-        # An epoch has several chunks, since no chunk is made ahead of its first one.
-        self._most = max(1, min(_CHUNK_BATCHES, _CHUNK_ELEMENTS // elements, (end - first) // 8))
+        most = _CHUNK_BATCHES, _CHUNK_ELEMENTS // elements, (end - first) // _LEAST_CHUNKS
+        self._most = max(1, min(most))
         self._choice.pause()
 
     def end_epoch(self) -> None:
@@ -203,6 +204,8 @@ class Choice:
             self._skip -= 1
             self.seconds = self.seconds or each
             return
+        if self._left == _TRIAL:  # so both ways are judged by as many chunks
+            self._found.pop(self.is_ahead, None)
         self.seconds = self._found[self.is_ahead] = min(each, self._found.get(self.is_ahead, each))
         self._left -= 1
         if self._left <= 0:

@@ -261,7 +261,9 @@ class AugmentedTraining(Training):
     def _run_steps(self, first: int, last: int) -> int:
         fit, whole, done = self.fit, self.fit.data, first
         while done < last:
+            self._is_steady = self.stopped is None  # Ctrl-C may come in the user's code
             chunk = self._chunks.next(done)
+            self._is_steady = False
             end = min(last, chunk.end)
             assert chunk.data is not None
             fit.data = chunk.data

@@ -203,7 +203,7 @@ def test_a_first_batch_that_fails_leaves_the_network_as_it_was(way, name):
     assert net.history is None
 
 
-def test_ctrl_c_in_the_users_code(way):
+def test_ctrl_c_in_the_users_code(way, tmp_path):
     import signal
 
     def interrupt(batch):
@@ -212,11 +212,12 @@ def test_ctrl_c_in_the_users_code(way):
             threading.Event().wait(0.001)
         return batch
 
-    net = network()
+    net, path = network(), tmp_path / "fit"
     with pytest.raises(KeyboardInterrupt):
-        fitted(net, after_so_many(13, interrupt))
+        fitted(net, after_so_many(13, interrupt), checkpoint=path)
     assert net.training_state.step <= 13
-    fitted(net, noise)
+    resumed = fitted(network(), after_so_many(99, interrupt), checkpoint=path, resume=True)
+    assert_same(resumed, fitted(network(), noise))
 
 
 @pytest.mark.parametrize("every", [1, "0.000001s"])

@@ -57,8 +57,8 @@ class Images:
     noise : float, default 0
         Standard deviation of normal noise of every element.
     fill : float or "edge", default 0.0
-        What lies beyond an image: a number, or its nearest pixel. Cut squares are blank with the
-        number, or 0.
+        What lies beyond an image: a number, in the units that the network reads, or its nearest
+        pixel. Cut squares are blank with the number, or 0.
 
     Raises
     ------
