@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtri
 
 from ..checks import whole_number
 from .base import Preprocessing
@@ -59,6 +58,8 @@ class QuantileNormal(Preprocessing):
         return np.linspace(0, 1, self.n_quantiles)
 
     def transform(self, X, state):
+        from scipy.special import ndtri  # which takes long to import
+
         levels = self._levels
         for x, quantiles in zip(X.T, state["quantiles"].T, strict=True):
             # From below a value shared by many rows has its largest quantile, from above the least.
