@@ -225,3 +225,9 @@ def test_what_has_a_name_is_in_the_documentation(names, table):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     text, marks = (readme, "`") if table is None else (table, "``")
     assert [name for name in names if not re.search(rf"{marks}{name}\b", text)] == []
+
+
+def test_every_package_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("fastnn/**/__init__.py")}
+    assert set(project["tool"]["setuptools"]["packages"]) == found
