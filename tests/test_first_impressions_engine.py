@@ -363,3 +363,28 @@ def test_ctrl_c_in_a_terminal_leaves_the_compiler_alone(tmp_path):
     then = f"{pause}; time.sleep(0.3); print(engine._compiler.runs()); training.stop('enough')"
     done = python(WAITING.format(then=then), tmp_path)
     assert done.stdout.split()[-1] == "True", done.stderr
+
+
+def test_the_automatic_engine_has_all_functions_of_an_engine():
+    from fastnn.engines.protocol import Engine
+
+    functions = [name for name in vars(Engine) if not name.startswith("_") and name != "name"]
+    assert "run_batches" in functions
+    assert "warp" in functions
+    assert [name for name in functions if not hasattr(gradual.GradualEngine, name)] == []
+
+
+def test_images_are_augmented_by_the_automatic_engine(engine):
+    from fastnn.augmentation import Images
+
+    X, y = np.random.default_rng(0).random((60, 36)), np.arange(60) % 2
+    options = {
+        "augment": Images((6, 6), shift=1, rotate=9, elastic=(3, 1), cutout=2), "epochs": 2,
+        "progress": False,
+    }  # fmt: skip
+    found = Sequential([Dense(1)])
+    found.fit(X, y, **options)
+    expected = Sequential([Dense(1)])
+    with engines.use_engine("c"):
+        expected.fit(X, y, **options)
+    np.testing.assert_array_equal(found.flat_params, expected.flat_params)

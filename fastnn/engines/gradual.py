@@ -93,8 +93,19 @@ class GradualEngine:
     def run_batches(self, *args, **named):
         return self._train("run_batches", args, named)
 
+    # What has no training before it that could compile it meanwhile stays on c.
+
     def permutations(self, *args, **named):
         return self._c.permutations(*args, **named)
+
+    def warp(self, *args, **named):
+        return self._c.warp(*args, **named)
+
+    def smooth(self, *args, **named):
+        return self._c.smooth(*args, **named)
+
+    def cut(self, *args, **named):
+        return self._c.cut(*args, **named)
 
     # -- going over ---------------------------------------------------------------------------
 
