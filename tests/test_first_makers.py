@@ -229,5 +229,7 @@ def test_what_has_a_name_is_in_the_documentation(names, table):
 
 def test_every_package_is_installed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    found = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("fastnn/**/__init__.py")}
+    package = Path(fastnn.__file__).parent
+    folders = [path.parent.relative_to(package.parent) for path in package.rglob("__init__.py")]
+    found = {".".join(folder.parts) for folder in folders}
     assert set(project["tool"]["setuptools"]["packages"]) == found
