@@ -59,10 +59,12 @@ _INNER = (
 )  # fmt: skip
 
 
-def warn(message: str, category: type[Warning] = FitWarning) -> None:
-    """A warning that points at the line of the user's program."""
+def warn(
+    message: str, category: type[Warning] = FitWarning, inner: tuple[str, ...] = _INNER
+) -> None:
+    """A warning that points at the first line of a caller that is not below an `inner` path."""
     frame, level = sys._getframe(1), 2
-    while frame.f_code.co_filename.startswith(_INNER) and frame.f_back is not None:
+    while frame.f_code.co_filename.startswith(inner) and frame.f_back is not None:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

@@ -1,6 +1,7 @@
 """What the tests of augmentation share."""
 
 import numpy as np
+import training_cases
 from conftest import table
 
 from fastnn import BatchNorm, Dense, Dropout, Sequential
@@ -35,15 +36,5 @@ def fitted(net, augment=None, data=(X, y), **options):
 
 def assert_same(net, other):
     """All that is trained, and the history but for its seconds."""
-    assert np.array_equal(net.flat_params, other.flat_params)
-    for name, values in net.state_dict().items():
-        assert np.array_equal(values, other.state_dict()[name])
-    ours, theirs = net.training_state, other.training_state
-    assert np.array_equal(ours.slots, theirs.slots)
-    assert (ours.step, ours.total_steps, ours.epoch) == (
-        theirs.step, theirs.total_steps, theirs.epoch,
-    )  # fmt: skip
+    training_cases.assert_same(net, other)
     assert list(net.history) == list(other.history)
-    for name in set(net.history) - {"seconds"}:
-        assert net.history[name] == other.history[name], name
-    assert net.history.stopped == other.history.stopped

@@ -20,6 +20,7 @@ def fit(net, X=X, y=y, **options):
 
 def assert_same(net, other, history=True):
     """Parameters, statistics, optimizer and, but for what it took, history."""
+    assert np.array_equal(net.flat_params, other.flat_params)
     for name, values in net.state_dict().items():
         assert np.array_equal(values, other.state_dict()[name]), name
     ours, theirs = net.training_state, other.training_state

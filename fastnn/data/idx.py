@@ -1,4 +1,4 @@
-"""Files in the idx format, and folders of the four that MNIST and its kin consist of."""
+"""Files in the idx format, and folders of the four that MNIST and Fashion-MNIST consist of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets by name: MNIST and its kin in a folder, and those that scikit-learn contains."""
+"""Data sets by name: MNIST and Fashion-MNIST in a folder, and those of scikit-learn."""
 
 from __future__ import annotations
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from .. import engines
+from .. import advice, engines
 from ..engines import threads
 from ..losses import LossFunction
 from ..model import Sequential
@@ -154,10 +152,7 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """A warning that points at the line that called the estimator."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_code.co_filename.startswith(_INNER) and frame.f_back is not None:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    advice.warn(message, category, _INNER)
 
 
 def _gives_probabilities(estimator) -> bool:
