@@ -83,6 +83,12 @@ class Bench:
             self.about[name] = self._workers[name].call("about")
         return self._workers[name]
 
+    def load(self, name: str, data: str) -> Worker:
+        """Let a contender read a data set."""
+        options, worker = self.options, self.worker(name)
+        worker.call("load", options.data, data, options.rows, options.held_out)
+        return worker
+
     def failed(self, name: str, error: WorkerError) -> None:
         """Note that a contender failed; it has a new process for its next run."""
         print(f"  {error}", file=sys.stderr)
@@ -128,7 +134,7 @@ def run(bench: Bench, part: str, data: str) -> None:
                 jobs.append({"contender": name, "way": way, "recipe": recipe, "curves": []})
     for name in {job["contender"]: None for job in jobs}:
         try:
-            bench.worker(name).call("load", options.data, data, options.rows)
+            bench.load(name, data)
         except WorkerError as error:
             bench.failed(name, error)
             jobs = [job for job in jobs if job["contender"] != name]
@@ -141,7 +147,7 @@ def run(bench: Bench, part: str, data: str) -> None:
                 curve = train(job["contender"], job["recipe"], seed, limit)
             except WorkerError as error:
                 bench.failed(job["contender"], error)
-                bench.worker(job["contender"]).call("load", options.data, data, options.rows)
+                bench.load(job["contender"], data)
                 continue
             job["curves"].append(curve)
             print(f"  {job['contender']}, {job['way']}, seed {seed}: {len(curve)} epochs in "
@@ -223,8 +229,7 @@ def spread(values: list[float], digits: int = 1) -> str:
 def textbook(bench: Bench) -> None:
     """The classic runs, by fastnn."""
     options = bench.options
-    worker = bench.worker("fastnn")
-    worker.call("load", options.data, "digits" if options.stand_in else "mnist", options.rows)
+    worker = bench.load("fastnn", "digits" if options.stand_in else "mnist")
     bench.say("\nclassic runs on MNIST, batches of 10, sigmoid: median (range)")
     for key, task in TEXTBOOK.items():
         found = [worker.call("textbook", key, seed, 1 if options.quick else None)
@@ -300,6 +305,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS",
                         help="of training for `best`; goals have five times it")  # fmt: skip
     parser.add_argument("--rows", type=int, help="only the first training images")
+    parser.add_argument("--held-out", action="store_true", help="the last 10,000 training images "
+                        "stand for the test images: with these, recipes are chosen")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="everything once, on less: a test")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results"),
                         help="folder of text, JSON and PNG (default bench/results)")  # fmt: skip

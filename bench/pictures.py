@@ -26,6 +26,11 @@ class Pictures:
     mean: np.float32
     spread: np.float32
 
+    @property
+    def blank(self) -> float:
+        """The background of the images."""
+        return -float(self.mean / self.spread)
+
 
 def missing(folder: Path, name: str) -> str | None:
     """Why a data set cannot be read, if so."""
@@ -34,8 +39,12 @@ def missing(folder: Path, name: str) -> str | None:
     return f"{folder} has no folder {name}: name the folder of both data sets with --data"
 
 
-def standardised(folder: Path, name: str, rows: int | None) -> Pictures:
-    """A data set; of the training images only the first rows, if so many are given."""
+def standardised(folder: Path, name: str, rows: int | None, held_out: bool) -> Pictures:
+    """A data set; of the training images only the first rows, if so many are given.
+
+    If `held_out`, its last 10,000 training images stand for the test images: recipes are chosen
+    with them.
+    """
     from fastnn import data
 
     if name == "digits":
@@ -45,6 +54,8 @@ def standardised(folder: Path, name: str, rows: int | None) -> Pictures:
     else:
         (X, y), (X_test, y_test) = data.load_mnist(folder / name)
         most = 255
+        if held_out:
+            (X, y), (X_test, y_test) = (X[:-10_000], y[:-10_000]), (X[-10_000:], y[-10_000:])
     X, X_test = (np.asarray(values, np.float32) / most for values in (X[:rows], X_test))
     mean, spread = X.mean(), X.std()
     X, X_test = ((values - mean) / spread for values in (X, X_test))

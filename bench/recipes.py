@@ -24,7 +24,9 @@ class Recipe:
     one_cycle: bool = True
     #: L2 penalty of scikit-learn's loss.
     alpha: float = 0.0
-    #: Arguments of fastnn.augmentation.Images, such as (("shift", 2), ("rotate", 10)); fastnn only.
+    #: Arguments of fastnn.augmentation.Images, such as (("shift", 2), ("rotate", 10)). PyTorch and
+    #: JAX have a shift by whole pixels and a flip, written for them in their contenders;
+    #: scikit-learn has none of it.
     augment: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -36,6 +38,16 @@ class Recipe:
         words += [f"noise {self.noise:g}"] * (self.noise > 0)
         words += [f"{name} {value:g}" for name, value in self.augment]
         return ", ".join(words)
+
+    @property
+    def shift(self) -> int:
+        """The most whole pixels by which PyTorch and JAX move an image."""
+        return round(dict(self.augment).get("shift", 0))
+
+    @property
+    def flip(self) -> bool:
+        """Whether half of the images are mirrored."""
+        return bool(dict(self.augment).get("flip", False))
 
     def __str__(self) -> str:
         rate = f"one cycle to {self.lr:g}" if self.one_cycle else f"rate {self.lr:g}"

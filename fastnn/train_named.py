@@ -85,11 +85,14 @@ def _loaded(name: str, folder: Path | None) -> Named:
     if name in IN_A_FOLDER and folder is None:
         raise Mistake(f"name the folder of the four idx files: fastnn train {name} --data DIR")
     try:
-        return load_named(name, folder)
+        data = load_named(name, folder)
     except ImportError as error:
         raise click.ClickException(str(error)) from None
     except (ValueError, OSError) as error:
         raise Mistake(str(error)) from None
+    if not data.is_regression and len(np.unique(data.y)) < 2:
+        raise Mistake(f"all images in {folder} have the label {data.y[0]}: two classes are needed")
+    return data
 
 
 def _train(

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_idx import REAL, mnist
+from test_idx import REAL, idx, mnist
 
 import fastnn
 from fastnn.data.named import OF_SKLEARN, REGRESSIONS, load_named
@@ -77,10 +77,16 @@ def test_mistakes_are_one_line(tmp_path, name):
     mnist(tmp_path)
     damaged = tmp_path / "t10k-images-idx3-ubyte"
     damaged.write_bytes(damaged.read_bytes()[:-1])
+    (tmp_path / "alike").mkdir()
+    mnist(tmp_path / "alike")
+    for part, n in (("train", 6), ("t10k", 4)):
+        labels = tmp_path / "alike" / f"{part}-labels-idx1-ubyte"
+        labels.write_bytes(idx(np.full(n, 7, np.uint8)))
     for arguments, message in (
         ([], f"fastnn train {name} --data DIR"),
         (["--data", "nowhere"], "there is no folder 'nowhere'"),
         (["--data", "wrong"], "lacks train-images-idx3-ubyte.gz"),
+        (["--data", "alike"], "all images in alike have the label 7: two classes are needed"),
         (["--data", "."], "'t10k-images-idx3-ubyte' is truncated"),
     ):
         done = run(name, *arguments, cwd=tmp_path)

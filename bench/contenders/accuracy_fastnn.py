@@ -38,8 +38,8 @@ class Accuracy:
             "threads": fastnn.get_num_threads(),
         }  # fmt: skip
 
-    def load(self, folder, name: str, rows: int | None) -> None:
-        self.data = standardised(folder, name, rows)
+    def load(self, folder, name: str, rows: int | None, held_out: bool) -> None:
+        self.data = standardised(folder, name, rows, held_out)
 
     def start(self, recipe, seed: int) -> None:
         """Make a network; its kernels are compiled and its threads measured before the clock."""
@@ -92,9 +92,8 @@ class Accuracy:
 
     def _epochs(self, net: Sequential, recipe, X, y):
         rate = schedules.OneCycle(recipe.lr) if recipe.one_cycle else recipe.lr
-        blank = -float(self.data.mean / self.data.spread)
         return net.epochs(
             X, y, loss=CrossEntropy(recipe.label_smoothing), batch_size=recipe.batch_size,
             optimizer=AdamW(rate, weight_decay=recipe.weight_decay), epochs=recipe.epochs,
-            progress=False, **augmentation(recipe, X.shape[1], blank),
+            progress=False, **augmentation(recipe, X.shape[1], self.data.blank),
         )  # fmt: skip

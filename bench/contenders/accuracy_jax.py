@@ -6,6 +6,7 @@ The rows that a last batch lacks are left out of an epoch, since a scan has batc
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from dataclasses import replace
@@ -28,8 +29,9 @@ class Accuracy:
     def about(self) -> dict:
         return {"jax": self.jax.__version__}
 
-    def load(self, folder, name: str, rows: int | None) -> None:
-        self.data = standardised(folder, name, rows)
+    def load(self, folder, name: str, rows: int | None, held_out: bool) -> None:
+        self.data = standardised(folder, name, rows, held_out)
+        self._compiled.clear()  # the background of the images is a part of the code
         put = self.jax.device_put
         self.X, self.y = put(self.data.X), put(self.data.y.astype(np.int32))
         self.X_test = put(self.data.X_test)
@@ -39,7 +41,7 @@ class Accuracy:
         key = replace(recipe, epochs=0, lr=0.0)  # of which the code knows nothing
         self._make(recipe, seed)
         if key not in self._compiled:
-            found = _functions(recipe)
+            found = _functions(recipe, self.data.blank)
             weights, running = self.state[0], self.state[4]
             self._compiled[key] = {
                 "epoch": found["epoch"].lower(self.state, self.X, self.y, *self._batches()),
@@ -88,7 +90,7 @@ class Accuracy:
         return 100 * float((np.asarray(found) == self.data.y_test).mean())
 
 
-def _functions(recipe) -> dict:
+def _functions(recipe, blank: float) -> dict:
     """``epoch(state, X, y, rows, rates)`` -> state, and ``predict(weights, running, X)``."""
     import jax
     import jax.numpy as jnp
@@ -122,6 +124,21 @@ def _functions(recipe) -> dict:
         W, b = weights[-1]
         return x @ W + b, found
 
+    def moved(key, X):
+        """Square images moved at random by whole pixels, on a blank background, and mirrored."""
+        side, most = math.isqrt(X.shape[1]), recipe.shift
+        margins = ((0, 0), (most, most), (most, most))
+        padded = jnp.pad(X.reshape(-1, side, side), margins, constant_values=blank)
+        key, own = jax.random.split(key)
+        corners = jax.random.randint(own, (len(X), 2), 0, 2 * most + 1)
+        cut = jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, at, (side, side)))
+        found = cut(padded, corners)
+        if recipe.flip:
+            found = jnp.where(
+                jax.random.bernoulli(key, 0.5, (len(X), 1, 1)), found[:, :, ::-1], found
+            )
+        return found.reshape(X.shape)
+
     def loss_of(weights, running, key, x, y):
         z, found = outputs(weights, running, x, key)
         targets = jax.nn.one_hot(y, 10) * (1 - recipe.label_smoothing)
@@ -132,10 +149,12 @@ def _functions(recipe) -> dict:
         def step(state, batch):
             rows, rate = batch
             weights, m, v, t, running, key = state
+            x = X[rows]
+            if recipe.augment:
+                key, own = jax.random.split(key)
+                x = moved(own, x)
             key, own = jax.random.split(key)
-            grads, running = jax.grad(loss_of, has_aux=True)(
-                weights, running, own, X[rows], y[rows]
-            )
+            grads, running = jax.grad(loss_of, has_aux=True)(weights, running, own, x, y[rows])
             t = t + 1
             m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
             v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)

@@ -22,8 +22,8 @@ class Accuracy:
     def about(self) -> dict:
         return {"scikit-learn": sklearn.__version__} | blas()
 
-    def load(self, folder, name: str, rows: int | None) -> None:
-        self.data = standardised(folder, name, rows)
+    def load(self, folder, name: str, rows: int | None, held_out: bool) -> None:
+        self.data = standardised(folder, name, rows, held_out)
 
     def start(self, recipe, seed: int) -> None:
         """Make a classifier; of a recipe it takes widths, batches, rate and penalty."""

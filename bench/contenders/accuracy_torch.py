@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import replace
 
@@ -22,6 +23,19 @@ class Noise(nn.Module):
         return x + self.spread * torch.randn_like(x) if self.training else x
 
 
+def moved(X, most: int, flip: bool, blank: float):
+    """Square images moved by at most so many whole pixels, on a blank background, and mirrored."""
+    side = math.isqrt(X.shape[1])
+    wide = side + 2 * most
+    padded = nn.functional.pad(X.view(-1, side, side), [most] * 4, value=blank).flatten(1)
+    corners = torch.randint(0, 2 * most + 1, (len(X), 2))
+    rows = corners[:, 0, None] + torch.arange(side)
+    columns = corners[:, 1, None] + torch.arange(side)
+    if flip:
+        columns = torch.where(torch.rand(len(X), 1) < 0.5, columns.flip(1), columns)
+    return padded.gather(1, (wide * rows[:, :, None] + columns[:, None, :]).flatten(1))
+
+
 class Accuracy:
     """Trains one network after another, in one thread or in all, whichever is faster."""
 
@@ -31,8 +45,9 @@ class Accuracy:
     def about(self) -> dict:
         return {"torch": torch.__version__, "kernels": torch.backends.cpu.get_cpu_capability()}
 
-    def load(self, folder, name: str, rows: int | None) -> None:
-        data = standardised(folder, name, rows)
+    def load(self, folder, name: str, rows: int | None, held_out: bool) -> None:
+        data = standardised(folder, name, rows, held_out)
+        self.blank = data.blank
         self.X, self.y, self.X_test, self.y_test = map(
             torch.from_numpy, (data.X, data.y, data.X_test, data.y_test)
         )
@@ -82,6 +97,8 @@ class Accuracy:
         X, y = self.X[order], self.y[order]
         size = self.recipe.batch_size
         for x, targets in zip(X.split(size), y.split(size), strict=True):
+            if self.recipe.augment:
+                x = moved(x, self.recipe.shift, self.recipe.flip, self.blank)
             self.optimizer.zero_grad(set_to_none=True)
             self.loss(self.model(x), targets).backward()
             self.optimizer.step()
