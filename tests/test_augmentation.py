@@ -106,6 +106,21 @@ def test_validation_rows_are_never_augmented():
     assert net.history.n_rows == 120
 
 
+def test_batches_are_seen_after_the_preprocessing_layers():
+    seen = []
+
+    def look(batch, rng):
+        seen.append(batch.copy())
+        return batch
+
+    net = network(fastnn.Standardize(), fastnn.Dense(3))
+    fitted(net, look, shuffle=False, epochs=1)
+    net.fit([(X, y)], epochs=1, augment=look, progress=False)
+    expected = (X - X.mean(axis=0)) / X.std(axis=0)
+    for rows in (np.concatenate(seen[:-1]), seen[-1]):
+        np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
 def test_several_are_applied_in_order(compiled):
     both = fitted(network(), [noise, lambda b, rng: b * np.float32(2)])
     assert_same(both, fitted(network(), lambda b, rng: noise(b, rng) * np.float32(2)))
