@@ -191,7 +191,8 @@ def _same_headers(paths: list[Path], folder: Path, size, mode) -> None:
     for path in paths:
         with _opened(path) as image:
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            header = (image.size if turned else image.size[::-1], image.mode)
+            kind = "I;16" if image.mode.startswith("I;16") else image.mode
+            header = (image.size if turned else image.size[::-1], kind)
         first = first or header
         if size is None and header[0] != first[0]:
             raise _differs(paths[0], path, folder, first[0], header[0])
@@ -265,7 +266,9 @@ def _decoded(path: Path, folder: Path, size, mode) -> np.ndarray:
                     "before, or give no mode"
                 )
             image = image.convert(mode)
-        if size is not None and image.size != size[::-1]:
+        if image.mode.startswith("I;16"):  # Pillow scales only one order of bytes rightly
+            image = image.convert("I").convert("I;16")
+        if size is not None:
             if image.mode == "1":
                 image = image.convert("L")
             image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
