@@ -71,7 +71,7 @@ def load_images(folder, size=None, mode=None) -> ImageData:
     -------
     ImageData
         ``X, y, shape, files``. X is uint8 for images of 8 bits a channel, else of the type of
-        their values.
+        their values; but Pillow reads no more than 8 bits a channel of colours.
 
     Raises
     ------
