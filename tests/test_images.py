@@ -132,12 +132,13 @@ def test_more_than_eight_bits_are_not_thrown_away(tmp_path):
         load_images(tmp_path, mode="L")
 
 
-def test_photos_are_turned(tmp_path):
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_photos_are_turned(tmp_path, ending):
     values = np.zeros((16, 32), np.uint8)
     values[:, :16] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise: the left side comes to the top
-    save(tmp_path, "a/1.jpg", values, exif=exif)
+    save(tmp_path, f"a/1.{ending}", values, exif=exif)
     save(tmp_path, "a/2.jpg", values.T)
     found = load_images(tmp_path)
     assert found.shape == (32, 16)

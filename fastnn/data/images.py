@@ -19,6 +19,8 @@ _MODES = ("L", "RGB", "RGBA")
 _CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 #: EXIF's number of the tag for the orientation; from 5 on it exchanges width and height.
 _ORIENTATION = 0x0112
+#: TIFF's numbers of the tags for the size of what is stored.
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 
 
 class ImageData(NamedTuple):
@@ -190,9 +192,8 @@ def _same_headers(paths: list[Path], folder: Path, size, mode) -> None:
     first = None
     for path in paths:
         with _opened(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             kind = "I;16" if image.mode.startswith("I;16") else image.mode
-            header = (image.size if turned else image.size[::-1], kind)
+            header = (_size_when_turned(image), kind)
         first = first or header
         if size is None and header[0] != first[0]:
             raise _differs(paths[0], path, folder, first[0], header[0])
@@ -202,6 +203,15 @@ def _same_headers(paths: list[Path], folder: Path, size, mode) -> None:
                 f"mode {header[1]} in {str(folder)!r}: all must have one, or mode='RGB' or "
                 "mode='L' converts them"
             )
+
+
+def _size_when_turned(image) -> tuple[int, int]:
+    """(height, width) of an image that is not decoded yet."""
+    width, height = image.size
+    if image.format == "TIFF":  # whose size some versions of Pillow have exchanged already
+        width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+    is_turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (width, height) if is_turned else (height, width)
 
 
 def _differs(first: Path, other: Path, folder: Path, shape, another) -> DataFileError:
@@ -222,14 +232,18 @@ class _opened:
     def __enter__(self):
         import PIL.Image
 
+        # Pillow maps what it opens by a path to memory, and so reads turned TIFFs in wrong rows.
+        self._file = open(self._path, "rb")
         try:
-            self._image = PIL.Image.open(self._path)
+            self._image = PIL.Image.open(self._file)
         except Exception as error:
+            self._file.close()
             raise self._named(error) from None
         return self._image
 
     def __exit__(self, kind, error, _trace):
         self._image.close()
+        self._file.close()
         if isinstance(error, Exception) and not isinstance(error, DataFileError):
             raise self._named(error) from None
 
