@@ -248,13 +248,14 @@ class _opened:
             raise self._named(error) from None
 
     def _named(self, error: Exception) -> Exception:
+        import PIL
+
         # Decoders raise many kinds of errors; those of the system, as of permissions, have a name.
         if isinstance(error, MemoryError) or getattr(error, "filename", None) is not None:
             return error
-        return DataFileError(
-            f"{str(self._path)!r} is damaged, or no image that Pillow reads: "
-            f"{type(error).__name__}: {error}"
-        )
+        is_unknown = isinstance(error, PIL.UnidentifiedImageError)
+        why = "" if is_unknown else f": {type(error).__name__}: {error}"
+        return DataFileError(f"{str(self._path)!r} is damaged, or no image that Pillow reads{why}")
 
 
 def _decoded(path: Path, folder: Path, size, mode) -> np.ndarray:
