@@ -161,26 +161,33 @@ class Augmenter:
         rng = self._generator(epoch, batch)
         for step in self._steps:
             changes_targets = hasattr(step, "augment_pairs")
+            given = X.view()  # whose shape and flags the user's code may change
             try:
                 if changes_targets:
-                    found = interrupts.interruptible(step.augment_pairs, X, self._narrow(Y), rng)
+                    found = interrupts.interruptible(
+                        step.augment_pairs, given, self._narrow(Y), rng
+                    )
                 else:
-                    found = interrupts.interruptible(step, X, rng)
+                    found = interrupts.interruptible(step, given, rng)
             except Exception as error:
                 error.add_note(f"raised by {_place(step, epoch, batch)}")
                 raise
             try:
-                _take(self._changed_targets(found, Y) if changes_targets else found, X, "X")
+                changed = self._changed_targets(found, Y) if changes_targets else found
+                _take(changed, X, "X", given)
                 if self._codes is not None:
                     self._codes.check(X, self._dtype, "the batch that it returned")
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{_place(step, epoch, batch)}: {error}") from None
 
     def _narrow(self, Y) -> np.ndarray:
-        """A copy of the targets without the columns that :meth:`LossFunction.spread` repeats."""
+        """The targets without the columns that :meth:`LossFunction.spread` repeats.
+
+        It is another array object, whose elements are those of Y where there are no such columns.
+        """
         each = self._loss.n_per_target
         if each == 1:
-            return Y
+            return Y.view()
         columns = Y.shape[1] // each
         is_tiled = self._loss.code == Loss.gaussian_nll
         return np.ascontiguousarray(Y[:, :columns] if is_tiled else Y[:, ::each])
@@ -214,8 +221,8 @@ def _shown(value) -> str:
     return "None" if value is None else f"an object of the type {type(value).__name__}"
 
 
-def _take(found, out: np.ndarray, name: str) -> None:
-    """Copy what the user's code returned to where it belongs.
+def _take(found, out: np.ndarray, name: str, given: np.ndarray | None = None) -> None:
+    """Copy what the user's code returned to where it belongs, unless it is `given`, a view of that.
 
     Raises
     ------
@@ -236,7 +243,7 @@ def _take(found, out: np.ndarray, name: str) -> None:
             f"it returned {name} of {found.dtype}, but the batch is of {out.dtype}: return it as "
             f"batch.astype({out.dtype.name!r})"
         )
-    if found is not out:
+    if found is not given:
         out[...] = found
     if not is_finite(out.reshape(-1)):
         raise ValueError(f"it returned {name} with NaN or infinite elements")

@@ -227,10 +227,11 @@ class Sequential(Inference):
         augment : callable or list of them, optional
             ``augment(batch, rng)`` returns what is trained on instead of a batch: an array of the
             same shape and dtype. `batch` is a copy of its rows in the network's dtype, times
-            `input_scale`, which may be changed; `rng` is a ``numpy.random.Generator`` that depends
-            on (seed, epoch, batch) alone. An object with ``augment_pairs(X, y, rng)`` returns
-            (X, y), where y are rows of numbers: labels are one-hot. Several are applied in order.
-            They should depend on nothing else, since they may be called ahead in another thread.
+            `input_scale` or after the preprocessing layers, which may be changed; `rng` is a
+            ``numpy.random.Generator`` that depends on (seed, epoch, batch) alone. An object with
+            ``augment_pairs(X, y, rng)`` returns (X, y), where y are rows of numbers: labels are
+            one-hot. Several are applied in order. They should depend on nothing else, since they
+            may be called ahead in another thread.
             Validation rows stay as they are. See :mod:`fastnn.augmentation`.
         freeze : iterable of int or str, optional
             What stays as it is in this fit: layers by number or name ("2.0" inside a Residual), or

@@ -1,6 +1,7 @@
 """Fits whose batches are changed by a function of the user's."""
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -105,6 +106,21 @@ def test_validation_rows_are_never_augmented():
     assert net.history.n_rows == 120
 
 
+def test_batches_are_seen_after_the_preprocessing_layers():
+    seen = []
+
+    def look(batch, rng):
+        seen.append(batch.copy())
+        return batch
+
+    net = network(fastnn.Standardize(), fastnn.Dense(3))
+    fitted(net, look, shuffle=False, epochs=1)
+    net.fit([(X, y)], epochs=1, augment=look, progress=False)
+    expected = (X - X.mean(axis=0)) / X.std(axis=0)
+    for rows in (np.concatenate(seen[:-1]), seen[-1]):
+        np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
 def test_several_are_applied_in_order(compiled):
     both = fitted(network(), [noise, lambda b, rng: b * np.float32(2)])
     assert_same(both, fitted(network(), lambda b, rng: noise(b, rng) * np.float32(2)))
@@ -168,10 +184,18 @@ def raises(batch):
     raise KeyError("of the user")
 
 
+def reshaped(array):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # since NumPy 2.5
+        array.shape = (-1, 1, array.shape[1])
+    return array
+
+
 BAD = {
     "None": (TypeError, lambda b: None, "returned None .*let it return the batch"),
     "a list": (TypeError, lambda b: b.tolist(), "type list"),
     "a shape": (fastnn.errors.ShapeError, lambda b: b[:, 1:], r"\(16, 11\)"),
+    "a shape in place": (fastnn.errors.ShapeError, reshaped, r"\(16, 1, 12\)"),
     "a dtype": (TypeError, lambda b: b.astype(np.float64), "float64"),
     "NaN": (ValueError, lambda b: b * np.nan, "NaN"),
     "an error": (KeyError, raises, "of the user"),
@@ -242,6 +266,18 @@ def test_a_fit_goes_on_from_its_checkpoint(compiled, way, every, tmp_path):
     assert np.array_equal(resumed.flat_params, expected.flat_params)
     with pytest.raises(fastnn.errors.CheckpointError, match="augment"):
         fitted(rich(), identity, checkpoint=path, resume=True, epochs=4)
+
+
+def test_the_form_of_what_one_was_given_is_its_own():
+    class Locking(Mixup):
+        def augment_pairs(self, X, y, rng):
+            mixed = super().augment_pairs(X, y, rng)
+            X.flags.writeable = False
+            reshaped(y)
+            return mixed
+
+    both = fitted(network(), [Locking(), Mixup(), noise])
+    assert_same(both, fitted(network(), [Mixup(), Mixup(), noise]))
 
 
 @pytest.mark.parametrize("given", [5, "noise", [noise, None], Mixup])

@@ -363,6 +363,8 @@ BAD = [
     lambda: Crop((4, 4), 1.5), lambda: Elastic((4, 4), -1), lambda: Elastic((4, 4), 1, 0),
     lambda: Images((4, 4), elastic=3), lambda: Cutout((4, 4), -1), lambda: Noise(-1),
     lambda: Noise(np.nan), lambda: Mixup(0), lambda: Mixup("a"), lambda: Shift((4, 4), fill="no"),
+    lambda: Cutout((4, 4), 1, fill="edge"), lambda: Shift((4, 4), 1e39),
+    lambda: Images((4, 4), shift=1e308, rotate=180, scale=0.99), lambda: Elastic((4, 4), 1e39),
 ]  # fmt: skip
 
 
@@ -379,6 +381,33 @@ def test_batches_of_another_form_are_refused(one):
     ]:  # fmt: skip
         with pytest.raises((TypeError, fastnn.errors.ShapeError), match=message):
             one(batch, rng())
+
+
+@pytest.mark.parametrize(
+    ("X", "targets", "message"),
+    [
+        (np.zeros((3, 2), np.uint8), np.eye(3), "X of Mixup.*uint8"),
+        ([[0.0]], np.eye(1), "X of Mixup.*list"),
+        (np.zeros((3, 2)), np.eye(3, dtype=int), "y of Mixup.*int64"),
+        (np.zeros((3, 2)), np.arange(3.0), r"y of Mixup.*\(3,\)"),
+        (np.zeros((3, 2)), np.eye(1), "as many rows"),
+    ],
+)
+def test_mixup_takes_rows_of_floats(X, targets, message):
+    with pytest.raises((TypeError, fastnn.errors.ShapeError), match=message):
+        Mixup().augment_pairs(X, targets, rng())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_largest_arguments_leave_positions_finite(engine, dtype):
+    augment = Images(
+        (4, 5), shift=2**31 - 1, rotate=180, scale=1 - 2**-53, crop=2**31 - 1, fill="edge",
+        elastic=(2**31 - 1, 1),
+    )  # fmt: skip
+    x = pictures(50, (4, 5), dtype)
+    found = augment(x, rng())
+    assert found.min() >= x.min()
+    assert found.max() <= x.max()
 
 
 def test_texts_show_what_was_given():

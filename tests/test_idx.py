@@ -194,6 +194,9 @@ def test_files_that_lack_or_do_not_belong_together(tmp_path):
     mnist(tmp_path, rows=(0, 4))
     with pytest.raises(DataFileError, match="0 images and 0 labels"):
         load_mnist(tmp_path)
+    mnist(tmp_path, pixels=(0, 5))
+    with pytest.raises(DataFileError, match="images of 0x5 pixels"):
+        load_mnist(tmp_path)
     mnist(tmp_path)
     other = np.zeros((4, 3, 3), np.uint8)
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(other))

@@ -1,5 +1,6 @@
 """Reading folders of images."""
 
+import struct
 import subprocess
 import sys
 
@@ -61,6 +62,41 @@ def test_black_and_white_is_zero_and_one(tmp_path):
     assert load_images(tmp_path, size=(4, 4)).X.max() == 255
 
 
+def test_scaled_black_and_white_has_one_range(tmp_path):
+    for name, n in ("a/1.png", 2), ("b/1.png", 4):
+        save(tmp_path, name, np.eye(n, dtype=bool))
+    assert load_images(tmp_path, size=2).X.max(axis=1).min() > 1
+
+
+def save_big_endian(path, values):
+    """Write a TIFF of 16 bits a pixel, whose highest bytes come first."""
+    height, width = values.shape
+    tags = [
+        (256, width), (257, height), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1),
+        (278, height), (279, 2 * values.size),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(
+        b"MM\0*" + struct.pack(">I", 8 + 2 * values.size) + values.astype(">u2").tobytes()
+        + struct.pack(">H", len(tags)) + entries + bytes(4)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_the_order_of_bytes_in_a_file_does_not_matter(tmp_path, size):
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    save(tmp_path / "little", "a/1.png", values)
+    save_big_endian(tmp_path / "big" / "a" / "1.tif", values)
+    save_big_endian(tmp_path / "both" / "a" / "1.tif", values)
+    save(tmp_path / "both", "b/1.png", values)
+    expected = load_images(tmp_path / "little", size).X
+    for folder in "big", "both":
+        found = load_images(tmp_path / folder, size).X
+        assert found.dtype == np.uint16
+        assert (found == expected).all()
+
+
 def test_sizes_that_differ_name_two_files(tmp_path):
     save(tmp_path, "a/1.png")
     save(tmp_path, "b/2.png", np.zeros((5, 6), np.uint8))
@@ -96,12 +132,13 @@ def test_more_than_eight_bits_are_not_thrown_away(tmp_path):
         load_images(tmp_path, mode="L")
 
 
-def test_photos_are_turned(tmp_path):
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_photos_are_turned(tmp_path, ending):
     values = np.zeros((16, 32), np.uint8)
     values[:, :16] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise: the left side comes to the top
-    save(tmp_path, "a/1.jpg", values, exif=exif)
+    save(tmp_path, f"a/1.{ending}", values, exif=exif)
     save(tmp_path, "a/2.jpg", values.T)
     found = load_images(tmp_path)
     assert found.shape == (32, 16)

@@ -1,7 +1,9 @@
 """Augmentation: batches that are changed at random before they are trained on.
 
 The argument ``augment`` of :meth:`fastnn.Sequential.fit` takes one of these objects, a function
-``augment(batch, rng)`` of your own, or a list of both. They never see validation rows.
+``augment(batch, rng)`` of your own, or a list of both. They never see validation rows, and they see
+what the preprocessing layers at the beginning of the network give: after ``Standardize()`` zero is
+a mean, not black.
 
 =========================================  ======================================================
 ``Images(shape, shift=2, rotate=10, ...)`` images in the rows: all below in one interpolation

@@ -21,6 +21,9 @@ _REACH = 3
 #: Most elements of an image with its border, whose places are numbers of 32 bits.
 _MOST_ELEMENTS = 2**31 - 1
 
+#: More pixels than any image moves by: positions stay finite in float32.
+FAR = 2.0**31
+
 FLIPS = (False, True, "horizontal", "vertical", "both")
 
 
@@ -82,7 +85,7 @@ class Images:
         noise=0.0, fill=0.0,
     ):  # fmt: skip
         self.shape = _checked_shape(shape)
-        self.shift = real_number(shift, "shift", least=0.0)
+        self.shift = real_number(shift, "shift", least=0.0, below=FAR)
         self.rotate = real_number(rotate, "rotate", least=0.0)
         self.scale = real_number(scale, "scale", least=0.0, below=1.0)
         if isinstance(flip, np.bool_):
@@ -207,5 +210,5 @@ def _checked_elastic(elastic) -> tuple[float, float] | None:
         return None
     if not isinstance(elastic, tuple | list) or len(elastic) != 2:
         raise TypeError(f"elastic must be a pair (alpha, sigma), not {elastic!r}")
-    alpha = real_number(elastic[0], "alpha", least=0.0)
+    alpha = real_number(elastic[0], "alpha", least=0.0, below=FAR)
     return alpha, real_number(elastic[1], "sigma", positive=True)

@@ -46,7 +46,7 @@ class Noise:
 class Mixup:
     """Weighted means of two rows and, with the same weights, of their targets.
 
-    Row i becomes w_i x_i + (1 - w_i) x_j, where j is another row of the batch at random and w_i is
+    Row i becomes w_i x_i + (1 - w_i) x_j, where j is a row of the batch at random and w_i is
     drawn from the distribution Beta(alpha, alpha): H. Zhang et al., mixup: beyond empirical risk
     minimization, 2018. Labels become one-hot rows, so accuracies of training count the larger
     share. The weight of a row stays that of x_i.
@@ -77,7 +77,11 @@ class Mixup:
     def augment_pairs(
         self, X: np.ndarray, y: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The mixed rows of a batch, (m, n_inputs), and their targets, (m, n)."""
+        """The mixed rows of a batch, (m, n_inputs), and their targets, (m, n), both of floats."""
+        _check(X, None, f"X of {self!r}")
+        _check(y, None, f"y of {self!r}")
+        if len(X) != len(y):
+            raise ShapeError(f"{self!r} takes as many rows of y as of X, not {len(y)} and {len(X)}")
         weights = rng.beta(self.alpha, self.alpha, len(X))[:, None]
         others = rng.permutation(len(X))
         return _mixed(X, weights, others), _mixed(y, weights, others)
@@ -106,12 +110,15 @@ def copied(batch, n_inputs: int | None, augmentation) -> np.ndarray:
     TypeError, ShapeError
         If it is no matrix of floats, or its rows have another length.
     """
-    if not isinstance(batch, np.ndarray) or batch.dtype not in (np.float32, np.float64):
-        kind = batch.dtype if isinstance(batch, np.ndarray) else type(batch).__name__
-        raise TypeError(f"{augmentation!r} takes an array of float32 or float64, not {kind}")
-    if batch.ndim != 2 or n_inputs not in (None, batch.shape[1]):
-        columns = "n" if n_inputs is None else n_inputs
-        raise ShapeError(
-            f"{augmentation!r} takes a batch of the shape (m, {columns}), not {batch.shape}"
-        )
+    _check(batch, n_inputs, f"the batch of {augmentation!r}")
     return np.array(batch, order="C")
+
+
+def _check(array, n_columns: int | None, what: str) -> None:
+    """Refuse what is no matrix of floats with so many columns."""
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{what} must be an array of float32 or float64, not {kind}")
+    if array.ndim != 2 or n_columns not in (None, array.shape[1]):
+        columns = "n" if n_columns is None else n_columns
+        raise ShapeError(f"{what} must have the shape (m, {columns}), not {array.shape}")

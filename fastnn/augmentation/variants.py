@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..checks import real_number, whole_number
-from .images import FLIPS, Images
+from .images import FAR, FLIPS, Images
 
 
 class Shift(Images):
@@ -24,7 +24,8 @@ class Shift(Images):
     """
 
     def __init__(self, shape, pixels=2, fill=0.0):
-        super().__init__(shape, shift=real_number(pixels, "pixels", least=0.0), fill=fill)
+        pixels = real_number(pixels, "pixels", least=0.0, below=FAR)
+        super().__init__(shape, shift=pixels, fill=fill)
 
     def _shown(self):
         return {"pixels": self.shift}
@@ -185,7 +186,8 @@ class Cutout(Images):
     """
 
     def __init__(self, shape, size=8, fill=0.0):
-        super().__init__(shape, cutout=whole_number(size, "size", least=0), fill=fill)
+        size = whole_number(size, "size", least=0)
+        super().__init__(shape, cutout=size, fill=real_number(fill, "fill"))
 
     def _shown(self):
         return {"size": self.cutout}

@@ -209,6 +209,10 @@ def load_mnist(folder):
             f"{str(folder)!r} has images of {sizes[0][0]}x{sizes[0][1]} pixels for training and of "
             f"{sizes[1][0]}x{sizes[1][1]} for the test: they do not belong together"
         )
+    if 0 in sizes[0]:
+        raise DataFileError(
+            f"{str(folder)!r} has images of {sizes[0][0]}x{sizes[0][1]} pixels: they are empty"
+        )
     return tuple(found)
 
 

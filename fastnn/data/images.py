@@ -19,6 +19,8 @@ _MODES = ("L", "RGB", "RGBA")
 _CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 #: EXIF's number of the tag for the orientation; from 5 on it exchanges width and height.
 _ORIENTATION = 0x0112
+#: TIFF's numbers of the tags for the size of what is stored.
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 
 
 class ImageData(NamedTuple):
@@ -71,7 +73,7 @@ def load_images(folder, size=None, mode=None) -> ImageData:
     -------
     ImageData
         ``X, y, shape, files``. X is uint8 for images of 8 bits a channel, else of the type of
-        their values.
+        their values; but Pillow reads no more than 8 bits a channel of colours.
 
     Raises
     ------
@@ -190,8 +192,8 @@ def _same_headers(paths: list[Path], folder: Path, size, mode) -> None:
     first = None
     for path in paths:
         with _opened(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            header = (image.size if turned else image.size[::-1], image.mode)
+            kind = "I;16" if image.mode.startswith("I;16") else image.mode
+            header = (_size_when_turned(image), kind)
         first = first or header
         if size is None and header[0] != first[0]:
             raise _differs(paths[0], path, folder, first[0], header[0])
@@ -201,6 +203,15 @@ def _same_headers(paths: list[Path], folder: Path, size, mode) -> None:
                 f"mode {header[1]} in {str(folder)!r}: all must have one, or mode='RGB' or "
                 "mode='L' converts them"
             )
+
+
+def _size_when_turned(image) -> tuple[int, int]:
+    """(height, width) of an image that is not decoded yet."""
+    width, height = image.size
+    if image.format == "TIFF":  # whose size some versions of Pillow have exchanged already
+        width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+    is_turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (width, height) if is_turned else (height, width)
 
 
 def _differs(first: Path, other: Path, folder: Path, shape, another) -> DataFileError:
@@ -221,25 +232,30 @@ class _opened:
     def __enter__(self):
         import PIL.Image
 
+        # Pillow maps what it opens by a path to memory, and so reads turned TIFFs in wrong rows.
+        self._file = open(self._path, "rb")
         try:
-            self._image = PIL.Image.open(self._path)
+            self._image = PIL.Image.open(self._file)
         except Exception as error:
+            self._file.close()
             raise self._named(error) from None
         return self._image
 
     def __exit__(self, kind, error, _trace):
         self._image.close()
+        self._file.close()
         if isinstance(error, Exception) and not isinstance(error, DataFileError):
             raise self._named(error) from None
 
     def _named(self, error: Exception) -> Exception:
+        import PIL
+
         # Decoders raise many kinds of errors; those of the system, as of permissions, have a name.
         if isinstance(error, MemoryError) or getattr(error, "filename", None) is not None:
             return error
-        return DataFileError(
-            f"{str(self._path)!r} is damaged, or no image that Pillow reads: "
-            f"{type(error).__name__}: {error}"
-        )
+        is_unknown = isinstance(error, PIL.UnidentifiedImageError)
+        why = "" if is_unknown else f": {type(error).__name__}: {error}"
+        return DataFileError(f"{str(self._path)!r} is damaged, or no image that Pillow reads{why}")
 
 
 def _decoded(path: Path, folder: Path, size, mode) -> np.ndarray:
@@ -265,7 +281,9 @@ def _decoded(path: Path, folder: Path, size, mode) -> np.ndarray:
                     "before, or give no mode"
                 )
             image = image.convert(mode)
-        if size is not None and image.size != size[::-1]:
+        if image.mode.startswith("I;16"):  # Pillow scales only one order of bytes rightly
+            image = image.convert("I").convert("I;16")
+        if size is not None:
             if image.mode == "1":
                 image = image.convert("L")
             image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
