@@ -31,6 +31,7 @@ CHAINS = {
     "standardize channels": [Standardize(channels=2)],
     "min-max": [MinMax(-1, 2)],
     "rescale": [Rescale(0.1, -0.5)],
+    "one layer twice": 2 * [MinMax()],
     "robust": [RobustScale()],
     "robust without limit": [RobustScale(None)],
     "quantiles": [QuantileNormal(40)],
@@ -40,6 +41,7 @@ CHAINS = {
     "indicators": [Impute("mean", True), Standardize()],
     "several": [Rescale(0.5), Standardize(), Whiten(), RobustScale()],
 }
+DTYPES = ("float32", "float64")
 LINEAR = CHAINS.keys() - {"robust", "quantiles", "impute", "indicators", "several"}
 
 
@@ -124,7 +126,7 @@ def test_constant_columns_become_a_constant():
         assert found.std() > 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("number", [0.1, 1e9 + 1])
 @pytest.mark.parametrize(
     "layer",
@@ -156,8 +158,9 @@ def test_columns_far_from_0_are_prepared_in_float32_as_in_float64(layer):
     X = 1.7e9 + 33 + rows()[0]
     for number in (1.7e9 + 33, 0.1):  # a column that is constant but for little
         X[:, 2] = number * (1 + 1e-13 * np.arange(len(X)))
-        found, expected = (prepared([layer], X, dtype=dtype) for dtype in ("float32", "float64"))
-        np.testing.assert_allclose(found, expected, atol=0.01)
+        for layers in ([layer], [Impute(), layer]):
+            found, expected = (prepared(layers, X, dtype=dtype) for dtype in DTYPES)
+            np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 def test_channels_share_their_numbers():
@@ -280,7 +283,7 @@ def test_each_row_is_predicted_by_itself(name):
 
 
 @pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_linear_layers_are_folded_into_the_first_dense(name, dtype, monkeypatch):
     X, y = rows()
     net = Sequential([*CHAINS[name], Dense(8, "relu"), Dense(1)], dtype=dtype)

@@ -90,9 +90,10 @@ class Chain:
             If nothing can be learned from them.
         """
         learned: dict[str, np.ndarray] = {}
+        prepared = X if rows is None else X[rows]
         for name, layer in self._layers:
             with np.errstate(all="ignore"):
-                state = self._learned(layer, X if rows is None else X[rows]) if layer.learns else {}
+                state = self._learned(layer, prepared) if layer.learns else {}
             for key, value in state.items():
                 if not is_finite(value.reshape(-1)):
                     raise ValueError(
@@ -100,8 +101,10 @@ class Chain:
                         f"{self._dtype.name}; scale X first"
                     )
                 learned[f"{name}.{key}"] = value
-            X = self._apply([(name, layer)], X, learned, "X")
-        return learned, X
+            if name != self._layers[-1][0]:
+                prepared = _apply([(name, layer)], prepared, learned, "X", np.dtype(np.float64))
+        del prepared  # which may take more memory than what is returned
+        return learned, _apply(self._layers, X, learned, "X", self._dtype)
 
     def _learned(self, layer: Preprocessing, X: np.ndarray) -> dict[str, np.ndarray]:
         """What a layer learns, some columns after others where that is the same."""
@@ -136,30 +139,7 @@ class Chain:
                 f"{self._layers[0][1]!r} has learned nothing yet: call fit on arrays, or "
                 "net.adapt(X) with training rows first"
             )
-        return self._apply(self._layers, X, state, what)
-
-    def _apply(self, layers, X: np.ndarray, state: State, what: str) -> np.ndarray:
-        width = X.shape[1]
-        known = []
-        for name, layer in layers:
-            known.append(_values(name, layer, width, state))
-            width = layer.width(width)
-        found = np.empty((len(X), width), self._dtype)
-        step = max(1, _BLOCK // max(1, X.shape[1], width))
-        with np.errstate(all="ignore"):
-            for first in range(0, len(X), step):
-                block = X[first : first + step]
-                for (_, layer), values in zip(layers, known, strict=True):
-                    block = layer.transform(block.astype(np.float64), values)
-                    block = block.astype(self._dtype)
-                found[first : first + step] = block
-        if not is_finite(found.reshape(-1)):
-            row, column = np.argwhere(~np.isfinite(found))[0].tolist()
-            raise ValueError(
-                f"row {row} of {what}, prepared by {self._layers[-1][1]!r}, is not finite in "
-                f"{self._dtype.name} in column {column}: look for numbers far from all others"
-            )
-        return found
+        return _apply(self._layers, X, state, what, self._dtype)
 
     @property
     def is_linear(self) -> bool:
@@ -192,6 +172,39 @@ class Chain:
         used = factors[factors != 0]
         is_moderate = ((used >= 1 / _MOST_FACTOR) & (used <= _MOST_FACTOR)).all()
         return (W, b) if is_moderate else None
+
+
+def _apply(
+    layers: list[tuple[str, Preprocessing]], X: np.ndarray, state: State, what: str,
+    dtype: np.dtype,
+) -> np.ndarray:  # fmt: skip
+    """Rows as layers prepare them; between these they are float64.
+
+    Raises
+    ------
+    ValueError
+        If a number becomes too large for the dtype.
+    """
+    width = X.shape[1]
+    known = []
+    for name, layer in layers:
+        known.append(_values(name, layer, width, state))
+        width = layer.width(width)
+    found = np.empty((len(X), width), dtype)
+    step = max(1, _BLOCK // max(1, X.shape[1], width))
+    with np.errstate(all="ignore"):
+        for first in range(0, len(X), step):
+            block = X[first : first + step].astype(np.float64)
+            for (_, layer), values in zip(layers, known, strict=True):
+                block = layer.transform(block, values)
+            found[first : first + step] = block
+    if not is_finite(found.reshape(-1)):
+        row, column = np.argwhere(~np.isfinite(found))[0].tolist()
+        raise ValueError(
+            f"row {row} of {what}, prepared by {layers[-1][1]!r}, is not finite in "
+            f"{dtype.name} in column {column}: look for numbers far from all others"
+        )
+    return found
 
 
 def _values(name: str, layer: Preprocessing, width: int, state: State) -> dict[str, np.ndarray]:
