@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 import numpy as np
@@ -156,7 +156,8 @@ class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted"))
         copy = type(self)(self.layers, **arguments)  # layers are declarations: none is changed
         copy.n_inputs = self.n_inputs
         if self._params is not None:
-            copy.adopt(self.parameters(), self._named_statistics())
+            state = self._chain.in_dtype(self._named_statistics(), copy.dtype)
+            copy.adopt(self.parameters(), state)
         copy.feature_names_in_ = self.feature_names_in_
         return copy.set_fitted(self._loss, self._target)
 
@@ -238,7 +239,7 @@ class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted"))
             self._plans[key] = plan
         return plan
 
-    def adopt(self, params: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
+    def adopt(self, params: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
         """Set parameters and running statistics from arrays by name, for instance of a file.
 
         Raises

@@ -398,6 +398,13 @@ def test_further_fits_keep_what_the_first_has_learned():
     )
 
 
+def test_a_copy_in_float32_keeps_the_means_of_columns_far_from_0():
+    X = 1.7e9 + 33 + rows()[0]
+    net = Sequential([Standardize(), Dense(1)], dtype="float64").adapt(X)
+    for other in (net.copy("float32"), net.copy("float32").copy("float64")):
+        np.testing.assert_allclose(other._features(X, 6), net._features(X, 6), atol=1e-4)
+
+
 def test_layers_keep_the_names_of_the_columns_from_which_they_learned():
     pandas = pytest.importorskip("pandas")
     X, y = rows()

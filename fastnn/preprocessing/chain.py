@@ -141,6 +141,18 @@ class Chain:
             )
         return _apply(self._layers, X, state, what, self._dtype)
 
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
+    def in_dtype(self, state: State, dtype: np.dtype) -> State:
+        """The state for a network of a dtype that may round off more."""
+        found = dict(state)
+        for name, layer in self._layers:
+            if layer.subtracts is not None:
+                key, rest = f"{name}.{layer.subtracts}", f"{name}.{REST}"
+                exact = state[key].astype(np.float64) + state[rest]
+                found[key] = exact.astype(dtype)
+                found[rest] = exact - found[key]
+        return found
+
     @property
     def is_linear(self) -> bool:
         """Whether all layers are linear, so that they can be folded into weights."""
