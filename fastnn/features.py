@@ -27,11 +27,12 @@ _TEXT = (
 )
 
 
-def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarray | CSR:
+def check_features(X, n_inputs: int | None, dtype, what: str = "X", named=None) -> np.ndarray | CSR:
     """X as a contiguous matrix (m, n_inputs) of the network's dtype or one that engines convert.
 
     It is copied only if it is small, not contiguous or aligned, or of a type that engines do not
-    read. A sparse matrix stays one unless the dense one is small.
+    read. A sparse matrix stays one unless the dense one is small. `named` is the data frame that X
+    comes from, if it is none itself.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def check_features(X, n_inputs: int | None, dtype, what: str = "X") -> np.ndarra
     sparse = type(X) is not np.ndarray and is_sparse(X)
     array = X if sparse or isinstance(X, CSR) else dense_array(X, what)
     _check_shape(array, n_inputs, what)
-    columns = _columns(X, array)
+    columns = _columns(X if named is None else named, array)
     if sparse:
         array = compressed_rows(X, what)
     if isinstance(array, CSR):

@@ -124,7 +124,7 @@ class Inference(Network):
 
     def _forward(self, X, loss: LossFunction | None, function: str) -> np.ndarray:
         params, plan = self._built(), self.lower(loss)
-        folded = self._folded(plan) if self._chain else None
+        folded = self._folded(plan) if self._chain and self._chain.is_linear else None
         if folded is None:
             X = self._features(X, self.n_inputs)
         else:
@@ -153,6 +153,7 @@ class Inference(Network):
         self._fold = (*(flat.copy() for flat in now), folded)
         return folded
 
+    @np.errstate(all="ignore")
     def _fold_first(self, plan) -> np.ndarray | None:
         first = str(len(self._chain))
         named = {p.name: p for p in plan.parameters}

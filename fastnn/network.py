@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from .described import Public
 from .engines.csr import CSR
 from .engines.workspace import aligned_zeros
 from .errors import NotFittedError, ShapeError
-from .features import check_features, check_names
+from .features import check_features, check_names, names_of
 from .layers import Embedding, Layer, check_network, from_config
 from .losses import LossFunction
 from .ops.loss import lower as lower_loss
@@ -156,7 +156,8 @@ class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted"))
         copy = type(self)(self.layers, **arguments)  # layers are declarations: none is changed
         copy.n_inputs = self.n_inputs
         if self._params is not None:
-            copy.adopt(self.parameters(), self._named_statistics())
+            state = self._chain.in_dtype(self._named_statistics(), copy.dtype)
+            copy.adopt(self.parameters(), state)
         copy.feature_names_in_ = self.feature_names_in_
         return copy.set_fitted(self._loss, self._target)
 
@@ -238,7 +239,7 @@ class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted"))
             self._plans[key] = plan
         return plan
 
-    def adopt(self, params: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
+    def adopt(self, params: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
         """Set parameters and running statistics from arrays by name, for instance of a file.
 
         Raises
@@ -293,15 +294,15 @@ class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted"))
                 "the network has no preprocessing layer that could learn: adapt belongs to those "
                 "of fastnn.preprocessing, such as Standardize()"
             )
+        names = names_of(X)
         X = self._read(X, self.n_inputs)
         learned, _ = self._chain.learn(X, None)
         if self._params is None:
             plan = self.lower(None, X.shape[1])
             self._params, self._statistics = self._initial(plan)
             self.n_inputs = X.shape[1]
-        for name, view in self._named_statistics().items():
-            if name in learned:
-                view[...] = learned[name]
+        write_learned(self.lower(self._loss), self._statistics, learned)
+        self.feature_names_in_ = names or self.feature_names_in_
         return self
 
     def set_penalties(self, l1=None, l2=None) -> None:
@@ -557,3 +558,10 @@ class Network(metaclass=Public, hides=("adopt", "build", "lower", "set_fitted"))
         from . import html
 
         return html.network(self)
+
+
+def write_learned(plan: Plan, statistics: np.ndarray, learned: dict[str, np.ndarray]) -> None:
+    """Write what preprocessing layers have learned, by name, into the running statistics."""
+    for statistic in plan.state:
+        if statistic.name in learned:
+            statistic.view(statistics)[...] = learned[statistic.name]

@@ -21,6 +21,7 @@ from .features import check_names, names_of
 from .fit_descriptions import describe
 from .history import History
 from .losses import LossFunction
+from .network import write_learned
 from .plan import Plan
 from .progress import ProgressBar
 from .run import Fit
@@ -182,7 +183,9 @@ def ready(checked: Checked) -> Training:
     if params is None:
         params, statistics = net._initial(plan)
     if learned is not None:
-        statistics = _with_learned(plan, statistics, learned)
+        given, statistics = statistics, aligned_zeros(plan.n_state, statistics.dtype)
+        statistics[:] = given
+        write_learned(plan, statistics, learned)
     small = run.small_batches(plan, batch_size, settings.accumulate)
     data.separate = small is not None
     resumes = checkpoints.resumes(settings)
@@ -244,16 +247,6 @@ def ready(checked: Checked) -> Training:
         return Training(*parts)
     history.n_rows = source.n_rows or 0
     return StreamTraining(*parts, source=source, converter=converter, augmenter=augmenter)
-
-
-def _with_learned(plan: Plan, statistics: np.ndarray, learned: dict) -> np.ndarray:
-    """A copy of the statistics with what preprocessing layers have learned."""
-    found = aligned_zeros(plan.n_state, statistics.dtype)
-    found[:] = statistics
-    for statistic in plan.state:
-        if statistic.name in learned:
-            statistic.view(found)[...] = learned[statistic.name]
-    return found
 
 
 def _start_with_epoch(settings: Settings, fit: Fit, n_batches: int) -> None:

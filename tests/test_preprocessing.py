@@ -31,6 +31,7 @@ CHAINS = {
     "standardize channels": [Standardize(channels=2)],
     "min-max": [MinMax(-1, 2)],
     "rescale": [Rescale(0.1, -0.5)],
+    "one layer twice": 2 * [MinMax()],
     "robust": [RobustScale()],
     "robust without limit": [RobustScale(None)],
     "quantiles": [QuantileNormal(40)],
@@ -40,6 +41,7 @@ CHAINS = {
     "indicators": [Impute("mean", True), Standardize()],
     "several": [Rescale(0.5), Standardize(), Whiten(), RobustScale()],
 }
+DTYPES = ("float32", "float64")
 LINEAR = CHAINS.keys() - {"robust", "quantiles", "impute", "indicators", "several"}
 
 
@@ -124,6 +126,43 @@ def test_constant_columns_become_a_constant():
         assert found.std() > 0
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("number", [0.1, 1e9 + 1])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Center(), Standardize(), Standardize(channels=1), MinMax(), RobustScale(),
+        RobustScale(None), Whiten(), Whiten("zca"), QuantileNormal(20),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_constant_column_is_one_however_many_rows_there_are(layer, number, dtype):
+    """The sum of 1,000 times 0.1 is not 100, and float32 does not hold 0.1 or 1e9 + 1."""
+    for m in (3, 1000):
+        found = prepared([layer], np.full((m, 2), number), dtype=dtype)
+        np.testing.assert_allclose(found, 0, atol=1e-7)
+
+
+def test_a_spread_that_float32_cannot_divide_by_is_none():
+    X = 1e-50 * rows()[0]
+    for layer in (Standardize(), MinMax(), RobustScale(), RobustScale(None), Whiten()):
+        found = prepared([layer], X, dtype="float32")
+        np.testing.assert_allclose(found, 0, atol=1e-30)
+
+
+@pytest.mark.parametrize(
+    "layer", [Center(), Standardize(), MinMax(), RobustScale(None), Whiten("zca")], ids=repr
+)
+def test_columns_far_from_0_are_prepared_in_float32_as_in_float64(layer):
+    """Such as times in seconds: float32 alone would hold their mean to 64 seconds."""
+    X = 1.7e9 + 33 + rows()[0]
+    for number in (1.7e9 + 33, 0.1):  # a column that is constant but for little
+        X[:, 2] = number * (1 + 1e-13 * np.arange(len(X)))
+        for layers in ([layer], [Impute(), layer]):
+            found, expected = (prepared(layers, X, dtype=dtype) for dtype in DTYPES)
+            np.testing.assert_allclose(found, expected, atol=0.01)
+
+
 def test_channels_share_their_numbers():
     X = np.random.default_rng(0).uniform(0, 255, (30, 4 * 4 * 3)).astype(np.uint8)
     of_channel = X.reshape(-1, 3).astype(np.float64)
@@ -139,6 +178,14 @@ def test_a_value_of_many_rows_has_the_middle_of_its_quantiles():
         found = prepared([QuantileNormal(100)], X, dtype=dtype)
         np.testing.assert_allclose(found[:50], -0.68, atol=0.02)
         assert (np.diff(found[50:, 0]) > 0).all()
+
+
+def test_a_copy_in_another_dtype_has_the_same_quantiles():
+    """0.1 is another number in float32, in which the quantiles were learned."""
+    X = np.r_[np.zeros(50), np.linspace(1, 2, 50)].astype(np.float64)[:, None] + 0.1
+    net = Sequential([QuantileNormal(100), Dense(1)]).adapt(X)
+    found = net.copy("float64")._features(X, 1)
+    np.testing.assert_allclose(found, net._features(X, 1), atol=1e-6)
 
 
 # -- missing values ---------------------------------------------------------------------------
@@ -167,6 +214,28 @@ def test_missing_values_of_data_frames_and_masked_arrays():
     frame["b"] = ["x", None, "y"]
     with pytest.raises(TypeError, match="in the column 'b'"):
         net.logits(frame)
+
+
+def test_missing_values_of_masked_objects_and_of_frames_of_any_library():
+    masked = np.ma.array([[1.0, "?"], [3.0, 2.0]], mask=[[0, 1], [0, 0]], dtype=object)
+
+    class Frame:
+        columns = ("a", "b")
+
+        def __init__(self, rows):
+            self.rows = np.array(rows, object)
+
+        def __array__(self, dtype=None, copy=None):
+            return self.rows
+
+    for X in (masked, Frame([[1, None], [3, 2]])):
+        net = Sequential([Impute(), Dense(1)]).adapt(X)
+        np.testing.assert_array_equal(net._features(X, 2), [[1, 2], [3, 2]])
+    masked.mask = False
+    with pytest.raises(TypeError, match=r"X\[0, 1\] is '\?'"):
+        net.adapt(masked)
+    with pytest.raises(TypeError, match="in the column 'b'"):
+        net.adapt(Frame([[None, "x"]]))
 
 
 def test_a_column_without_values_is_named():
@@ -214,7 +283,7 @@ def test_each_row_is_predicted_by_itself(name):
 
 
 @pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_linear_layers_are_folded_into_the_first_dense(name, dtype, monkeypatch):
     X, y = rows()
     net = Sequential([*CHAINS[name], Dense(8, "relu"), Dense(1)], dtype=dtype)
@@ -243,6 +312,41 @@ def test_columns_far_from_0_are_not_folded():
     net.fit(X, y, optimizer=Adam(0.1), epochs=100, progress=False)
     assert net._folded(net.plan) is None
     np.testing.assert_allclose(net.predict(X), y, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "offset", "offset before", "correlated pca", "correlated zca", "huge", "too large",
+        "very small",
+    ],
+)  # fmt: skip
+def test_layers_are_not_folded_where_float32_would_lose_what_they_tell(name):
+    x = rows()[0] / 100
+    alike = np.stack([x[:, 0], x[:, 0] + 1e-5 * x[:, 1]], axis=1)
+    layers, X = {
+        "offset": ([Rescale(1.0, -1e6)], 1e6 + x),
+        "offset before": ([Rescale(1e-3, -1), Standardize()], 1000 + 1e-3 * x),
+        "correlated pca": ([Whiten()], alike),
+        "correlated zca": ([Whiten("zca")], alike),
+        "huge": ([Standardize()], 1e38 * x),
+        "too large": ([Rescale(1e-40)], 1e40 * x),
+        "very small": ([Rescale(1e40)], 1e-40 * x),
+    }[name]
+    net = Sequential([*layers, Dense(3)], n_inputs=X.shape[1]).adapt(X)
+    plain = Sequential([Dense(3)], n_inputs=X.shape[1])
+    plain.flat_params = net.flat_params
+    expected = plain.logits(net._features(X, X.shape[1]))
+    np.testing.assert_allclose(net.logits(X), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_chain_that_is_not_linear_compares_no_weights(monkeypatch):
+    X, _ = rows()
+    for name in CHAINS.keys() - LINEAR:
+        net = Sequential([*CHAINS[name], Dense(1)]).adapt(X)
+        expected = net.logits(X)
+        monkeypatch.setattr(net, "_folded", None)  # which would keep a copy of all of them
+        np.testing.assert_array_equal(net.logits(X), expected)
 
 
 def test_bytes_are_not_copied_for_predictions():
@@ -292,6 +396,23 @@ def test_further_fits_keep_what_the_first_has_learned():
     np.testing.assert_allclose(
         net.state_dict()["0.mean"], (others * 3).mean(axis=0), rtol=1e-5, atol=1e-4
     )
+
+
+def test_a_copy_in_float32_keeps_the_means_of_columns_far_from_0():
+    X = 1.7e9 + 33 + rows()[0]
+    net = Sequential([Standardize(), Dense(1)], dtype="float64").adapt(X)
+    for other in (net.copy("float32"), net.copy("float32").copy("float64")):
+        np.testing.assert_allclose(other._features(X, 6), net._features(X, 6), atol=1e-4)
+
+
+def test_layers_keep_the_names_of_the_columns_from_which_they_learned():
+    pandas = pytest.importorskip("pandas")
+    X, y = rows()
+    frame = pandas.DataFrame(X, columns=list("abcdef"))
+    net = Sequential([Standardize(), Dense(1)]).adapt(frame)
+    with pytest.raises(ValueError, match="in another order"):
+        net.fit(frame[list("bacdef")], y, progress=False)
+    assert net.feature_names_in_ == list("abcdef")
 
 
 def test_a_network_whose_size_is_known_learns_with_the_first_fit_too():

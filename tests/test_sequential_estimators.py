@@ -23,9 +23,11 @@ from fastnn import (
     Dense,
     Dropout,
     EarlyStopping,
+    Impute,
     Sequential,
     SequentialClassifier,
     SequentialRegressor,
+    Standardize,
     losses,
     schedules,
 )
@@ -332,6 +334,26 @@ def test_layers_are_a_list_or_a_function():
     assert (by_function.net_.flat_params == classifier().fit(X, Y3).net_.flat_params).all()
     assert repr(classifier(layers=None).fit(X, Y3).net_.layers) == "[Dense(100, 'relu'), Dense(3)]"
     assert (pickle.loads(pickle.dumps(found)).predict(X) == found.predict(X)).all()
+
+
+def test_missing_values_reach_a_layer_that_replaces_them():
+    gaps = X.copy()
+    gaps[::7, 1] = np.nan
+    layers = [Impute(), Standardize(), *LAYERS]
+    for given in (layers, lambda *_: layers):
+        found = classifier(layers=given).fit(gaps, Y3, X_val=gaps, y_val=Y3).partial_fit(gaps, Y3)
+        assert np.isfinite(found.predict_proba(gaps)).all()
+        assert (found.predict(gaps.tolist()) == found.predict(gaps)).all()
+        with pytest.raises(ValueError, match="inf"):
+            found.fit(np.where(np.isnan(gaps), np.inf, gaps), Y3)
+    assert classifier(layers=layers).__sklearn_tags__().input_tags.allow_nan
+    for given in ([Standardize(), *LAYERS], lambda *_: LAYERS):
+        estimator = classifier(layers=given)
+        assert not estimator.__sklearn_tags__().input_tags.allow_nan
+        with pytest.raises(ValueError, match="NaN"):
+            estimator.fit(gaps, Y3)
+        with pytest.raises(ValueError, match="NaN"):
+            estimator.fit(X, Y3).predict(gaps)
 
 
 @pytest.mark.parametrize(

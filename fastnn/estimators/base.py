@@ -55,6 +55,9 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
         Columns of X.
     """
 
+    #: What scikit-learn's `validate_data` is told of missing values in X: True or "allow-nan".
+    _all_finite: bool | str = True
+
     net_: Sequential
     n_features_in_: int
     engine: str | None
@@ -107,7 +110,7 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
         """
         X, y = validate_data(
             self, X, y, accept_sparse="csr", multi_output=True, dtype=self._float_types(),
-            order="C", reset=reset, **checks,
+            order="C", reset=reset, ensure_all_finite=self._all_finite, **checks,
         )  # fmt: skip
         if sparse.issparse(y):
             y = y.toarray()
@@ -118,7 +121,10 @@ class NetworkEstimator(NestedParameters, FitCallbacks, BaseEstimator):
     def _rows(self, X):
         """X of a prediction, as scikit-learn's `validate_data` returns it."""
         types = _FLOATS if sparse.issparse(X) else READ_AS_THEY_ARE
-        return validate_data(self, X, accept_sparse="csr", dtype=types, order="C", reset=False)
+        return validate_data(
+            self, X, accept_sparse="csr", dtype=types, order="C", reset=False,
+            ensure_all_finite=self._all_finite,
+        )  # fmt: skip
 
     def _outputs(self, X, function: str) -> np.ndarray:
         """The network's "output" or "logits", or a function of these ("sigmoid", ...), (m, n).

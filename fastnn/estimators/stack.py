@@ -17,6 +17,7 @@ from ..layers import Dense, Layer
 from ..losses import LossFunction
 from ..metric import Metric
 from ..model import Sequential
+from ..preprocessing.base import Preprocessing
 from ..targets import check_weights
 from .base import READ_AS_THEY_ARE, NetworkEstimator
 
@@ -77,6 +78,22 @@ class SequentialEstimator(NetworkEstimator):
     def _check_first_part(self, y, classes) -> None:
         """Refuse a first call of partial_fit that does not say what the others need."""
         return
+
+    def _takes_missing(self) -> bool:
+        """Whether the layers are a list whose first one replaces missing values."""
+        layers = self.layers
+        first = layers[0] if isinstance(layers, list | tuple) and layers else None
+        return isinstance(first, Preprocessing) and first.takes_missing
+
+    @property
+    def _all_finite(self) -> bool | str:  # type: ignore[override]
+        # Of a function's layers the network itself refuses what they do not take.
+        return "allow-nan" if callable(self.layers) or self._takes_missing() else True
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._takes_missing()
+        return tags
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of the constructor as they are."""

@@ -16,7 +16,8 @@ layer                 what it makes of a column x
 They learn what they need, such as means, from the training rows of the first fit, never from those
 of validation, or from the rows given to :meth:`fastnn.Sequential.adapt`. Further fits keep that. It
 belongs to the state of the network: it is saved, copied and restored with it, under names such as
-``"0.mean"``. A fit prepares all its rows once, before the first epoch, in the network's dtype.
+``"0.mean"``; ``"0.rest"`` is what the network's dtype rounds off the numbers that the layer
+subtracts. A fit prepares all its rows once, before the first epoch, in the network's dtype.
 Predictions prepare theirs; where all layers are linear and nothing is lost by it, they run on the
 rows as given, with the layers folded into the weights of the first Dense.
 """

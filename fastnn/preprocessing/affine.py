@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..checks import real_number, whole_number
-from .base import Linear, Preprocessing, by_channel
+from .base import Linear, Preprocessing, by_channel, centred, rounding
 
 
 class _OfChannels(Preprocessing):
     """Base of the layers whose numbers are those of a column or of a channel."""
+
+    subtracts = "mean"
 
     def __init__(self, channels=None):
         self.channels = None if channels is None else whole_number(channels, "channels")
@@ -51,7 +53,8 @@ class Center(_OfChannels):
     """
 
     def learn(self, X):
-        return {"mean": by_channel(X.mean(axis=0), self.channels)}
+        means, _ = centred(X)
+        return {"mean": by_channel(means, self.channels)}
 
     def linear(self, state):
         return Linear(np.ones_like(state["mean"]), -state["mean"])
@@ -88,13 +91,12 @@ class Standardize(_OfChannels):
         return {**super().shapes(n_inputs), "std": (n_inputs,)}
 
     def learn(self, X):
-        means, variances = X.mean(axis=0), X.var(axis=0)
+        means, deviations = centred(X)
         mean = by_channel(means, self.channels)
         # The variance over all elements of a channel, whose columns have different means.
-        variance = by_channel(variances + (means - mean) ** 2, self.channels)
-        std = np.sqrt(variance)
-        rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-        return {"mean": mean, "std": np.where(std > rounding, std, 1)}
+        variances = np.square(deviations).mean(axis=0) + (means - mean) ** 2
+        std = np.sqrt(by_channel(variances, self.channels))
+        return {"mean": mean, "std": np.where(std > rounding(mean), std, 1)}
 
     def linear(self, state):
         return Linear(1 / state["std"], -state["mean"] / state["std"])
@@ -126,6 +128,8 @@ class MinMax(Preprocessing):
            [1.5]], dtype=float32)
     """
 
+    subtracts = "min"
+
     def __init__(self, low=0.0, high=1.0):
         self.low, self.high = real_number(low, "low"), real_number(high, "high")
         if not self.low < self.high:
@@ -137,7 +141,7 @@ class MinMax(Preprocessing):
     def learn(self, X):
         least = X.min(axis=0)
         spread = X.max(axis=0) - least
-        return {"min": least, "range": np.where(spread > 0, spread, 1)}
+        return {"min": least, "range": np.where(spread > rounding(least), spread, 1)}
 
     def linear(self, state):
         scale = (self.high - self.low) / state["range"]
@@ -209,8 +213,11 @@ class RobustScale(Preprocessing):
            [3.  ]], dtype=float32)
     """
 
+    subtracts = "median"
+
     def __init__(self, clip=3.0):
         self.clip = None if clip is None else real_number(clip, "clip", positive=True)
+        self.is_linear = clip is None
 
     def shapes(self, n_inputs):
         return {"median": (n_inputs,), "scale": (n_inputs,)}
@@ -218,8 +225,9 @@ class RobustScale(Preprocessing):
     def learn(self, X):
         low, median, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
         spread, half = high - low, (X.max(axis=0) - X.min(axis=0)) / 2
-        spread = np.where(spread > 0, spread, half)
-        return {"median": median, "scale": np.where(spread > 0, spread, 1)}
+        least = rounding(median)
+        spread = np.where(spread > least, spread, half)
+        return {"median": median, "scale": np.where(spread > least, spread, 1)}
 
     def transform(self, X, state):
         if self.clip is None:
@@ -230,6 +238,4 @@ class RobustScale(Preprocessing):
         return X
 
     def linear(self, state):
-        if self.clip is not None:
-            return None
         return Linear(1 / state["scale"], -state["median"] / state["scale"])

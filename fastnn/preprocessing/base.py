@@ -13,6 +13,9 @@ from ..layer import Layer
 #: The name of what every layer learns: the number of rows, 0 before, and how far off 0 they lie.
 LEARNED = "learned"
 
+#: The name of what the network's dtype rounds off the numbers that a layer subtracts.
+REST = "rest"
+
 
 class Linear(NamedTuple):
     """x -> x * scale + shift, or x @ scale + shift where scale is a matrix (n, n), else (n,)."""
@@ -33,9 +36,12 @@ class Preprocessing(Layer):
     #: Whether X may have missing values.
     takes_missing = False
 
-    #: Whether it looks for elements of X among the numbers that it has learned, which have the
-    #: network's dtype: X is then rounded to that, too.
-    rounds_inputs = False
+    #: Whether it is a linear function, :meth:`linear`, of which predictions make weights.
+    is_linear = True
+
+    #: The name of the learned numbers that it subtracts, of which no digit may be lost: columns may
+    #: lie far off 0.
+    subtracts: str | None = None
 
     #: Whether what it learns of a column depends on that column alone.
     is_by_column = True
@@ -79,18 +85,20 @@ class Preprocessing(Layer):
             What it has learned, in float64.
         """
         linear = self.linear(state)
-        assert linear is not None
         X *= linear.scale
         X += linear.shift
         return X
 
-    def linear(self, state: dict[str, np.ndarray]) -> Linear | None:
-        """The layer as a linear function, or None if it is none."""
-        return None
+    def linear(self, state: dict[str, np.ndarray]) -> Linear:
+        """The layer as a linear function."""
+        raise NotImplementedError
 
     def lower(self, lowering, name):
         n_inputs = lowering.width
-        state = {LEARNED: (2,), **self.shapes(n_inputs)} if self.learns else {}
+        shapes = self.shapes(n_inputs)
+        state = {LEARNED: (2,), **shapes} if self.learns else {}
+        if self.subtracts is not None:
+            state[REST] = shapes[self.subtracts]
         zeros = initializers.get(0.0)
         lowering.prepare(name, self.width(n_inputs), {k: (s, zeros) for k, s in state.items()})
 
@@ -105,6 +113,23 @@ class Preprocessing(Layer):
             if getattr(self, name) != parameter.default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def rounding(values: np.ndarray) -> np.ndarray:
+    """Spreads up to this are none: of columns with these values that are constant but for rounding.
+
+    Neither are those that are no normal numbers in float32, by which nothing can be divided.
+    """
+    eps, least = np.finfo(np.float64).eps, np.finfo(np.float32).tiny
+    return np.maximum(10 * eps * np.abs(values), least)
+
+
+def centred(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The means of the columns, and X without them: exactly 0 in a column that is constant."""
+    deviations = X - X[0]
+    means = deviations.mean(axis=0)
+    deviations -= means
+    return X[0] + means, deviations
 
 
 def by_channel(values: np.ndarray, channels: int | None) -> np.ndarray:

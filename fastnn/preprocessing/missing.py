@@ -41,6 +41,7 @@ class Impute(Preprocessing):
     """
 
     takes_missing = True
+    is_linear = False
 
     def __init__(self, strategy="median", indicators=False):
         if isinstance(strategy, numbers.Real):

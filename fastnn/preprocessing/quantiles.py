@@ -41,7 +41,7 @@ class QuantileNormal(Preprocessing):
     True
     """
 
-    rounds_inputs = True
+    is_linear = False
 
     def __init__(self, n_quantiles=1000):
         self.n_quantiles = whole_number(n_quantiles, "n_quantiles", least=2, most=100_000)
@@ -61,7 +61,10 @@ class QuantileNormal(Preprocessing):
         from scipy.special import ndtri  # which takes long to import
 
         levels = self._levels
-        for x, quantiles in zip(X.T, state["quantiles"].T, strict=True):
+        known = state["quantiles"]
+        if (known == known.astype(np.float32)).all():  # learned in float32: equal numbers stay so
+            X = X.astype(np.float32).astype(np.float64)
+        for x, quantiles in zip(X.T, known.T, strict=True):
             # From below a value shared by many rows has its largest quantile, from above the least.
             upper = np.interp(x, quantiles, levels)
             lower = -np.interp(-x, -quantiles[::-1], -levels[::-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..checks import real_number
-from .base import Linear, Preprocessing
+from .base import Linear, Preprocessing, centred
 
 
 class Whiten(Preprocessing):
@@ -42,6 +42,7 @@ class Whiten(Preprocessing):
     """
 
     is_by_column = False
+    subtracts = "mean"
 
     def __init__(self, kind="pca", epsilon=0.0):
         if not isinstance(kind, str) or kind.lower() not in ("pca", "zca"):
@@ -55,16 +56,16 @@ class Whiten(Preprocessing):
     def learn(self, X):
         if len(X) < 2:
             raise ValueError("whitening needs at least two training rows: one has no covariance")
-        mean = X.mean(axis=0)
-        deviations = X - mean
+        mean, deviations = centred(X)
         values, U = np.linalg.eigh(deviations.T @ deviations / len(X))
         values, U = values[::-1], U[:, ::-1]
         # The sign of an eigenvector is arbitrary: its largest element is positive.
         largest = U[np.abs(U).argmax(axis=0), np.arange(len(U))]
         U = U * np.where(largest < 0, -1, 1)
-        least = len(values) * np.finfo(np.float64).eps * max(values[0], 0)
+        eps, tiny = np.finfo(np.float64).eps, float(np.finfo(np.float32).tiny)
+        least = max(len(values) * eps * values[0], tiny**2)  # whose root float32 can divide by
         values = np.maximum(values, 0) + self.epsilon * max(values.mean(), 0)
-        factors = np.where(values > least, 1 / np.sqrt(np.maximum(values, least or 1)), 0)
+        factors = np.where(values > least, 1 / np.sqrt(np.maximum(values, least)), 0)
         matrix = U * factors
         return {"mean": mean, "matrix": matrix if self.kind == "pca" else matrix @ U.T}
 
