@@ -13,6 +13,7 @@ import numpy as np
 
 from . import interrupts
 from .ahead import Chunks
+from .augmentation.rows import RowWise
 from .checks import is_finite
 from .engines.csr import CSR
 from .engines.workspace import Data
@@ -58,6 +59,9 @@ class Augmenter:
         self._seed = net.seed
         self._bits = np.random.Philox(key=np.zeros(2, np.uint64))
         self.changes_targets = any(hasattr(step, "augment_pairs") for step in steps)
+        self._is_by_row = self._codes is None and all(
+            isinstance(step, RowWise) and type(step).__call__ is RowWise.__call__ for step in steps
+        )
         for step in steps:
             wanted = getattr(step, "n_inputs", None)
             if wanted is not None and wanted != n_inputs:
@@ -80,6 +84,12 @@ class Augmenter:
         """
         data, done = self._copied(whole, rows, batch_size), 0
         assert isinstance(data.X, np.ndarray)
+        if self._is_by_row:
+            self._augment_rows(data.X, batch_size, epoch, batch)
+            if is_finite(data.X.reshape(-1)):
+                return data, None
+            data = self._copied(whole, rows, batch_size)  # to find what went wrong, and where
+            assert isinstance(data.X, np.ndarray)
         Y = data.Y if self.changes_targets else None
         try:
             for first in range(0, len(data.X), batch_size):
@@ -147,6 +157,18 @@ class Augmenter:
             "buffer": np.zeros(4, np.uint64), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
         }  # fmt: skip
         return np.random.Generator(self._bits)
+
+    def _augment_rows(self, X: np.ndarray, batch_size: int, epoch: int, batch: int) -> None:
+        """Change batches in place, all at once, with the random numbers that each has by itself."""
+        drawn: list[list[tuple]] = [[] for _ in self._steps]
+        for first in range(0, len(X), batch_size):
+            rng = self._generator(epoch, batch)
+            for step, own in zip(self._steps, drawn, strict=True):
+                own.append(step.draw(X[first : first + batch_size].shape, X.dtype, rng))
+            batch += 1
+        for step, own in zip(self._steps, drawn, strict=True):
+            joined = (None if p[0] is None else np.concatenate(p) for p in zip(*own, strict=True))
+            step.apply(X, tuple(joined))
 
     def _augment(self, X: np.ndarray, Y: np.ndarray | None, epoch: int, batch: int) -> None:
         """Change a batch in place.

@@ -9,8 +9,8 @@ import scipy.sparse
 from augmentation_cases import W, X, assert_same, fitted, identity, network, noise, rich, y
 
 import fastnn
-from fastnn import ahead
-from fastnn.augmentation import Mixup
+from fastnn import ahead, augmented
+from fastnn.augmentation import Images, Mixup, Noise, Shift
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
@@ -127,6 +127,49 @@ def test_several_are_applied_in_order(compiled):
     assert_same(fitted(network(), []), fitted(network()))
 
 
+@pytest.fixture(params=["alone", "ahead"])
+def way(request, monkeypatch):
+    """Every chunk is made in the thread of the fit, or ahead in another one."""
+    is_ahead = request.param == "ahead"
+    monkeypatch.setattr(ahead.Choice, "next", lambda self, n: setattr(self, "is_ahead", is_ahead))
+    return request.param
+
+
+EFFECTS = Images((3, 4), shift=1, rotate=9, scale=0.1, flip=True, crop=1, elastic=(5, 1), cutout=1,
+                 noise=0.1)  # fmt: skip
+
+
+def test_rows_are_changed_for_several_batches_at_once(engine, way, monkeypatch):
+    """With the bits of one batch after another, which functions around them see."""
+    steps = [EFFECTS, Noise(0.1), Shift((2, 6), 1)]
+    functions = [lambda batch, rng, step=step: step(batch, rng) for step in steps]
+    one_by_one = fitted(rich(), functions)
+    monkeypatch.setattr(augmented.Augmenter, "_augment", None)
+    sizes = []
+    apply = Images.apply
+    monkeypatch.setattr(
+        Images, "apply", lambda self, X, drawn: (sizes.append(len(X)), apply(self, X, drawn))
+    )
+    monkeypatch.setattr(ahead.Chunks, "_grow", lambda self: setattr(self, "_size", 3))
+    assert_same(fitted(rich(), steps), one_by_one)
+    assert set(sizes) == {48, 6}
+
+
+def test_a_subclass_with_a_call_of_its_own_is_called_for_each_batch():
+    class Halved(Noise):
+        def __call__(self, batch, rng):
+            assert len(batch) in (16, 6)
+            return super().__call__(batch, rng) / 2
+
+    half = fitted(network(), lambda b, rng: Noise(0.1)(b, rng) / 2)
+    assert_same(fitted(network(), Halved(0.1)), half)
+
+
+def test_a_batch_that_is_not_finite_is_found_among_several(way):
+    with pytest.raises(ValueError, match=r"Noise\(std=3e\+38\), in batch 0 of epoch 0"):
+        fitted(network(), [Noise(0.1), Noise(3e38)])
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_batches_of_an_iterable_are_augmented(engine, name):
     parts = [(X[i : i + 16], y[i : i + 16]) for i in range(0, 150, 16)]
@@ -135,14 +178,6 @@ def test_batches_of_an_iterable_are_augmented(engine, name):
     net.fit(parts, epochs=3, augment=noise, optimizer=name, progress=False)
     assert_same(net, fitted(network(), noise, shuffle=False, optimizer=name))
     assert np.array_equal(X, kept)
-
-
-@pytest.fixture(params=["alone", "ahead"])
-def way(request, monkeypatch):
-    """Every chunk is made in the thread of the fit, or ahead in another one."""
-    is_ahead = request.param == "ahead"
-    monkeypatch.setattr(ahead.Choice, "next", lambda self, n: setattr(self, "is_ahead", is_ahead))
-    return request.param
 
 
 def test_bits_depend_neither_on_threads_nor_on_chunks(engine, way, n_threads, monkeypatch):

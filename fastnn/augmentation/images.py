@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import engines
 from ..checks import real_number, whole_number
-from .rows import add_noise, copied
+from .rows import RowWise, add_noise
 
 #: Random numbers of an image: what each of them decides on.
 _DRAWN = 10
@@ -27,7 +27,7 @@ FAR = 2.0**31
 FLIPS = (False, True, "horizontal", "vertical", "both")
 
 
-class Images:
+class Images(RowWise):
     """Images in the rows of X, changed at random: each gets numbers of its own.
 
     Shift, rotation, scale, flip, crop and elastic displacements make one map from every pixel to
@@ -105,22 +105,28 @@ class Images:
         """Elements of an image."""
         return math.prod(self.shape)
 
-    def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The changed images of a batch, (m, n_inputs), of float32 or float64."""
-        images = copied(batch, self.n_inputs, self)
+    def draw(self, shape, dtype, rng):
+        """Numbers from 0 to 1 for each image and for its elastic displacements, and noise."""
+        height, width = self.shape[:2]
+        uniform = rng.random((shape[0], _DRAWN))
+        fields = None
+        if self.elastic is not None:
+            fields = rng.random((shape[0], 2, height, width), dtype)
+        return uniform, fields, rng.standard_normal(shape, dtype) if self.noise else None
+
+    def apply(self, batch, drawn):
+        """Change the images in place; destroys what was drawn."""
+        uniform, fields, noise = drawn
         engine, shape = engines.current(), (*self.shape, 1)[:3]
-        drawn = rng.random((len(images), _DRAWN))
         fill = None if self.fill == "edge" else self.fill
         if self._moves:
-            maps, fields = self._maps(drawn).astype(images.dtype), None
-            if self.elastic is not None:
-                fields = self._fields(len(images), rng, images.dtype)
-            engine.warp(images, maps, fields, shape, fill)
-        if self.noise:
-            add_noise(images, self.noise, rng)
+            if fields is not None:
+                self._smooth(fields)
+            engine.warp(batch, self._maps(uniform).astype(batch.dtype), fields, shape, fill)
+        if noise is not None:
+            add_noise(batch, self.noise, noise)
         if self.cutout:
-            engine.cut(images, self._boxes(drawn), shape, fill or 0.0)
-        return images
+            engine.cut(batch, self._boxes(uniform), shape, fill or 0.0)
 
     @property
     def _moves(self) -> bool:
@@ -153,18 +159,16 @@ class Images:
     def _mirrors(self, direction: str) -> bool:
         return self.flip in (direction, "both") or (self.flip is True and direction != "vertical")
 
-    def _fields(self, n: int, rng: np.random.Generator, dtype) -> np.ndarray:
-        """Displacements of the pixels of n images, down and to the right: (n, 2, height, width)."""
+    def _smooth(self, fields: np.ndarray) -> None:
+        """Make of numbers from 0 to 1, (n, 2, height, width), displacements down and right."""
         assert self.elastic is not None
         alpha, sigma = self.elastic
-        height, width = self.shape[:2]
         reach = max(1, round(_REACH * sigma))
         weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-        fields = rng.random((2 * n, height, width), dtype)
         fields -= 0.5
         fields *= 2 * alpha
-        engines.current().smooth(fields, (weights / weights.sum()).astype(dtype))
-        return fields.reshape(n, 2, height, width)
+        weights = (weights / weights.sum()).astype(fields.dtype)
+        engines.current().smooth(fields.reshape(-1, *fields.shape[2:]), weights)
 
     def _boxes(self, drawn: np.ndarray) -> np.ndarray:
         """The squares to cut out, (n, 4): top, bottom, left, right."""

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..checks import real_number
 from ..errors import ShapeError
 
 
-class Noise:
+class RowWise:
+    """Base of augmentations that change each row by itself, by random numbers of its own.
+
+    So the numbers of several batches can be drawn batch by batch, and applied to all at once.
+    """
+
+    #: Elements of a row, if it takes no others.
+    n_inputs: int | None = None
+
+    def draw(
+        self, shape: tuple[int, int], dtype: np.dtype, rng: np.random.Generator
+    ) -> tuple[np.ndarray | None, ...]:
+        """The random numbers of a batch: arrays with as many rows, or None for what is not used."""
+        raise NotImplementedError
+
+    def apply(self, batch: np.ndarray, drawn: Sequence[np.ndarray | None]) -> None:
+        """Change a contiguous batch of floats in place by what was drawn."""
+        raise NotImplementedError
+
+    def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The changed rows of a batch, (m, n_inputs), of float32 or float64.
+
+        Raises
+        ------
+        TypeError, ShapeError
+            If it is no matrix of floats, or its rows have another length.
+        """
+        _check(batch, self.n_inputs, f"the batch of {self!r}")
+        changed = np.array(batch, order="C")
+        self.apply(changed, self.draw(changed.shape, changed.dtype, rng))
+        return changed
+
+
+class Noise(RowWise):
     """Normal noise on every element of any data.
 
     Parameters
@@ -33,11 +68,11 @@ class Noise:
     def __init__(self, std):
         self.std = real_number(std, "std", least=0.0)
 
-    def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The batch with noise."""
-        noisy = copied(batch, None, self)
-        add_noise(noisy, self.std, rng)
-        return noisy
+    def draw(self, shape, dtype, rng):
+        return (rng.standard_normal(shape, dtype),)
+
+    def apply(self, batch, drawn):
+        add_noise(batch, self.std, drawn[0])
 
     def __repr__(self) -> str:
         return f"Noise(std={self.std})"
@@ -95,23 +130,10 @@ def _mixed(values: np.ndarray, weights: np.ndarray, others: np.ndarray) -> np.nd
     return weights * values + (1 - weights) * values[others]
 
 
-def add_noise(batch: np.ndarray, std: float, rng: np.random.Generator) -> None:
-    """Add normal noise to a batch of floats, in place."""
-    noise = rng.standard_normal(batch.shape, batch.dtype)
+def add_noise(batch: np.ndarray, std: float, noise: np.ndarray) -> None:
+    """Add noise to a batch of floats, in place; destroys the noise, of standard deviation 1."""
     noise *= std
     batch += noise
-
-
-def copied(batch, n_inputs: int | None, augmentation) -> np.ndarray:
-    """A copy of a batch for kernels.
-
-    Raises
-    ------
-    TypeError, ShapeError
-        If it is no matrix of floats, or its rows have another length.
-    """
-    _check(batch, n_inputs, f"the batch of {augmentation!r}")
-    return np.array(batch, order="C")
 
 
 def _check(array, n_columns: int | None, what: str) -> None:
