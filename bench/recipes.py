@@ -90,7 +90,7 @@ _CLOTHES = replace(
 _OWN_CLOTHES = replace(_CLOTHES, hidden=(256, 256), epochs=12, lr=5e-3, noise=0.1)
 _PLAIN = replace(
     _SAME, batch_norm=False, dropout=0.0, label_smoothing=0.0, one_cycle=False, lr=1e-3,
-    weight_decay=0.0, batch_size=200, epochs=30, alpha=1e-3, augment=(),
+    weight_decay=0.0, batch_size=200, epochs=20, alpha=1e-3, augment=(),
 )  # fmt: skip
 #: (data set, the "same" widths for all or their "own"): what is trained, except by scikit-learn.
 _CHOSEN = {
@@ -107,7 +107,7 @@ def chosen(contender: str, way: str, data: str) -> Recipe:
         other = chosen(contender, way, "mnist")
         return replace(other, hidden=(64, 64), epochs=4, batch_size=32)
     if contender == "scikit-learn":
-        return _PLAIN if way == "same" else replace(_PLAIN, hidden=(300,), epochs=40)
+        return _PLAIN if way == "same" else replace(_PLAIN, hidden=(300,), epochs=30)
     return _CHOSEN[data, way]
 
 
