@@ -83,13 +83,11 @@ class Augmenter:
         If one of them raises an exception, the data are those before it.
         """
         data, done = self._copied(whole, rows, batch_size), 0
-        assert isinstance(data.X, np.ndarray)
         if self._is_by_row:
-            self._augment_rows(data.X, batch_size, epoch, batch)
-            if is_finite(data.X.reshape(-1)):
+            if self._augment_rows(data, epoch, batch):
                 return data, None
             data = self._copied(whole, rows, batch_size)  # to find what went wrong, and where
-            assert isinstance(data.X, np.ndarray)
+        assert isinstance(data.X, np.ndarray)
         Y = data.Y if self.changes_targets else None
         try:
             for first in range(0, len(data.X), batch_size):
@@ -158,17 +156,23 @@ class Augmenter:
         }  # fmt: skip
         return np.random.Generator(self._bits)
 
-    def _augment_rows(self, X: np.ndarray, batch_size: int, epoch: int, batch: int) -> None:
-        """Change batches in place, all at once, with the random numbers that each has by itself."""
+    def _augment_rows(self, data: Data, epoch: int, batch: int) -> bool:
+        """Change batches in place, all at once, with the random numbers that each has by itself.
+
+        Returns whether all elements are finite then.
+        """
+        X, size = data.X, data.batch_size
+        assert isinstance(X, np.ndarray)
         drawn: list[list[tuple]] = [[] for _ in self._steps]
-        for first in range(0, len(X), batch_size):
+        for first in range(0, len(X), size):
             rng = self._generator(epoch, batch)
             for step, own in zip(self._steps, drawn, strict=True):
-                own.append(step.draw(X[first : first + batch_size].shape, X.dtype, rng))
+                own.append(step.draw(X[first : first + size].shape, X.dtype, rng))
             batch += 1
         for step, own in zip(self._steps, drawn, strict=True):
             joined = (None if p[0] is None else np.concatenate(p) for p in zip(*own, strict=True))
             step.apply(X, tuple(joined))
+        return is_finite(X.reshape(-1))
 
     def _augment(self, X: np.ndarray, Y: np.ndarray | None, epoch: int, batch: int) -> None:
         """Change a batch in place.

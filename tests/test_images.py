@@ -198,6 +198,7 @@ def test_folders_that_are_none(tmp_path):
         ({"size": (3.5, 2)}, TypeError, "whole number or"),
         ({"size": True}, TypeError, "whole number or"),
         ({"size": 0}, ValueError, "at least 1"),
+        ({"size": 10**6}, ValueError, "Pillow's limit is [0-9]+ pixels"),
         ({"mode": "grey"}, ValueError, "'L', 'RGB', 'RGBA'"),
     ],
 )

@@ -21,6 +21,9 @@ _REACH = 3
 #: Most elements of an image with its border, whose places are numbers of 32 bits.
 _MOST_ELEMENTS = 2**31 - 1
 
+#: More pixels than any displacement is smoothed over: what is one number in all images.
+_MOST_SIGMA = 1e4
+
 #: More pixels than any image moves by: positions stay finite in float32.
 FAR = 2.0**31
 
@@ -215,4 +218,4 @@ def _checked_elastic(elastic) -> tuple[float, float] | None:
     if not isinstance(elastic, tuple | list) or len(elastic) != 2:
         raise TypeError(f"elastic must be a pair (alpha, sigma), not {elastic!r}")
     alpha = real_number(elastic[0], "alpha", least=0.0, below=FAR)
-    return alpha, real_number(elastic[1], "sigma", positive=True)
+    return alpha, real_number(elastic[1], "sigma", below=_MOST_SIGMA, positive=True)

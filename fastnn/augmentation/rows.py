@@ -16,8 +16,10 @@ class RowWise:
     So the numbers of several batches can be drawn batch by batch, and applied to all at once.
     """
 
-    #: Elements of a row, if it takes no others.
-    n_inputs: int | None = None
+    @property
+    def n_inputs(self) -> int | None:
+        """Elements of a row, if it takes no others."""
+        return None
 
     def draw(
         self, shape: tuple[int, int], dtype: np.dtype, rng: np.random.Generator

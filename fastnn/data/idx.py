@@ -183,7 +183,12 @@ def load_mnist(folder):
     >>> X.shape, y.shape, X_test.shape
     ((3, 16), (3,), (2, 16))
     """
-    folder = Path(folder)
+    (X, y), (X_test, y_test) = mnist_images(Path(folder))
+    return (X.reshape(len(X), -1), y), (X_test.reshape(len(X_test), -1), y_test)
+
+
+def mnist_images(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What :func:`load_mnist` reads, but images (n, height, width)."""
     paths = _four_files(folder)
     arrays = {}
     for (part, kind), path in paths.items():
@@ -202,7 +207,7 @@ def load_mnist(folder):
                 f"{str(folder)!r} has {len(images)} images and {len(labels)} labels of {part!r}: "
                 "one label for each image is expected"
             )
-        found.append((images.reshape(len(images), -1), labels.astype(np.int64)))
+        found.append((images, labels.astype(np.int64)))
     sizes = [arrays[part, "images"].shape[1:] for part in _PARTS]
     if sizes[0] != sizes[1]:
         raise DataFileError(
@@ -213,7 +218,7 @@ def load_mnist(folder):
         raise DataFileError(
             f"{str(folder)!r} has images of {sizes[0][0]}x{sizes[0][1]} pixels: they are empty"
         )
-    return tuple(found)
+    return found
 
 
 def _four_files(folder: Path) -> dict[tuple[str, str], Path]:

@@ -135,6 +135,11 @@ def _checked_size(size) -> tuple[int, int] | None:
             raise TypeError(f"size is {size!r}: give a whole number or (height, width)")
         if number < 1:
             raise ValueError(f"size is {size!r}: it must be at least 1")
+    import PIL.Image
+
+    most = PIL.Image.MAX_IMAGE_PIXELS
+    if most is not None and int(height) * int(width) > most:
+        raise ValueError(f"size is {size!r}: Pillow's limit is {most} pixels (MAX_IMAGE_PIXELS)")
     return int(height), int(width)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .digits import load_digits
-from .idx import load_mnist
+from .idx import mnist_images
 from .split import split_rows, stratified_split
 
 #: Data sets in MNIST's four files, and what they show.
@@ -40,6 +40,8 @@ class Named(NamedTuple):
     y, y_test : ndarray
         Labels; of a regression values, of shape (m,) or (m, n_outputs).
     is_regression : bool
+    shape : tuple of int, optional
+        (height, width) of the images that the rows are.
     """
 
     X: np.ndarray
@@ -47,6 +49,7 @@ class Named(NamedTuple):
     X_test: np.ndarray
     y_test: np.ndarray
     is_regression: bool
+    shape: tuple[int, ...] | None = None
 
 
 def load_named(name: str, folder=None) -> Named:
@@ -78,8 +81,9 @@ def load_named(name: str, folder=None) -> Named:
             raise ValueError(f"{name} needs the folder of its four idx files")
         folder = Path(folder)
         inside = folder / name
-        (X, y), (X_test, y_test) = load_mnist(inside if inside.is_dir() else folder)
-        return Named(X, y, X_test, y_test, False)
+        (X, y), (X_test, y_test) = mnist_images(inside if inside.is_dir() else folder)
+        rows, test_rows = (images.reshape(len(images), -1) for images in (X, X_test))
+        return Named(rows, y, test_rows, y_test, False, X.shape[1:])
     if name == "digits":
         X, y = load_digits()
         return _parted(X, y, *stratified_split(y))
