@@ -6,6 +6,7 @@ threads nor on when it is made.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,9 @@ class Augmenter:
         """
         data, done = self._copied(whole, rows, batch_size), 0
         if self._is_by_row:
-            if self._augment_rows(data, epoch, batch):
-                return data, None
+            with suppress(Exception):
+                if self._augment_rows(data, epoch, batch):
+                    return data, None
             data = self._copied(whole, rows, batch_size)  # to find what went wrong, and where
         assert isinstance(data.X, np.ndarray)
         Y = data.Y if self.changes_targets else None

@@ -170,6 +170,21 @@ def test_a_batch_that_is_not_finite_is_found_among_several(way):
         fitted(network(), [Noise(0.1), Noise(3e38)])
 
 
+def test_a_subclass_that_fails_is_named_with_its_batch(way):
+    class Failing(Noise):
+        def draw(self, shape, dtype, rng):
+            if shape[0] == 6:
+                raise RuntimeError("the last batch of the epoch")
+            return super().draw(shape, dtype, rng)
+
+    net = network()
+    with pytest.raises(RuntimeError, match="the last batch") as caught:
+        fitted(net, Failing(0.1))
+    assert "in batch 9 of epoch 0" in caught.value.__notes__[0]
+    before = fitted(network(), Noise(0.1), epochs=None, steps=9)
+    assert np.array_equal(net.flat_params, before.flat_params)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_batches_of_an_iterable_are_augmented(engine, name):
     parts = [(X[i : i + 16], y[i : i + 16]) for i in range(0, 150, 16)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..checks import real_number
 from ..errors import ShapeError
 
 
-class RowWise:
+class RowWise(ABC):
     """Base of augmentations that change each row by itself, by random numbers of its own.
 
     So the numbers of several batches can be drawn batch by batch, and applied to all at once.
@@ -21,15 +22,15 @@ class RowWise:
         """Elements of a row, if it takes no others."""
         return None
 
+    @abstractmethod
     def draw(
         self, shape: tuple[int, int], dtype: np.dtype, rng: np.random.Generator
     ) -> tuple[np.ndarray | None, ...]:
         """The random numbers of a batch: arrays with as many rows, or None for what is not used."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, batch: np.ndarray, drawn: Sequence[np.ndarray | None]) -> None:
         """Change a contiguous batch of floats in place by what was drawn."""
-        raise NotImplementedError
 
     def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The changed rows of a batch, (m, n_inputs), of float32 or float64.
