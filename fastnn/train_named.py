@@ -127,7 +127,7 @@ def _train(
         history = net.fit(
             data.X, y, loss="mse" if data.is_regression else "cross_entropy",
             optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-            validation_data=(data.X_test, y_test), augment=_augmentation(data, recipe),
+            validation_data=(data.X_test, y_test), augment=_augmentation(net, data, recipe),
             progress=True,
         )  # fmt: skip
     if scale is not None:
@@ -141,13 +141,14 @@ def _train(
     click.echo(f"learning curve  {click.format_filename(plot)}")
 
 
-def _augmentation(data: Named, recipe: Recipe):
-    """What moves images that are standardised, on their black background."""
+def _augmentation(net, data: Named, recipe: Recipe):
+    """What moves images that the network standardises, on their black background."""
     if data.shape is None:
         return None
     from .augmentation import Images
 
-    black = -float(data.X.mean() / (data.X.std() or 1))
+    learned = net.adapt(data.X).state_dict()
+    black = -float(learned["0.mean"][0] / learned["0.std"][0])
     return Images(data.shape, shift=recipe.shift, flip=recipe.flip, noise=recipe.noise, fill=black)
 
 
